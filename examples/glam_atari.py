@@ -1,0 +1,76 @@
+"""GLAM on a pixel game: collect, extend, update world model, imagine, update policy, log; evaluate at the end.
+
+    python examples/glam_atari.py env.name=ALE/Pong-v5
+
+Options are `key=value`; torchrl_glam/config.py lists all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from torchrl_glam import factory
+from torchrl_glam.cli import command_line, resolve_device
+from torchrl_glam.config import GLAMConfig
+from torchrl_glam.report.pictures import imagine_frames, write_strip
+from torchrl_glam.run import Run, estimate_seconds
+from torchrl_glam.training import evaluate
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@command_line(CONFIGS, "glam_atari")
+def main(config: GLAMConfig) -> None:
+    """Train and evaluate one agent."""
+    device = resolve_device(config.device)
+    factory.set_seeds(config.seed)
+    env = factory.make_env(config)
+    run = Run(config)
+
+    # The networks, and the same world model as an environment.
+    world_model = factory.make_world_model(config, env.action_spec, device)
+    actor, critic = factory.make_agent(config, world_model, env.action_spec)
+    policy = factory.make_policy(config, world_model, actor, env.action_spec)
+    imagined_env = factory.make_imagined_env(config, world_model, env.action_spec)
+    networks = {"world_model": world_model, "actor": actor, "critic": critic}
+
+    # The two updates, and the data for them: one storage seen as long sequences and as short contexts.
+    update_world_model = factory.make_world_model_trainer(config, world_model)
+    update_policy = factory.make_policy_trainer(config, imagined_env, actor, critic)
+    sequences, contexts = factory.make_replay(config)
+    run.announce(world_model, nn.ModuleList([actor, critic]), estimate_seconds(config, env, device))
+
+    schedule = config.training
+    model_metrics = policy_metrics = None
+    for frame, step in enumerate(factory.make_collector(config, env, policy), start=1):
+        sequences.extend(step)
+        run.step(frame, step)
+        if frame <= schedule.warmup_frames:
+            continue
+        if frame % schedule.world_model_every == 0:
+            model_metrics = update_world_model(sequences.sample().to(device))
+        if frame % schedule.policy_every == 0:
+            horizon = config.imagination.horizon_at(frame)
+            policy_metrics = update_policy(contexts.sample().to(device), horizon)
+        if frame % schedule.log_every == 0:
+            run.log_updates(frame, world_model=model_metrics, policy=policy_metrics)
+        if frame % schedule.save_every == 0:
+            run.save(**networks)
+    run.save(**networks)
+
+    # What it can do, and what it imagines.
+    evaluation_env = factory.make_env(config, seed=config.seed + 1_000_000)
+    returns = evaluate(
+        evaluation_env, policy, factory.num_evaluation_episodes(config), greedy=config.evaluation.greedy
+    )
+    real = sequences.sample()[0].to(device)
+    context_length = len(real) // 2
+    imagined = imagine_frames(world_model, real["pixels"], real["action"], context_length)
+    write_strip(run.folder / "imagined.png", real["pixels"][context_length:][:16], imagined[:16])
+    run.finish(returns)
+
+
+if __name__ == "__main__":
+    main()

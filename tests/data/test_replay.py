@@ -1,0 +1,162 @@
+"""The replay: what it keeps, which windows it draws, where it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from torchrl_glam.data.replay import KEYS, make_replay
+
+
+def records(number: int, start: int = 0, shape: tuple[int, ...] = (8, 8, 3)) -> TensorDict:
+    """Records whose reward is their number in time."""
+    flags = torch.zeros(number, 1, dtype=torch.bool)
+    after = {
+        "reward": torch.arange(start, start + number, dtype=torch.float32)[:, None],
+        "terminated": flags,
+        "done": flags,
+        "life_loss": flags,
+        "pixels": torch.zeros(number, *shape, dtype=torch.uint8),
+    }
+    return TensorDict(
+        {
+            "pixels": torch.randint(0, 256, (number, *shape), dtype=torch.uint8),
+            "action": torch.eye(4, dtype=torch.int64).repeat(number // 4 + 1, 1)[:number],
+            "collector": {"traj_ids": torch.zeros(number)},
+            "next": after,
+        },
+        [number],
+    )
+
+
+def times(batch: TensorDictBase) -> Tensor:
+    """The records' numbers in time [b t]."""
+    return batch["next", "reward"].squeeze(-1).long()
+
+
+def assert_consecutive(batch: TensorDictBase) -> None:
+    assert (times(batch).diff(dim=1) == 1).all()
+
+
+def test_a_record_is_kept_as_bytes_and_without_extra_keys() -> None:
+    replay, contexts = make_replay(10, sequences=(2, 5), contexts=(3, 4))
+    batch = records(10, shape=(64, 64, 3))
+    replay.extend(batch)
+    assert "index" not in batch.keys(), "the caller's batch stays as it was"
+    assert set(replay.storage._storage.keys(True, True)) == set(KEYS)
+    assert replay.storage._storage["pixels"].nbytes == 10 * 64 * 64 * 3
+    for sample, shape in ((replay.sample(), [2, 5]), (contexts.sample(), [3, 4])):
+        assert sample.shape == torch.Size(shape)
+        assert set(sample.keys(True, True)) == {*KEYS, "index"}
+        assert sample["pixels"].shape == torch.Size([*shape, 64, 64, 3])
+        assert sample["pixels"].dtype == torch.uint8
+        assert sample["action"].dtype == torch.int64
+        assert_consecutive(sample)
+        for key in KEYS:
+            assert (sample[key] == batch[key][times(sample)]).all(), key
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (8, 12, 3), (5, 6, 3), (7, 5, 3)])
+def test_images_come_back_as_they_went_in(shape: tuple[int, ...]) -> None:
+    replay, _ = make_replay(6)
+    batch = records(6, shape=shape)
+    replay.extend(batch)
+    assert torch.equal(replay[:]["pixels"], batch["pixels"])
+
+
+@pytest.mark.parametrize("written", [40, 100, 131, 270])
+def test_every_window_is_equally_likely_and_none_crosses_the_seam(written: int) -> None:
+    torch.manual_seed(0)
+    capacity, length = 100, 10
+    replay, _ = make_replay(capacity, sequences=(20_000, length))
+    for start in range(0, written, 7):
+        replay.extend(records(min(7, written - start), start))
+    batch = replay.sample()
+    assert_consecutive(batch)
+    held = min(written, capacity)
+    counts = torch.bincount(times(batch)[:, 0] - (written - held), minlength=held - length + 1)
+    assert len(counts) == held - length + 1, "windows start anywhere from the oldest record to the last full window"
+    expected = 20_000 / len(counts)
+    freedom = len(counts) - 1
+    chi_square = ((counts - expected) ** 2 / expected).sum().item()
+    assert abs(chi_square - freedom) < 5 * (2 * freedom) ** 0.5, "chi-square has mean f and variance 2 f"
+
+
+@pytest.mark.parametrize("written", [60, 130])
+def test_newest_windows_are_in_every_batch(written: int) -> None:
+    replay, _ = make_replay(100, sequences=(500, 10), newest=5)
+    replay.extend(records(min(written, 70)))
+    if written > 70:
+        replay.extend(records(written - 70, 70))
+    first = times(replay.sample())[:, 0]
+    newest = torch.arange(written - 14, written - 9)
+    assert torch.equal(first[torch.isin(first, newest)].sort().values, newest), "each of them once, the rest older"
+    assert first.min() == max(0, written - 100)
+    assert first.max() == written - 10
+
+
+@pytest.mark.parametrize("way", ["state_dict", "dumps"])
+def test_a_restored_ring_keeps_its_seam(way: str, tmp_path: Path) -> None:
+    replay, _ = make_replay(50, sequences=(500, 10))
+    replay.extend(records(40))
+    replay.extend(records(30, 40))
+    restored, contexts = make_replay(50, sequences=(500, 10), contexts=(500, 4))
+    if way == "dumps":
+        replay.dumps(tmp_path)
+        restored.loads(tmp_path)
+    else:
+        restored.load_state_dict(replay.state_dict())
+    for batch in (restored.sample(), contexts.sample()):
+        assert_consecutive(batch)
+        assert times(batch).min() == 20
+        assert times(batch).max() == 69
+    restored.extend(records(5, 70))
+    assert_consecutive(restored.sample())
+    assert times(contexts.sample()).max() == 74
+
+
+def test_the_second_view_sees_what_the_first_writes_and_cannot_write() -> None:
+    replay, contexts = make_replay(20, contexts=(4, 3))
+    replay.extend(records(10))
+    assert contexts.storage is replay.storage
+    with pytest.raises(RuntimeError, match="doesn't allow writing"):
+        contexts.extend(records(10))
+    assert len(contexts) == 10
+
+
+def test_too_few_records_are_refused() -> None:
+    replay, contexts = make_replay(100, sequences=(2, 10), contexts=(2, 5), newest=2)
+    for view in (replay, contexts):
+        with pytest.raises(ValueError, match=r"the replay holds 0 records \(capacity 100\), sampling wants"):
+            view.sample()
+    replay.extend(records(11))
+    with pytest.raises(ValueError, match=r"holds 11 records .* wants 12"):
+        replay.sample()
+    assert contexts.sample().shape == torch.Size([2, 5])
+    replay.extend(records(1, 11))
+    assert replay.sample().shape == torch.Size([2, 10])
+
+
+def test_a_batch_smaller_than_newest_is_refused() -> None:
+    replay, _ = make_replay(100, sequences=(4, 10), newest=5)
+    replay.extend(records(50))
+    with pytest.raises(ValueError, match="a batch of 4 windows cannot hold the 5 newest"):
+        replay.sample()
+
+
+@pytest.mark.parametrize("spoil", ["dtype", "channels", "batch"])
+def test_records_of_another_kind_are_refused(spoil: str) -> None:
+    replay, _ = make_replay(100)
+    batch = records(4)
+    if spoil == "dtype":
+        batch["pixels"] = batch["pixels"].float()
+    elif spoil == "channels":
+        batch["pixels"] = batch["pixels"].permute(0, 3, 1, 2)
+    else:
+        batch = batch.reshape(2, 2)
+    with pytest.raises(ValueError, match=r"extend it with records \[n\]"):
+        replay.extend(batch)

@@ -1,0 +1,155 @@
+"""Two real Gymnasium games for tests, made by name: ``gymnasium.make("tests.games:CatchBall-v0")``.
+
+``CountingGame`` writes what happened into its pixels, so that a test can check every record it finds anywhere downstream.
+``CatchBall`` is a game that an agent can learn in minutes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
+
+
+class CountingGame(gymnasium.Env):
+    """A stand-in for the ALE whose image tells emulator frame, episode and last action.
+
+    The image is a board of 8x8 solid squares. In each colour one square is lit: red at the number of the frame within the
+    episode, green at the number of the episode, blue at the last action, if any, all modulo 64. The maximum of two frames
+    lights the squares of both. ``read`` gives the squares back, also from a resized image.
+
+    Args:
+        truncate: the episodes' ends truncate instead of terminating.
+    """
+
+    LENGTHS = (41, 30, 27, 35)  # frames per episode, in turns; the first is no multiple of 4
+    LIFE_LOSSES = (9, 18, 27)  # the frames at which a life goes; the episode's end takes none
+    NUM_ACTIONS = 4
+    metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's interface)
+
+    def __init__(self, truncate: bool = False) -> None:
+        self.action_space = Discrete(self.NUM_ACTIONS)
+        self.observation_space = Box(0, 255, (128, 128, 3), np.uint8)
+        self.ale = self  # lives and getScreenRGB below are the part of the ALE that wrappers use
+        self._frameskip = 1
+        self._truncate = truncate
+        self._episode, self._frame, self._action = -1, 0, -1
+
+    @classmethod
+    def reward(cls, frame: int, action: int) -> int:
+        """The reward for reaching ``frame`` by ``action``: tells both."""
+        return 100 * action + frame
+
+    @classmethod
+    def read(cls, image: np.ndarray) -> list[list[int]]:
+        """The lit squares of red (frames), green (episodes) and blue (actions) of an image [h w 3], ascending."""
+        square = image.shape[0] // 8
+        board = image.reshape(8, square, 8, square, 3).transpose(0, 2, 4, 1, 3).reshape(64, 3, -1)
+        assert (board == board[..., :1]).all(), "squares are not solid"
+        return [np.flatnonzero(board[:, colour, 0]).tolist() for colour in range(3)]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts the next episode; a seed starts from the first one."""
+        super().reset(seed=seed)
+        self._episode = 0 if seed is not None else self._episode + 1
+        self._frame, self._action = 0, -1
+        return self.getScreenRGB(), {}
+
+    def step(self, action: int) -> Step:
+        """Goes on by one emulator frame."""
+        self._frame, self._action = self._frame + 1, int(action)
+        end = self._frame >= self.LENGTHS[self._episode % len(self.LENGTHS)]
+        reward = float(self.reward(self._frame, self._action))
+        return self.getScreenRGB(), reward, end and not self._truncate, end and self._truncate, {}
+
+    def lives(self) -> int:
+        """The ALE's count of lives."""
+        return 1 + sum(self._frame < loss for loss in self.LIFE_LOSSES)
+
+    def getScreenRGB(self, buffer: np.ndarray | None = None) -> np.ndarray:  # noqa: N802 (the ALE's name)
+        """The ALE's screen, written to ``buffer`` if there is one."""
+        board = np.zeros((64, 3), np.uint8)
+        board[self._frame % 64, 0] = board[self._episode % 64, 1] = 255
+        if self._action >= 0:
+            board[self._action, 2] = 255
+        image = board.reshape(8, 8, 3).repeat(16, axis=0).repeat(16, axis=1)
+        if buffer is None:
+            return image
+        buffer[:] = image
+        return buffer
+
+    def get_action_meanings(self) -> list[str]:
+        """The ALE's names, of which the first must be NOOP."""
+        return ["NOOP", "FIRE", "LEFT", "RIGHT"]
+
+
+class CatchBall(gymnasium.Env):
+    """A paddle catches falling balls: +1 for each of five, then the episode terminates.
+
+    A ball of 6x6 takes 12 steps to fall, drifting by up to a pixel per step and rebounding from the walls; the paddle of
+    12x4 moves by 4 pixels (actions: stay, left, right) and catches what it touches.
+    """
+
+    BALLS, FALL, SPEED = 5, 12, 4
+    metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's interface)
+
+    def __init__(self) -> None:
+        self.action_space = Discrete(3)
+        self.observation_space = Box(0, 255, (64, 64, 3), np.uint8)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Puts the paddle in the middle and drops the first ball."""
+        super().reset(seed=seed)
+        self.paddle, self._balls = 26, self.BALLS
+        self._drop()
+        return self._draw(), {}
+
+    def step(self, action: int) -> Step:
+        """Moves the paddle and the ball by one step."""
+        self.paddle = int(np.clip(self.paddle + self.SPEED * (0, -1, 1)[int(action)], 0, 52))
+        if not 0 <= self.ball + self._drift <= 58:
+            self._drift = -self._drift
+        self.ball, self._height = self.ball + self._drift, self._height - 1
+        reward = 0.0
+        if self._height == 0:
+            reward = float(-6 < self.ball - self.paddle < 12)
+            self._balls -= 1
+            self._drop()
+        return self._draw(), reward, self._balls == 0, False, {}
+
+    def _drop(self) -> None:
+        self.ball, self._drift, self._height = (
+            int(self.np_random.integers(59)),
+            int(self.np_random.integers(-1, 2)),
+            self.FALL,
+        )
+
+    def _draw(self) -> np.ndarray:
+        image = np.zeros((64, 64, 3), np.uint8)
+        top = 54 - 54 * self._height // self.FALL
+        image[top : top + 6, self.ball : self.ball + 6] = (255, 255, 0)
+        image[60:, self.paddle : self.paddle + 12] = (0, 255, 255)
+        return image
+
+
+def play_catch(game: CatchBall) -> int:
+    """The action that catches every ball: go under the ball's middle."""
+    offset = (game.ball + 3) - (game.paddle + 6)
+    return 0 if abs(offset) < game.SPEED else 1 + (offset > 0)
+
+
+for _name, _game, _options in (
+    ("CountingGame-v0", "CountingGame", {}),
+    ("CountingGameTruncated-v0", "CountingGame", {"truncate": True}),
+    ("CatchBall-v0", "CatchBall", {}),
+):
+    if _name not in gymnasium.registry:
+        gymnasium.register(_name, entry_point=f"tests.games:{_game}", kwargs=_options)

@@ -1,0 +1,125 @@
+"""The command line of the examples: Hydra, with bad input answered in one line.
+
+``preset=auto`` is resolved here, because it depends on the machine: ``paper`` on CUDA, ``cpu`` on a CPU.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from torchrl_glam.config import Device, GLAMConfig
+from torchrl_glam.errors import UsageError
+
+Main = Callable[[GLAMConfig], None]
+
+
+def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callable[[], None]]:
+    """Turn ``main(config)`` into a command that reads ``key=value`` options.
+
+    A :class:`~torchrl_glam.errors.UsageError`, an unknown option or a value of the wrong type prints one line to stderr
+    and exits with status 2. Any other error is a bug and keeps its traceback.
+
+    Args:
+        config_dir: folder of the yaml files.
+        config_name: the yaml file to start from, without its ending.
+    """
+
+    def decorate(main: Main) -> Callable[[], None]:
+        @functools.wraps(main)
+        def composed(options: DictConfig) -> None:
+            main(_to_config(options, config_name))
+
+        @functools.wraps(main)
+        def command() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra 1.3 otherwise prints its own many lines and exits
+            try:
+                hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(composed)()
+            except (UsageError, HydraException, OmegaConfBaseException) as error:
+                sys.exit(_fail(error))
+            except KeyboardInterrupt:
+                sys.exit("interrupted")
+
+        return command
+
+    return decorate
+
+
+def resolve_device(device: Device) -> torch.device:
+    """The torch device that ``device=auto|cpu|cuda`` means here.
+
+    Raises:
+        UsageError: if CUDA is asked for where there is none.
+    """
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise UsageError("device=cuda, but torch finds no CUDA device: use device=cpu or a CUDA build of torch")
+    if device is Device.auto:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device.value)
+
+
+def _to_config(options: DictConfig, config_name: str) -> GLAMConfig:
+    """Resolve ``preset=auto``, build the dataclasses and check them."""
+    device = resolve_device(options.device)
+    if options.preset == "auto":
+        preset = "paper" if device.type == "cuda" else "cpu"
+        given = [override for override in HydraConfig.get().overrides.task if not override.startswith("preset=")]
+        options = hydra.compose(config_name, overrides=[*given, f"preset={preset}"])
+    config = OmegaConf.to_object(options)
+    if not isinstance(config, GLAMConfig):
+        raise TypeError(f"{config_name} composes {type(config).__name__}, not GLAMConfig")
+    config.check()
+    return config
+
+
+def _fail(error: Exception) -> int:
+    """Print one line to stderr and return the exit status."""
+    sys.stderr.write(f"error: {_explain(error)}\n")
+    return 2
+
+
+def _explain(error: BaseException) -> str:
+    """What came, what was wanted and what to do, in one line."""
+    text = " ".join(str(error).split())
+    if unknown := re.match(r"Could not override '([^']+)'", text):
+        return _unknown_option(unknown[1])
+    if missing := re.search(r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text):
+        return f"{missing[1]}={missing[2]} does not exist: choose one of {', '.join(missing[3].split())}"
+    if merging := re.match(r"Error merging override (.+)", text):
+        cause = error.__cause__ or error.__context__
+        return f"{merging[1]}: {_first_line(cause) if cause else 'not a valid value'}"
+    return text
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _unknown_option(name: str) -> str:
+    known = list(_option_names(OmegaConf.structured(GLAMConfig)))
+    matches = difflib.get_close_matches(name, known, n=3)
+    matches = matches or [option for option in known if option.split(".")[-1] == name.split(".")[-1]][:3]
+    advice = f"did you mean {' or '.join(matches)}?" if matches else "options are listed in torchrl_glam/config.py"
+    return f"there is no option {name}: {advice}"
+
+
+def _option_names(node: Any, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            yield from _option_names(child, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

@@ -1,0 +1,134 @@
+"""Real experience: frames in as bytes, sequences [b t] out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data import LazyTensorStorage, RoundRobinWriter, TensorDictReplayBuffer
+from torchrl.data.replay_buffers.samplers import RandomSampler
+from torchrl.data.replay_buffers.storages import Storage
+from torchrl.data.replay_buffers.writers import ImmutableDatasetWriter
+from torchrl.envs import Transform
+
+KEYS = ("pixels", "action", ("next", "reward"), ("next", "terminated"), ("next", "done"), ("next", "life_loss"))
+"""What a record keeps: the root's pixels only, half the memory, for a sequence holds the next ones anyway."""
+
+
+def make_replay(
+    capacity: int,
+    *,
+    sequences: tuple[int, int] = (32, 64),
+    contexts: tuple[int, int] = (1024, 16),
+    newest: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[TensorDictReplayBuffer, TensorDictReplayBuffer]:
+    """Makes two views of one ring of ``capacity`` records, which differ in the windows they sample.
+
+    The first is written by ``extend``, with one environment's records [n] as a collector yields them; keys beyond ``KEYS``
+    are dropped. The second only reads. ``sample()`` of each returns windows [b t] of consecutive records with ``KEYS`` and
+    ``index``, their place in the ring. Windows are drawn uniformly with replacement and cross the ends of episodes, as in
+    STORM (arXiv 2310.09615); they never cross the ring's seam. To save both, save the first: it owns writer and storage.
+
+    Args:
+        capacity: records held before the oldest are overwritten; one of 64x64 takes 12.5 kB.
+        sequences: number and length (b, t) of the windows of the first buffer, for the world model.
+        contexts: the same of the second, from which imagination starts.
+        newest: this many of the windows of each batch are the newest ones, and the others come from the older ones only.
+        device: where the records lie and the samples come out.
+
+    Examples:
+        >>> replay, contexts = make_replay(1000, sequences=(2, 8), contexts=(4, 3))
+        >>> env = make_atari_env("ALE/Pong-v5")
+        >>> indices = replay.extend(env.rollout(20))
+        >>> replay.sample()["pixels"].shape, contexts.sample().shape
+        (torch.Size([2, 8, 64, 64, 3]), torch.Size([4, 3]))
+    """
+    storage = LazyTensorStorage(capacity, device=device)
+    writer = RoundRobinWriter()
+
+    def view(windows: tuple[int, int], writer_of_view: Any) -> TensorDictReplayBuffer:
+        batch_size, length = windows
+        return TensorDictReplayBuffer(
+            storage=storage,
+            sampler=WindowSampler(writer, length, newest),
+            writer=writer_of_view,
+            transform=PackPixels(),
+            batch_size=batch_size,
+        )
+
+    return view(sequences, writer), view(contexts, ImmutableDatasetWriter())
+
+
+class WindowSampler(RandomSampler):
+    """Draws windows of consecutive records, each possible one equally likely.
+
+    Why not ``RandomSampler`` with a ``Sequence(length, episode_boundary="stop", done_key=None)`` sample unit, in torchrl
+    0.14.1: that draws the newest window ``length`` times as often as any other (an anchor too near the end is shifted back
+    to it); it takes the seam from the storage's last cursor, which neither ``state_dict`` nor ``dumps`` keeps, so that
+    windows cross the seam after a restart; and on a GPU it waits for the device. The writer's cursor is kept.
+
+    Args:
+        writer: the ring's writer.
+        length: records per window.
+        newest: this many windows are the newest ones, the rest uniform over the older ones.
+    """
+
+    def __init__(self, writer: RoundRobinWriter, length: int, newest: int = 0) -> None:
+        self._writer, self._length, self._newest = writer, length, newest
+
+    def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict]:
+        """Returns the storage's indices of the windows [b t] and no further information.
+
+        Raises:
+            ValueError: if the ring holds too few records.
+        """
+        written, older = len(storage), len(storage) - self._length + 1 - self._newest
+        if older < 1 or self._newest > batch_size:
+            raise ValueError(self._refusal(storage, batch_size))
+        device = storage.device
+        drawn = torch.randint(older, (batch_size - self._newest,), generator=self._rng, device=device)
+        start = torch.cat([torch.arange(older, older + self._newest, device=device), drawn])  # 0 is the oldest window
+        oldest = self._writer._cursor if written == storage.max_size else 0
+        steps = torch.arange(oldest, oldest + self._length, device=device)
+        return (start[:, None] + steps) % written, {}
+
+    def _refusal(self, storage: Storage, batch_size: int) -> str:
+        if self._newest > batch_size:
+            return f"a batch of {batch_size} windows cannot hold the {self._newest} newest ones: lower newest"
+        return (
+            f"the replay holds {len(storage)} records (capacity {storage.max_size}), "
+            f"sampling wants {self._length + self._newest} at least: collect more of them first"
+        )
+
+
+class PackPixels(Transform):
+    """Holds images [.. h w 3] uint8 as [.. h w*3/8] int64, and leaves other keys than ``KEYS`` out of the ring.
+
+    PyTorch gathers rows element by element, so eight bytes an element are up to eight times faster than one. Narrower
+    elements serve where the width does not divide.
+    """
+
+    _ELEMENTS = ((8, torch.int64), (4, torch.int32), (2, torch.int16), (1, torch.uint8))
+
+    def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Packs records on their way in.
+
+        Raises:
+            ValueError: if they are not a row [n] of records with RGB images of uint8.
+        """
+        pixels = tensordict["pixels"]
+        if tensordict.ndim != 1 or pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != torch.uint8:
+            raise ValueError(
+                f"the replay got records {list(tensordict.shape)} with pixels {list(pixels.shape)} {pixels.dtype}: "
+                "extend it with records [n] of one environment and pixels [n h w 3] uint8"
+            )
+        rows = pixels.flatten(-2).contiguous()
+        dtype = next(dtype for size, dtype in self._ELEMENTS if rows.shape[-1] % size == 0)
+        return tensordict.select(*KEYS).set("pixels", rows.view(dtype))
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Unpacks records on their way out, without a copy."""
+        return tensordict.set("pixels", tensordict["pixels"].view(torch.uint8).unflatten(-1, (-1, 3)))

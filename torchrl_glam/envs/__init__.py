@@ -1,0 +1,8 @@
+"""Environments: the real one and the imagined one."""
+
+from __future__ import annotations
+
+from torchrl_glam.envs.atari import PROTOCOLS, make_atari_env
+from torchrl_glam.envs.imagined import GLAMImaginedEnv
+
+__all__ = ["PROTOCOLS", "GLAMImaginedEnv", "make_atari_env"]

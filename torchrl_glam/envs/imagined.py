@@ -1,0 +1,181 @@
+"""The world model as a TorchRL environment: one imagined step at a time.
+
+``b`` imagined environments, ``n`` horizon, ``k c`` categoricals and classes, ``d`` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Binary, Categorical, Composite, TensorSpec, Unbounded
+from torchrl.envs import ImaginedEnv, ModelBasedEnvBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.dynamics import SequenceBackbone
+from torchrl_glam.modules.world_model import GLAMWorldModel, LatentTransition
+
+
+class GLAMImaginedEnv(ImaginedEnv):
+    """Imagination in GLAM's world model (section "Policy learning"), behind TorchRL's environment interface.
+
+    State: ``state`` z_t ``[b k*c]``, ``belief`` h_{t-1} ``[b d]`` and the backbone's ``memory``. A step reads
+    ``action`` and writes the next three, ``reward`` (raw units), ``terminated`` and ``done`` (termination logit > 0).
+    Rewards, terminations and latents come from a ``torchrl.modules.WorldModelWrapper``. An imagined episode that
+    terminates is not reset: imagination goes on to its horizon, and the flags say where to cut.
+
+    Parameters are shared with ``world_model``. Keep that in eval mode while imagining (BatchNorm).
+
+    Args:
+        world_model: the model to imagine with.
+        action_spec: the real environment's action spec, without batch dimensions.
+        batch_size: number of imagined environments ``b``.
+        dynamics: a stand-in for the world model's backbone, such as a ``SlidingWindow`` over it.
+
+    Examples:
+        >>> import torch
+        >>> from torchrl.data import OneHot
+        >>> from torchrl_glam.envs import GLAMImaginedEnv
+        >>> from torchrl_glam.modules import GLAMWorldModel, make_actor
+        >>> world_model = GLAMWorldModel(action_size=6).eval()
+        >>> env = GLAMImaginedEnv(world_model, OneHot(6), batch_size=2)
+        >>> pixels = torch.zeros(2, 16, 64, 64, 3, dtype=torch.uint8)
+        >>> action = torch.zeros(2, 16, 6)
+        >>> actor = make_actor(world_model.state_size, 256, env.action_spec)
+        >>> with torch.no_grad():
+        ...     rollout = env.imagine(env.start(pixels, action), actor, horizon=5)
+        >>> rollout["next", "reward"].shape
+        torch.Size([2, 5, 1])
+    """
+
+    def __init__(
+        self,
+        world_model: GLAMWorldModel,
+        action_spec: TensorSpec,
+        *,
+        batch_size: int,
+        dynamics: SequenceBackbone | None = None,
+    ) -> None:
+        # ImaginedEnv.__init__ (torchrl 0.14.1) insists on a mean/var observation and a base env: go round it.
+        ModelBasedEnvBase.__init__(
+            self,
+            world_model.make_wrapper(dynamics),
+            device=next(world_model.parameters()).device,
+            batch_size=torch.Size([batch_size]),
+            allow_done_after_reset=True,
+        )
+        self._set_specs(world_model, action_spec)
+
+    @property
+    def transition(self) -> LatentTransition:
+        """The latent transition module inside the world-model wrapper."""
+        return self.world_model.get_transition_model_operator().module
+
+    def _set_specs(self, world_model: GLAMWorldModel, action_spec: TensorSpec) -> None:
+        batch, device = self.batch_size, self.device
+        num_categoricals, num_classes = world_model.latent_shape
+        state = Unbounded((*batch, num_categoricals * num_classes), device=device)
+        belief = Unbounded((*batch, world_model.dynamics.width), device=device)
+        memory = self._memory_spec(self.transition.dynamics.initial_memory(batch[0]))
+        observation = Composite(state=state, belief=belief, memory=memory, shape=batch, device=device)
+        self.observation_spec = observation
+        self.state_spec = observation.clone()
+        self.action_spec = action_spec.to(device).expand(*batch, *action_spec.shape).clone()
+        self.reward_spec = Unbounded((*batch, 1), device=device)
+        done = Categorical(2, shape=(*batch, 1), dtype=torch.bool, device=device)
+        self.done_spec = Composite(done=done, terminated=done.clone(), shape=batch, device=device)
+
+    def _memory_spec(self, memory: TensorDictBase) -> Composite:
+        def spec(value: Tensor | TensorDictBase) -> TensorSpec:
+            if isinstance(value, TensorDictBase):
+                return self._memory_spec(value)
+            if value.dtype == torch.bool:
+                return Binary(shape=value.shape, device=value.device, dtype=value.dtype)
+            return Unbounded(value.shape, device=value.device, dtype=value.dtype)
+
+        entries = {key: spec(value) for key, value in memory.items()}
+        return Composite(entries, shape=memory.batch_size, device=memory.device)
+
+    def start(self, pixels: Tensor, action: Tensor) -> TensorDict:
+        """Read real contexts and return where imagination starts.
+
+        Args:
+            pixels: uint8 ``[b t h w channels]``, consecutive frames.
+            action: ``[b t a]``, the action taken at each.
+
+        Returns:
+            ``state`` (sampled prior of the frame after the context), ``belief``, ``memory`` and flags, for ``reset``
+            or ``imagine``. Any ``b`` will do for ``imagine``; ``reset`` wants the env's own.
+        """
+        state, belief, memory = self.transition.start(pixels, action)
+        return self._with_flags(TensorDict({"state": state, "belief": belief, "memory": memory}, [pixels.shape[0]]))
+
+    def _with_flags(self, start: TensorDictBase) -> TensorDictBase:
+        flag = torch.zeros(*start.shape, 1, dtype=torch.bool, device=self.device)
+        return start.to(self.device).update({"done": flag, "terminated": flag.clone()})
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
+        """Start from the ``state``, ``belief`` and ``memory`` given, else from an empty memory and a random state."""
+        if tensordict is not None and "memory" in tensordict.keys():
+            return self._with_flags(tensordict.select("state", "belief", "memory"))
+        belief = self.observation_spec["belief"].zero()
+        state = self.transition.world_model.predict_state(belief)
+        memory = self.transition.dynamics.initial_memory(belief.shape[0])
+        return self._with_flags(TensorDict({"state": state, "belief": belief, "memory": memory}, self.batch_size))
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        return ModelBasedEnvBase._step(self, tensordict)
+
+    def _set_seed(self, seed: int | None) -> None:
+        """Imagination draws from torch's global generator: seed that with ``torch.manual_seed``."""
+
+    def imagine(
+        self, start: TensorDictBase, policy: Callable[[TensorDictBase], TensorDictBase], horizon: int
+    ) -> TensorDict:
+        """Roll out ``policy`` for ``horizon`` steps under random exploration, keeping the memory of the last step only.
+
+        The same as ``rollout(auto_reset=False, break_when_any_done=False)`` from ``start``, without the memories, which
+        ``rollout`` stores twice per step, and with ``("next", state)`` and ``("next", belief)`` as views of the root's
+        storage. Gradients flow if they are enabled.
+
+        Args:
+            start: what :meth:`start` or ``reset`` returned, batch size ``[b]``.
+            policy: reads ``state`` and ``belief``, writes ``action``.
+            horizon: number of steps ``n``.
+
+        Returns:
+            ``[b n]`` with ``state``, ``belief``, whatever the policy wrote, and ``next`` (``state``, ``belief``,
+            ``reward``, ``terminated``, ``done``).
+
+        Raises:
+            UsageError: if ``horizon`` is below 1.
+        """
+        if horizon < 1:
+            raise UsageError(f"horizon is {horizon}: imagine wants at least one step")
+        tensordict = start.select("state", "belief", "memory")
+        visited, outcomes = [], []
+        with set_exploration_type(ExplorationType.RANDOM):
+            for _ in range(horizon):
+                tensordict = policy(tensordict)
+                following = self._step(tensordict)
+                visited.append(tensordict.exclude("memory"))
+                outcomes.append(following.select("reward", "terminated", "done"))
+                tensordict = following.select("state", "belief", "memory")
+        return self._join(visited, outcomes, tensordict)
+
+    def _join(
+        self, visited: list[TensorDictBase], outcomes: list[TensorDictBase], last: TensorDictBase
+    ) -> TensorDict:
+        rollout = torch.stack([step.exclude("state", "belief") for step in visited], 1)
+        following = torch.stack(outcomes, 1)
+        for key in ("state", "belief"):
+            values = torch.stack([*(step.get(key) for step in visited), last.get(key)], 1)
+            rollout.set(key, values[:, :-1])
+            following.set(key, values[:, 1:])
+        rollout.set("next", following)
+        return rollout
+
+

@@ -1,0 +1,20 @@
+"""Networks: plain modules on tensors, wired to TensorDict keys at the top."""
+
+from __future__ import annotations
+
+from torchrl_glam.modules.actor_critic import make_actor, make_critic
+from torchrl_glam.modules.dynamics import GLAMDynamics, SequenceBackbone, SlidingWindow
+from torchrl_glam.modules.policy import GLAMPolicy
+from torchrl_glam.modules.ssm import MambaBlock
+from torchrl_glam.modules.world_model import GLAMWorldModel
+
+__all__ = [
+    "GLAMDynamics",
+    "GLAMPolicy",
+    "GLAMWorldModel",
+    "MambaBlock",
+    "SequenceBackbone",
+    "SlidingWindow",
+    "make_actor",
+    "make_critic",
+]

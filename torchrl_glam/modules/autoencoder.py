@@ -1,0 +1,115 @@
+"""Frames to latent logits and back.
+
+``b`` any leading shape, ``h w`` pixels, ``k c`` categoricals and classes. Frames are channels-last uint8, as
+environments give them; the networks work on channels-first floats in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.latent import unimix_logits
+
+
+def _check_image(image_shape: Sequence[int], channels: Sequence[int]) -> None:
+    """Raise UsageError unless each convolution can halve the image exactly."""
+    factor = 2 ** len(channels)
+    if len(image_shape) != 3 or any(side % factor for side in image_shape[:2]):
+        raise UsageError(
+            f"image_shape {tuple(image_shape)} does not fit {len(channels)} stride-2 convolutions: give (height, width, "
+            f"channels) with height and width multiples of {factor}"
+        )
+
+
+def preprocess_pixels(pixels: Tensor) -> Tensor:
+    """uint8 ``[..., h, w, channels]`` in 0..255 to float ``[..., channels, h, w]`` in 0..1."""
+    return pixels.movedim(-1, -3).float() / 255.0
+
+
+class ImageEncoder(nn.Module):
+    """Convolutional encoder q(z | x): GLAM section "World model", STORM Table 4.
+
+    Each stage is Conv 4x4 stride 2 pad 1 (no bias), BatchNorm, ReLU; then flatten and one linear layer to the logits
+    of ``num_categoricals`` x ``num_classes``, unimixed.
+
+    Args:
+        image_shape: (height, width, channels) of a frame.
+        channels: output channels of each stage.
+        num_categoricals: ``k``.
+        num_classes: ``c``.
+        unimix: uniform share of each categorical.
+
+    Raises:
+        UsageError: if height or width is no multiple of 2 ** len(channels).
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (64, 64, 3),
+        channels: Sequence[int] = (32, 64, 128, 256),
+        num_categoricals: int = 32,
+        num_classes: int = 32,
+        unimix: float = 0.01,
+    ) -> None:
+        super().__init__()
+        _check_image(image_shape, channels)
+        self.latent_shape = (num_categoricals, num_classes)
+        self.unimix = unimix
+        stages: list[nn.Module] = []
+        for inputs, outputs in pairwise((image_shape[2], *channels)):
+            stages += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        self.convolutions = nn.Sequential(*stages, nn.Flatten())
+        shrink = 2 ** len(channels)
+        self.num_features = channels[-1] * (image_shape[0] // shrink) * (image_shape[1] // shrink)
+        self.head = nn.Linear(self.num_features, num_categoricals * num_classes)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode uint8 ``pixels [b h w channels]`` to (log-probabilities ``[b k c]``, CNN features ``[b f]``)."""
+        batch = pixels.shape[:-3]
+        features = self.convolutions(preprocess_pixels(pixels.reshape(-1, *pixels.shape[-3:])))
+        logits = self.head(features).reshape(*batch, *self.latent_shape)
+        return unimix_logits(logits, self.unimix), features.reshape(*batch, -1)
+
+
+class ImageDecoder(nn.Module):
+    """Mirror of :class:`ImageEncoder`: latent sample to frame.
+
+    Linear (no bias), BatchNorm, ReLU, then transposed convolutions 4x4 stride 2 pad 1; the last one has a bias, no
+    norm and no activation.
+
+    Args:
+        image_shape: (height, width, channels) of a frame.
+        channels: the encoder's channels, first stage first.
+        state_size: width of the flattened latent, ``k * c``.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (64, 64, 3),
+        channels: Sequence[int] = (32, 64, 128, 256),
+        state_size: int = 1024,
+    ) -> None:
+        super().__init__()
+        _check_image(image_shape, channels)
+        shrink = 2 ** len(channels)
+        grid = (channels[-1], image_shape[0] // shrink, image_shape[1] // shrink)
+        stages: list[nn.Module] = [
+            nn.Linear(state_size, math.prod(grid), bias=False),
+            nn.Unflatten(-1, grid),
+            nn.BatchNorm2d(grid[0]),
+            nn.ReLU(),
+        ]
+        for inputs, outputs in pairwise(reversed(channels)):
+            stages += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        stages.append(nn.ConvTranspose2d(channels[0], image_shape[2], 4, 2, 1))
+        self.deconvolutions = nn.Sequential(*stages)
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Decode ``state [b k*c]`` to frames ``[b channels h w]``, on the 0..1 scale but not bounded to it."""
+        frames = self.deconvolutions(state.reshape(-1, state.shape[-1]))
+        return frames.reshape(*state.shape[:-1], *frames.shape[-3:])

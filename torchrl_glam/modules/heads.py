@@ -1,0 +1,101 @@
+"""The small networks around the sequence backbone: token in, predictions out.
+
+``b`` any leading shape, ``d`` backbone width, ``k c`` categoricals and classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchrl.modules.functional import symexp
+from torchrl.modules.models.model_based import two_hot_decode
+
+from torchrl_glam.modules.latent import unimix_logits
+
+
+def make_trunk(inputs: int, hidden: int, num_layers: int) -> nn.Sequential:
+    """``num_layers`` x [Linear (no bias), LayerNorm, ReLU], STORM's MLP."""
+    layers: list[nn.Module] = []
+    for index in range(num_layers):
+        layers += [nn.Linear(inputs if index == 0 else hidden, hidden, bias=False), nn.LayerNorm(hidden), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class StateActionEmbedding(nn.Module):
+    """Token ``e_t = f(z_t, a_t)``: Linear (no bias), LayerNorm, ReLU, Linear (no bias).
+
+    Args:
+        state_size: width of the flattened latent, ``k * c``.
+        action_size: width of the one-hot (or continuous) action.
+        width: ``d``.
+    """
+
+    def __init__(self, state_size: int, action_size: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *make_trunk(state_size + action_size, width, 1),
+            nn.Linear(width, width, bias=False),
+        )
+
+    def forward(self, state: Tensor, action: Tensor) -> Tensor:
+        """``state [b k*c]``, ``action [b a]`` (any dtype) to tokens ``[b d]``."""
+        return self.layers(torch.cat([state, action.to(state.dtype)], -1))
+
+
+class CategoricalHead(nn.Module):
+    """One linear layer to the unimixed log-probabilities of ``k`` categoricals: the prior of ``z_{t+1}``."""
+
+    def __init__(self, width: int, num_categoricals: int, num_classes: int, unimix: float = 0.01) -> None:
+        super().__init__()
+        self.latent_shape = (num_categoricals, num_classes)
+        self.unimix = unimix
+        self.linear = nn.Linear(width, num_categoricals * num_classes)
+
+    def forward(self, belief: Tensor) -> Tensor:
+        """``belief [b d]`` to log-probabilities ``[b k c]``."""
+        return unimix_logits(self.linear(belief).unflatten(-1, self.latent_shape), self.unimix)
+
+
+class TwoHotHead(nn.Module):
+    """Trunk and logits of a scalar on a grid that is uniform in symlog space.
+
+    Args:
+        inputs: input width.
+        hidden: width of the trunk.
+        num_layers: layers of the trunk.
+        num_bins: bins between ``-limit`` and ``limit`` in symlog space.
+        limit: outermost bin in symlog space (20 reaches 4.8e8 in raw units).
+    """
+
+    bins: Tensor
+
+    def __init__(self, inputs: int, hidden: int, num_layers: int = 2, num_bins: int = 255, limit: float = 20.0) -> None:
+        super().__init__()
+        self.trunk = make_trunk(inputs, hidden, num_layers)
+        self.logits = nn.Linear(hidden, num_bins)
+        # A zero last layer predicts exactly 0 until there is something to predict (DreamerV3, arXiv 2301.04104).
+        nn.init.zeros_(self.logits.weight)
+        nn.init.zeros_(self.logits.bias)
+        self.register_buffer("bins", torch.linspace(-limit, limit, num_bins), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``inputs [b d]`` to logits ``[b bins]``."""
+        return self.logits(self.trunk(inputs))
+
+    def decode(self, logits: Tensor) -> Tensor:
+        """Logits ``[b bins]`` to raw values ``[b 1]``: ``symexp`` of the expected bin, in float32 at least."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return symexp(two_hot_decode(logits, self.bins)).unsqueeze(-1)
+
+
+class BinaryHead(nn.Module):
+    """Trunk and one logit: the probability that the episode (or a life) ends."""
+
+    def __init__(self, inputs: int, hidden: int, num_layers: int = 2) -> None:
+        super().__init__()
+        self.trunk = make_trunk(inputs, hidden, num_layers)
+        self.logit = nn.Linear(hidden, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``inputs [b d]`` to a logit ``[b 1]``."""
+        return self.logit(self.trunk(inputs))

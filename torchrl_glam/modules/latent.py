@@ -1,0 +1,57 @@
+"""The categorical latent: pure functions on logits.
+
+``k`` categoricals of ``c`` classes each. Log-probabilities that already hold the uniform share ("unimixed") are
+themselves valid logits (``softmax(log p) = p``), so every distribution here travels as one tensor ``[..., k, c]``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def unimix_logits(logits: Tensor, unimix: float = 0.01) -> Tensor:
+    """Mix a uniform share into each categorical: ``log((1 - unimix) softmax(logits) + unimix / c)``.
+
+    Args:
+        logits: ``[..., c]``, any real numbers. The mixture is computed in at least float32.
+        unimix: share of the uniform distribution, in [0, 1]. 0 gives the plain log-softmax.
+
+    Returns:
+        Log-probabilities ``[..., c]``.
+
+    Source: DreamerV3 (arXiv 2301.04104), used by STORM and GLAM with 1 %.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    if unimix == 0.0:
+        return logits.log_softmax(-1, dtype=dtype)
+    probabilities = logits.softmax(-1, dtype=dtype)
+    return probabilities.mul(1.0 - unimix).add(unimix / logits.shape[-1]).log()
+
+
+def sample_one_hot(log_probabilities: Tensor) -> Tensor:
+    """Draw a one-hot sample whose gradient is that of the probabilities (straight-through).
+
+    ``z = onehot(i) + p - stop_gradient(p)`` with ``i ~ Categorical(p)``, drawn by the exponential race
+    ``argmax p / Exp(1)``, which needs no host synchronisation and no normalised input.
+
+    A plain function, not a ``ProbabilisticTensorDictModule``: torchrl 0.14.1 runs ``LossModule.forward`` under
+    deterministic exploration, where such a module would silently return the argmax.
+
+    Args:
+        log_probabilities: ``[..., c]``.
+
+    Returns:
+        One-hot sample ``[..., c]`` in the dtype of the input.
+    """
+    probabilities = log_probabilities.softmax(-1)
+    race = probabilities.detach() / torch.empty_like(probabilities).exponential_()
+    one_hot = torch.nn.functional.one_hot(race.argmax(-1), probabilities.shape[-1]).to(probabilities.dtype)
+    if not probabilities.requires_grad:
+        return one_hot
+    return one_hot + (probabilities - probabilities.detach())
+
+
+def categorical_entropy(log_probabilities: Tensor) -> Tensor:
+    """Entropy in nats of ``[..., k, c]`` log-probabilities, summed over the ``k`` categoricals: ``[...]``."""
+    return -(log_probabilities.exp() * log_probabilities).sum((-1, -2))

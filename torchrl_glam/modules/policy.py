@@ -1,0 +1,114 @@
+"""Acting in the real environment: a context of the last real steps, and the actor on top of it."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.data import Composite, TensorSpec, Unbounded
+from torchrl.envs import TensorDictPrimer
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.world_model import GLAMWorldModel
+
+SEES = ("prior", "posterior")
+
+
+class GLAMPolicy(TensorDictModuleBase):
+    """Policy for the real environment (STORM section 3.3, used by GLAM).
+
+    Reads ``pixels`` and its own ``context``: the latents ``z`` and actions of the last ``context_length`` real steps,
+    each frame encoded once, when it arrives. The backbone runs over the context, the actor sees ``[z_t, h_{t-1}]``, and
+    ``(z_t, a_t)`` is appended. With an empty context (the first step of an episode) the action is uniform.
+
+    The context is part of the tensordict, never of the module, so that any number of environments can be batched and an
+    episode's start clears it: add :meth:`make_tensordict_primer` to the environment, or let a collector do so
+    (``auto_register_policy_transforms=True``).
+
+    Acting never tracks gradients. Keep the world model in eval mode (BatchNorm).
+
+    Args:
+        world_model: encodes frames and runs the backbone.
+        actor: reads ``state`` and ``belief``, writes ``action``.
+        action_spec: the environment's action spec, for uniform actions.
+        context_length: real steps remembered.
+        sees: ``prior`` (z_t sampled from the prior, as in imagination) or ``posterior`` (from the frame itself).
+
+    Raises:
+        UsageError: if ``sees`` is neither.
+    """
+
+    def __init__(
+        self,
+        world_model: GLAMWorldModel,
+        actor: TensorDictModuleBase,
+        action_spec: TensorSpec,
+        *,
+        context_length: int = 16,
+        sees: str = "prior",
+    ) -> None:
+        super().__init__()
+        if sees not in SEES:
+            raise UsageError(f"sees is {sees!r}: choose one of {', '.join(SEES)}")
+        self.in_keys = ["pixels", ("context", "state"), ("context", "action"), ("context", "length")]
+        self.out_keys = ["action", *(("next", *key) for key in self.in_keys[1:])]
+        self.world_model = world_model
+        self.actor = actor
+        self.action_spec = action_spec
+        self.context_length = context_length
+        self.sees = sees
+
+    def make_tensordict_primer(self) -> TensorDictPrimer:
+        """The transform that puts an empty context into the environment's reset."""
+        state = Unbounded((self.context_length, self.world_model.state_size))
+        action = Unbounded((self.context_length, self.world_model.action_size))
+        context = Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
+        return TensorDictPrimer(Composite(context=context), default_value=0, expand_specs=True)
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write ``action`` and ``("next", "context")`` for any batch shape."""
+        context = tensordict.get("context")
+        observed = self.world_model.encode(tensordict.get("pixels"))
+        belief, imagined = self._recall(context)
+        state = imagined if self.sees == "prior" else observed
+        inputs = TensorDict({"state": state, "belief": belief}, batch_size=tensordict.shape)
+        action = self.actor(inputs).get("action")
+        empty = context.get("length") == 0
+        action = torch.where(empty, self._uniform_action(action), action)
+        tensordict.set("action", action)
+        tensordict.set(("next", "context"), self._remember(context, observed, action))
+        return tensordict
+
+    def _recall(self, context: TensorDictBase) -> tuple[Tensor, Tensor]:
+        """Belief ``[.. d]`` after the context, and a sample ``[.. k*c]`` of the prior of the current frame."""
+        tokens = self.world_model.embedding(context.get("state"), context.get("action"))
+        beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
+        # Entries lie at the front, so that a causal forward over all slots is exact for those that are filled.
+        newest = (context.get("length").reshape(-1) - 1).clamp_min(0)
+        belief = beliefs[torch.arange(newest.numel(), device=newest.device), newest].reshape(*context.shape, -1)
+        return belief, self.world_model.predict_state(belief)
+
+    def _uniform_action(self, action: Tensor) -> Tensor:
+        """A uniform random action for every element, shaped like ``action [.. a]``."""
+        missing = action.ndim - self.action_spec.ndim
+        return self.action_spec.rand(action.shape[:missing]).to(action)
+
+    def _remember(self, context: TensorDictBase, state: Tensor, action: Tensor) -> TensorDict:
+        """The context with ``(state, action)`` appended, the oldest entry dropped if it is full."""
+        length = context.get("length")
+        full = length == self.context_length
+        position = length.clamp_max(self.context_length - 1)
+        slots = torch.arange(self.context_length, device=length.device) == position
+
+        def append(entries: Tensor, entry: Tensor) -> Tensor:
+            shifted = torch.where(full.unsqueeze(-1), entries.roll(-1, dims=-2), entries)
+            return torch.where(slots.unsqueeze(-1), entry.unsqueeze(-2).to(entries), shifted)
+
+        new = {
+            "state": append(context.get("state"), state),
+            "action": append(context.get("action"), action),
+            "length": (length + 1).clamp_max(self.context_length),
+        }
+        return TensorDict(new, batch_size=context.batch_size)

@@ -1,0 +1,178 @@
+"""The Mamba block (arXiv 2312.00752, Fig. 3): projection, causal convolution, selective scan, gate, projection."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor, nn
+
+from torchrl_glam.modules.ssm.backends import resolve_backend
+from torchrl_glam.modules.ssm.convolution import causal_convolution
+from torchrl_glam.modules.ssm.initialisation import init_dt_proj
+from torchrl_glam.modules.ssm.scan import scan_dtype, selective_scan, selective_scan_step
+
+
+class MambaBlock(nn.Module):
+    """The block of "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752, Sec. 3.4).
+
+    Names and shapes of the parameters are those of ``mamba_ssm.Mamba``, so that weights can be moved both ways. The
+    memory is a TensorDict [b] of ``conv`` [b d_conv-1 d_inner], the last inputs of the convolution, oldest first, and
+    ``ssm`` [b d_inner d_state], the state of the scan in no less than float32. It is passed in and out, never kept.
+
+    Args:
+        d_model: width of the tokens.
+        d_state: size n of the state of each channel.
+        d_conv: length of the convolution.
+        expand: d_inner / d_model.
+        dt_rank: rank of the projection that yields the step size; ``"auto"`` is d_model / 16, rounded up.
+        dt_min, dt_max: range of the initial step sizes.
+        dt_init, dt_scale, dt_init_floor: see :func:`~torchrl_glam.modules.ssm.initialisation.init_dt_proj`.
+        conv_bias, bias: whether the convolution, and ``in_proj`` and ``out_proj``, have a bias.
+        backend: of :func:`~torchrl_glam.modules.ssm.selective_scan`.
+
+    Raises:
+        ValueError: if ``dt_init`` is unknown.
+        UsageError: if the backend is unknown or not available.
+
+    Examples:
+        >>> block = MambaBlock(8)
+        >>> y, memory = block(torch.randn(2, 5, 8))
+        >>> y_next, memory = block.step(torch.randn(2, 8), memory)
+        >>> y.shape, y_next.shape
+        (torch.Size([2, 5, 8]), torch.Size([2, 8]))
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: float = 2,
+        dt_rank: int | str = "auto",
+        dt_min: float = 1e-3,
+        dt_max: float = 0.1,
+        dt_init: str = "random",
+        dt_scale: float = 1.0,
+        dt_init_floor: float = 1e-4,
+        conv_bias: bool = True,
+        bias: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        resolve_backend(backend)
+        self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
+        self.d_inner = int(expand * d_model)
+        self.dt_rank = math.ceil(d_model / 16) if dt_rank == "auto" else int(dt_rank)
+        self.backend = backend
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias)
+        self.conv1d = nn.Conv1d(self.d_inner, self.d_inner, d_conv, groups=self.d_inner, bias=conv_bias)
+        self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
+        self.A_log = nn.Parameter(torch.arange(1, d_state + 1).log().repeat(self.d_inner, 1))  # A = -(1 .. n): S4D-real
+        self.D = nn.Parameter(torch.ones(self.d_inner))
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
+        init_dt_proj(self.dt_proj, dt_min, dt_max, dt_init, dt_scale, dt_init_floor)
+
+    def extra_repr(self) -> str:
+        return f"d_state={self.d_state}, backend={self.backend!r}, source='Mamba, arXiv 2312.00752'"
+
+    def initial_memory(self, batch_size: int) -> TensorDict:
+        """The memory before the first token: zeros, on the device of the parameters."""
+        conv = self.A_log.new_zeros(batch_size, self.d_conv - 1, self.d_inner)
+        ssm = self.A_log.new_zeros(batch_size, self.d_inner, self.d_state, dtype=scan_dtype(conv))
+        return self._memory(conv, ssm)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, TensorDict]:
+        """Run a sequence [b t d_model] from zero memory; return y [b t d_model] and the memory after it."""
+        inner, memory = self.mix(self.in_proj(x))
+        return self.out_proj(inner), memory
+
+    def mix(self, projected: Tensor, valid: Tensor | None = None) -> tuple[Tensor, TensorDict]:
+        """Everything between ``in_proj``, which windows that overlap can so share, and ``out_proj``.
+
+        Args:
+            projected: ``in_proj(x)`` [b t 2*d_inner], t >= 1.
+            valid: [b t 1], 0 for slots before the start of the sequence (all valid ones come after them): these leave
+                the memory at zero, as if they were not there.
+
+        Returns:
+            The input of ``out_proj`` [b t d_inner], and the memory after the last token.
+
+        Raises:
+            ValueError: if the shape does not fit.
+        """
+        x, gate = self._split(projected, "b t")
+        if valid is not None:
+            x = x * valid
+        padded = F.pad(x, (0, 0, self.d_conv - 1, 0))
+        u = self._convolve(padded)
+        y, ssm = selective_scan(u, *self._select(u, valid), self.D, backend=self.backend)
+        return y * F.silu(gate), self._memory(padded[:, x.shape[1] :], ssm)
+
+    def step(self, x: Tensor, memory: TensorDictBase) -> tuple[Tensor, TensorDict]:
+        """Run one token.
+
+        Args:
+            x: the token [b d_model].
+            memory: what the last call returned, or :meth:`initial_memory`; it is left as it is.
+
+        Returns:
+            y [b d_model], and the memory after the token.
+
+        Raises:
+            ValueError: if the shape of ``x`` does not fit.
+        """
+        inner, memory = self.mix_step(self.in_proj(x), memory)
+        return self.out_proj(inner), memory
+
+    def mix_step(
+        self, projected: Tensor, memory: TensorDictBase, valid: Tensor | None = None
+    ) -> tuple[Tensor, TensorDict]:
+        """Everything of :meth:`step` between ``in_proj`` and ``out_proj``.
+
+        Args:
+            projected: ``in_proj(x)`` [b 2*d_inner].
+            memory: as for :meth:`step`.
+            valid: [b 1], 0 where the sequence has not begun yet: there a zero memory stays zero.
+
+        Returns:
+            The input of ``out_proj`` [b d_inner], and the memory after the token.
+
+        Raises:
+            ValueError: if the shape does not fit.
+        """
+        x, gate = self._split(projected, "b")
+        if valid is not None:
+            x = x * valid
+        window = torch.cat([memory["conv"].to(x.dtype), x[:, None]], dim=1)
+        u = self._convolve(window).squeeze(1)
+        y, ssm = selective_scan_step(u, *self._select(u, valid), self.D, memory["ssm"])
+        return y * F.silu(gate), self._memory(window[:, 1:], ssm)
+
+    def _split(self, projected: Tensor, layout: str) -> tuple[Tensor, Tensor]:
+        """Split the output of ``in_proj`` into the input of the convolution and the gate."""
+        came, width = projected.shape, 2 * self.d_inner
+        if len(came) != len(layout.split()) + 1 or came[-1] != width or 0 in came:
+            raise ValueError(f"in_proj gave the shape {tuple(came)}; wanted [{layout} {width}], none of them 0.")
+        x, gate = projected.chunk(2, dim=-1)
+        return x, gate
+
+    def _convolve(self, padded: Tensor) -> Tensor:
+        return F.silu(causal_convolution(padded, self.conv1d.weight, self.conv1d.bias))
+
+    def _select(self, u: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Make delta, A, B and C; all but A depend on ``u``: that is the selection (Algorithm 2).
+
+        A step of size 0 (``valid`` is 0) leaves the state as it is.
+        """
+        rank, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        A = -self.A_log.to(scan_dtype(self.A_log)).exp()
+        delta = F.softplus(self.dt_proj(rank))
+        return (delta if valid is None else delta * valid), A, B, C
+
+    def _memory(self, conv: Tensor, ssm: Tensor) -> TensorDict:
+        conv = conv.to(self.conv1d.weight.dtype).clone(memory_format=torch.contiguous_format)
+        return TensorDict({"conv": conv, "ssm": ssm}, batch_size=conv.shape[:1], device=conv.device)

@@ -1,0 +1,143 @@
+"""The selective scan of Mamba (arXiv 2312.00752, Eq. 2 and Algorithm 2), as pure functions on tensors.
+
+Letters, as in the paper:
+
+    b batch, t time, d inner width, n size of the state
+
+    u      [b t d]  input
+    delta  [b t d]  step size, positive (after the softplus)
+    A      [d n]    decay, negative
+    B, C   [b t n]  how the input enters the state, and how the state is read out
+    D      [d]      skip connection
+    state  [b d n]  h, carried over time
+
+    h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t
+    y_t = C_t . h_t + D u_t
+
+A is discretised by the zero-order hold and B by Euler's rule, as in Mamba's published model, where Eq. 4 has the hold
+for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from torchrl_glam.modules.ssm.backends import resolve_backend
+from torchrl_glam.modules.ssm.shapes import check_shapes
+from torchrl_glam.modules.ssm.torch_backend import torch_scan
+
+
+def selective_scan_reference(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The scan, written down as it is defined: slow, differentiable by autograd, the oracle of every backend.
+
+    Args, returns and errors are those of :func:`selective_scan`.
+    """
+    check_shapes("b t d", u, delta, A, B, C, D, state)
+    h = u.new_zeros(u.shape[0], *A.shape) if state is None else state
+    ys = []
+    for t in range(u.shape[1]):
+        decay = torch.exp(delta[:, t, :, None] * A)
+        h = decay * h + (delta[:, t] * u[:, t])[:, :, None] * B[:, t, None, :]
+        ys.append((h @ C[:, t, :, None]).squeeze(-1))
+    y = torch.stack(ys, dim=1)
+    return (y if D is None else y + D * u), h
+
+
+_ScanFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
+_SCANS: dict[str, _ScanFunction] = {"reference": selective_scan_reference, "torch": torch_scan}
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    state: Tensor | None = None,
+    *,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Scan a sequence through the selective state space model (arXiv 2312.00752, Algorithm 2).
+
+    The computation runs in the dtype of ``u`` but never in less than float32, whatever autocast says.
+
+    Args:
+        u: input [b t d], t >= 1.
+        delta: positive step sizes [b t d].
+        A: negative decay rates [d n].
+        B: input matrices [b t n].
+        C: output matrices [b t n].
+        D: weights of the skip connection [d]; none by default.
+        state: the state before the first step [b d n]; zeros by default.
+        backend: ``"auto"`` or one of :func:`~torchrl_glam.modules.ssm.available_backends`.
+
+    Returns:
+        y [b t d] in the dtype of ``u``, and the state after the last step [b d n].
+
+    Raises:
+        ValueError: if a shape does not fit.
+        UsageError: if the backend is unknown or not available.
+
+    Examples:
+        >>> u, delta = torch.randn(2, 5, 3), torch.rand(2, 5, 3)
+        >>> A, B, C = -torch.rand(3, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+        >>> y, state = selective_scan(u, delta, A, B, C)
+        >>> y.shape, state.shape
+        (torch.Size([2, 5, 3]), torch.Size([2, 3, 4]))
+    """
+    scan = _SCANS[resolve_backend(backend)]
+    check_shapes("b t d", u, delta, A, B, C, D, state)
+    dtype = scan_dtype(u)
+    with torch.autocast(u.device.type, enabled=False):
+        tensors = (None if tensor is None else tensor.to(dtype) for tensor in (D, state))
+        y, last_state = scan(u.to(dtype), delta.to(dtype), A.to(dtype), B.to(dtype), C.to(dtype), *tensors)
+    return y.to(u.dtype), last_state
+
+
+def selective_scan_step(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step of :func:`selective_scan`; ``state`` is left as it is.
+
+    Args:
+        u: input [b d].
+        delta: positive step sizes [b d].
+        A: negative decay rates [d n].
+        B: input matrix [b n].
+        C: output matrix [b n].
+        D: weights of the skip connection [d], or None.
+        state: the state before the step [b d n].
+
+    Returns:
+        y [b d] in the dtype of ``u``, and the state after the step [b d n].
+
+    Raises:
+        ValueError: if a shape does not fit.
+    """
+    check_shapes("b d", u, delta, A, B, C, D, state)
+    dtype = scan_dtype(u)
+    with torch.autocast(u.device.type, enabled=False):
+        x, delta, B, C = u.to(dtype), delta.to(dtype), B.to(dtype), C.to(dtype)
+        decay = (delta[:, :, None] * A.to(dtype)).exp_()
+        state = (decay * state.to(dtype)).addcmul_((delta * x)[:, :, None], B[:, None, :])
+        # A matrix product, not (state * C).sum(-1): torch 2.13's CPU compiler gets the sum wrong, without a warning.
+        y = (state @ C[:, :, None]).squeeze(-1)
+        y = y if D is None else torch.addcmul(y, D.to(dtype), x)
+    return y.to(u.dtype), state
+
+
+def scan_dtype(tensor: Tensor) -> torch.dtype:
+    """What the scan of this input computes in: its dtype, but no less than float32."""
+    return torch.promote_types(tensor.dtype, torch.float32)

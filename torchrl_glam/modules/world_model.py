@@ -1,0 +1,178 @@
+"""GLAM's world model: encoder, latent, sequence backbone and heads, parallel over time.
+
+``b`` batch, ``t`` time, ``k c`` categoricals and classes, ``d`` width.
+
+Alignment (the one place that defines it): token ``e_t = f(z_t, a_t)``; belief ``h_t`` knows tokens up to ``t``; from
+``h_t`` the heads predict the reward and termination that follow ``a_t``, and the next latent ``z_{t+1}``. So outputs at
+``t`` are matched with ``("next", "reward")_t``, ``("next", termination)_t`` and the posterior at ``t + 1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModule, TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.modules import WorldModelWrapper
+
+from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
+from torchrl_glam.modules.dynamics import GLAMDynamics, SequenceBackbone
+from torchrl_glam.modules.heads import BinaryHead, CategoricalHead, StateActionEmbedding, TwoHotHead
+from torchrl_glam.modules.latent import sample_one_hot
+
+
+class GLAMWorldModel(TensorDictModuleBase):
+    """World model of GLAM (AAAI 2025, section "World model"; sizes of STORM's Table 5).
+
+    Reads ``pixels`` (uint8 ``[b t h w channels]``) and ``action`` (``[b t a]``), writes
+
+    ====================== ======================= ==========================================================
+    key                    shape                   meaning
+    ====================== ======================= ==========================================================
+    ``posterior_logits``   ``[b t k c]``           log q(z_t | x_t), unimixed
+    ``features``           ``[b t f]``             the encoder's flattened CNN features
+    ``state``              ``[b t k*c]``           z_t, straight-through one-hot sample
+    ``reconstruction``     ``[b t channels h w]``  decoded frame, 0..1 scale
+    ``belief``             ``[b t d]``             h_t
+    ``variation``          ``[b t d]``             u^g_t (absent if the backbone has no such branch)
+    ``prior_logits``       ``[b t k c]``           log p(z_{t+1} | h_t), unimixed
+    ``reward_logits``      ``[b t bins]``          two-hot logits of r_t in symlog space
+    ``termination_logits`` ``[b t 1]``             logit of c_t
+    ====================== ======================= ==========================================================
+
+    Reward and termination heads have a trunk of the same shape each, not a common one.
+
+    Args:
+        action_size: width of an action.
+        dynamics: the sequence backbone; :class:`GLAMDynamics` of width 256 if not given.
+        image_shape: (height, width, channels) of a frame.
+        channels: the encoder's channels.
+        num_categoricals: ``k``.
+        num_classes: ``c``.
+        head_width: hidden width of the reward and termination heads; the backbone's width if not given.
+        unimix: uniform share of every categorical.
+
+    Examples:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from torchrl_glam.modules import GLAMWorldModel
+        >>> world_model = GLAMWorldModel(action_size=6)
+        >>> batch = TensorDict(
+        ...     {"pixels": torch.zeros(2, 8, 64, 64, 3, dtype=torch.uint8), "action": torch.zeros(2, 8, 6)}, [2, 8]
+        ... )
+        >>> world_model(batch)["belief"].shape
+        torch.Size([2, 8, 256])
+    """
+
+    def __init__(
+        self,
+        action_size: int,
+        dynamics: SequenceBackbone | None = None,
+        *,
+        image_shape: Sequence[int] = (64, 64, 3),
+        channels: Sequence[int] = (32, 64, 128, 256),
+        num_categoricals: int = 32,
+        num_classes: int = 32,
+        head_width: int | None = None,
+        unimix: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.in_keys = ["pixels", "action"]
+        self.out_keys = ["posterior_logits", "features", "state", "reconstruction", "belief", "variation"]
+        self.out_keys += ["prior_logits", "reward_logits", "termination_logits"]
+        dynamics = GLAMDynamics() if dynamics is None else dynamics
+        width = dynamics.width
+        self.action_size = action_size
+        self.latent_shape = (num_categoricals, num_classes)
+        self.state_size = num_categoricals * num_classes
+        self.encoder = ImageEncoder(image_shape, channels, num_categoricals, num_classes, unimix)
+        self.decoder = ImageDecoder(image_shape, channels, self.state_size)
+        self.embedding = StateActionEmbedding(self.state_size, action_size, width)
+        self.dynamics = dynamics
+        self.prior_head = CategoricalHead(width, num_categoricals, num_classes, unimix)
+        self.reward_head = TwoHotHead(width, head_width or width)
+        self.termination_head = BinaryHead(width, head_width or width)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the table of the class docstring into ``tensordict [b t]``; differentiable."""
+        logits, features = self.encoder(tensordict.get("pixels"))
+        state = sample_one_hot(logits).flatten(-2)
+        beliefs, variation, _ = self.dynamics.forward_variation(self.embedding(state, tensordict.get("action")))
+        tensordict.set("posterior_logits", logits)
+        tensordict.set("features", features)
+        tensordict.set("state", state)
+        tensordict.set("reconstruction", self.decoder(state))
+        tensordict.set("belief", beliefs)
+        if variation is not None:
+            tensordict.set("variation", variation)
+        tensordict.set("prior_logits", self.prior_head(beliefs))
+        tensordict.set("reward_logits", self.reward_head(beliefs))
+        tensordict.set("termination_logits", self.termination_head(beliefs))
+        return tensordict
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Sample ``z ~ q(z | x)``: uint8 ``pixels [.. h w channels]`` to ``[.. k*c]``."""
+        return sample_one_hot(self.encoder(pixels)[0]).flatten(-2)
+
+    def predict_state(self, belief: Tensor) -> Tensor:
+        """Sample ``z_{t+1} ~ p(z | h_t)``: ``belief [.. d]`` to ``[.. k*c]``."""
+        return sample_one_hot(self.prior_head(belief)).flatten(-2)
+
+    def predict_outcome(self, belief: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reward (float ``[.. 1]``, raw units), terminated and done (bool ``[.. 1]``, logit > 0) of ``belief [.. d]``."""
+        reward = self.reward_head.decode(self.reward_head(belief))
+        terminated = self.termination_head(belief) > 0
+        return reward, terminated, terminated.clone()
+
+    def make_wrapper(self, dynamics: SequenceBackbone | None = None) -> WorldModelWrapper:
+        """TorchRL's view of one imagined step, for a model-based env; parameters are shared.
+
+        The transition reads ``state``, ``action`` and ``memory`` and writes ``state``, ``belief`` and ``memory``; the
+        second part reads ``belief`` and writes ``reward``, ``terminated`` and ``done``.
+
+        Args:
+            dynamics: a stand-in for the world model's own backbone, such as a
+                :class:`~torchrl_glam.modules.dynamics.SlidingWindow` over it.
+        """
+        transition = TensorDictModule(
+            LatentTransition(self, self.dynamics if dynamics is None else dynamics),
+            in_keys=["state", "action", "memory"],
+            out_keys=["state", "belief", "memory"],
+        )
+        outcome = TensorDictModule(
+            self.predict_outcome, in_keys=["belief"], out_keys=["reward", "terminated", "done"]
+        )
+        return WorldModelWrapper(transition, outcome)
+
+
+class LatentTransition(nn.Module):
+    """``(z_t, a_t, memory) -> (z_{t+1}, h_t, memory)``: embed, one backbone step, sample the prior.
+
+    Args:
+        world_model: supplies the embedding and the prior.
+        dynamics: the backbone to step.
+    """
+
+    def __init__(self, world_model: GLAMWorldModel, dynamics: SequenceBackbone) -> None:
+        super().__init__()
+        self.world_model = world_model
+        self.dynamics = dynamics
+
+    def forward(self, state: Tensor, action: Tensor, memory: TensorDictBase) -> tuple[Tensor, Tensor, TensorDictBase]:
+        """One imagined step on ``state [b k*c]`` and ``action [b a]``."""
+        belief, memory = self.dynamics.step(self.world_model.embedding(state, action), memory)
+        return self.world_model.predict_state(belief), belief, memory
+
+    def start(self, pixels: Tensor, action: Tensor) -> tuple[Tensor, Tensor, TensorDictBase]:
+        """Run over real contexts ``pixels [b t h w channels]``, ``action [b t a]``; return what ``forward`` returns.
+
+        Only the encoder and the backbone run, not the decoder.
+        """
+        tokens = self.world_model.embedding(self.world_model.encode(pixels), action)
+        beliefs, memory = self.dynamics(tokens)
+        belief = beliefs[:, -1]
+        return self.world_model.predict_state(belief), belief, memory
+
+

@@ -1,0 +1,159 @@
+"""The critic's loss and value targets. (The actor's loss is TorchRL's own.)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict.nn import TensorDictModule, dispatch
+from tensordict.utils import NestedKey
+from torch import Tensor
+from torchrl.objectives import LossModule
+from torchrl.objectives.value import TDLambdaEstimator
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.objectives import functional as formulas
+
+
+class GLAMCriticLoss(LossModule):
+    """Two-hot critic loss with a slow critic (STORM Eq. 11, used by GLAM).
+
+    ``CE(logits, G) + CE(logits, G_slow)`` where ``G`` is the lambda return under the critic and ``G_slow`` the one
+    under its slowly updated copy; both on a grid that is uniform in symlog space. The copy lives in this module
+    (``target_critic_network_params``); move it with ``torchrl.objectives.SoftUpdate(loss, tau=0.02)``.
+
+    Args:
+        critic_network: reads the state, writes two-hot logits and the decoded value
+            (:func:`~torchrl_glam.modules.make_critic`).
+        bins: the grid, ``[bins]``, in symlog space.
+        gamma: discount.
+        lmbda: lambda of the return.
+        bootstrap: ``next`` for the lambda return with ``V_{t+1}``; ``current`` for the released code's ``V_t`` in its
+            place.
+
+    Raises:
+        UsageError: if ``bootstrap`` is neither.
+
+    Examples:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from torchrl.objectives import SoftUpdate
+        >>> from torchrl_glam.modules import make_critic
+        >>> from torchrl_glam.objectives import GLAMCriticLoss
+        >>> critic = make_critic(state_size=8, width=4, hidden=16)
+        >>> loss = GLAMCriticLoss(critic, critic.bins)
+        >>> updater = SoftUpdate(loss, tau=0.02)
+        >>> def states():
+        ...     return {"state": torch.zeros(2, 5, 8), "belief": torch.zeros(2, 5, 4)}
+        >>> flags = {key: torch.zeros(2, 5, 1, dtype=torch.bool) for key in ("done", "terminated")}
+        >>> outcome = {**states(), **flags, "reward": torch.ones(2, 5, 1)}
+        >>> rollout = TensorDict({**states(), "next": outcome}, [2, 5])
+        >>> sorted(loss(rollout).keys())
+        ['loss_critic', 'loss_slow_critic', 'value_error']
+    """
+
+    @dataclass
+    class _AcceptedKeys:
+        """Configurable keys.
+
+        Attributes:
+            value: the critic's decoded value ``[b n 1]``.
+            value_logits: its two-hot logits ``[b n bins]``.
+            value_target: lambda return under the critic ``[b n 1]``.
+            slow_value_target: lambda return under the slow critic ``[b n 1]``.
+            advantage: ``value_target - value``.
+            reward, done, terminated: read below ``"next"``, ``[b n 1]``.
+        """
+
+        value: NestedKey = "state_value"
+        value_logits: NestedKey = "state_value_logits"
+        value_target: NestedKey = "value_target"
+        slow_value_target: NestedKey = "slow_value_target"
+        advantage: NestedKey = "advantage"
+        reward: NestedKey = "reward"
+        done: NestedKey = "done"
+        terminated: NestedKey = "terminated"
+
+    default_keys = _AcceptedKeys
+    tensor_keys: _AcceptedKeys
+    critic_network: TensorDictModule
+    critic_network_params: TensorDictParams
+    target_critic_network_params: TensorDictParams
+    bins: Tensor
+    out_keys = ["loss_critic", "loss_slow_critic", "value_error"]  # noqa: RUF012  (as TorchRL declares it)
+
+    def __init__(
+        self,
+        critic_network: TensorDictModule,
+        bins: Tensor,
+        *,
+        gamma: float = 0.985,
+        lmbda: float = 0.95,
+        bootstrap: str = "next",
+    ) -> None:
+        super().__init__()
+        if bootstrap not in ("next", "current"):
+            raise UsageError(f"bootstrap is {bootstrap!r}: choose next or current")
+        self.convert_to_functional(critic_network, "critic_network", create_target_params=True)
+        self.register_buffer("bins", bins.clone(), persistent=False)
+        self.bootstrap = bootstrap
+        self.lmbda = lmbda
+        self.returns = TDLambdaEstimator(gamma=gamma, lmbda=lmbda, value_network=None, device=bins.device)
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Keys that ``forward`` reads."""
+        states = list(self.critic_network.in_keys)
+        outcome = [self.tensor_keys.reward, self.tensor_keys.done, self.tensor_keys.terminated]
+        return [*states, *(("next", key) for key in [*states, *outcome])]
+
+    def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
+        keys = self.tensor_keys
+        self.returns.set_keys(reward=keys.reward, done=keys.done, terminated=keys.terminated)
+
+    @torch.no_grad()
+    def estimate(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write value, advantage and both lambda returns into ``tensordict [b n]``, without gradient.
+
+        ``advantage`` and ``value_target`` are what TorchRL's policy losses look for.
+        """
+        keys = self.tensor_keys
+        target, value = self._lambda_return(tensordict, self.critic_network_params)
+        slow_target, _ = self._lambda_return(tensordict, self.target_critic_network_params)
+        tensordict.set(keys.value, value)
+        tensordict.set(keys.value_target, target)
+        tensordict.set(keys.slow_value_target, slow_target)
+        tensordict.set(keys.advantage, target - value)
+        return tensordict
+
+    def _lambda_return(self, tensordict: TensorDictBase, params: TensorDictParams) -> tuple[Tensor, Tensor]:
+        """Lambda return and value ``[b n 1]`` under ``params``."""
+        value = self._critic(tensordict, params).get(self.tensor_keys.value)
+        next_value = self._critic(tensordict.get("next"), params).get(self.tensor_keys.value)
+        if self.bootstrap == "current":
+            next_value = formulas.released_next_value(value, next_value, self.lmbda)
+        return self.returns.value_estimate(tensordict, next_value=next_value), value
+
+    def _critic(self, tensordict: TensorDictBase, params: TensorDictParams) -> TensorDictBase:
+        with params.to_module(self.critic_network, preserve_module_state=False):
+            return self.critic_network(tensordict.select(*self.critic_network.in_keys))
+
+    @dispatch
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Return ``loss_critic``, ``loss_slow_critic`` and the detached mean absolute ``value_error``, for ``[b n]``.
+
+        Targets that are already in ``tensordict`` (from :meth:`estimate`) are used, others are computed.
+        """
+        keys = self.tensor_keys
+        if keys.slow_value_target not in tensordict.keys(True):
+            tensordict = self.estimate(tensordict.copy())
+        target = tensordict.get(keys.value_target)
+        output = self._critic(tensordict, self.critic_network_params)
+        logits = output.get(keys.value_logits)
+        terms = {
+            "loss_critic": formulas.symlog_two_hot_loss(logits, target, self.bins),
+            "loss_slow_critic": formulas.symlog_two_hot_loss(logits, tensordict.get(keys.slow_value_target), self.bins),
+            "value_error": (output.get(keys.value).detach() - target).abs().mean(),
+        }
+        return TensorDict(terms, batch_size=[])

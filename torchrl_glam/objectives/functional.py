@@ -1,0 +1,79 @@
+"""One formula per function, on plain tensors.
+
+``b`` batch, ``t`` time, ``k c`` categoricals and classes, ``n`` imagination horizon; ``sg`` stops the gradient.
+Distributions are log-probabilities ``[..., k, c]`` (see :mod:`torchrl_glam.modules.latent`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchrl.modules.functional import symlog
+from torchrl.modules.models.model_based import two_hot_cross_entropy
+from torchrl.objectives import categorical_kl_terms
+
+
+def reconstruction_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
+    """``mean_bt sum_pixels (x_hat - x)^2`` (GLAM Eq. 12, first term).
+
+    Args:
+        reconstruction: ``[b t channels h w]``, 0..1 scale.
+        pixels: uint8 ``[b t h w channels]``.
+    """
+    target = pixels.movedim(-1, -3).float() / 255.0
+    return (reconstruction.float() - target).square().sum((-1, -2, -3)).mean()
+
+
+def symlog_two_hot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:
+    """``mean CE(twohot(symlog(value)), logits)`` for ``logits [.. bins]`` and raw ``value [.. 1]`` or ``[..]``."""
+    return two_hot_cross_entropy(logits.float(), symlog(value.float()), bins.float()).mean()
+
+
+def termination_loss(logits: Tensor, terminated: Tensor) -> Tensor:
+    """``mean BCE(sigmoid(logits), terminated)``; ``terminated`` is bool of the same shape."""
+    return F.binary_cross_entropy_with_logits(logits.float(), terminated.float())
+
+
+def balanced_kl(posterior: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+    """``KL(sg(q) || p)`` and ``KL(q || sg(p))`` in nats, summed over ``k``, averaged over the batch (not clamped).
+
+    Args:
+        posterior: log q ``[.. k c]``.
+        prior: log p ``[.. k c]``.
+    """
+    return categorical_kl_terms(posterior, prior, free_nats=0.0, unimix=0.0)
+
+
+def kl_to_target(target: Tensor, prediction: Tensor) -> Tensor:
+    """``KL(sg(target) || prediction)`` in nats, summed over ``k``, averaged over the batch (GLAM Eq. 10, unclamped)."""
+    return balanced_kl(target, prediction)[0]
+
+
+def logit_variation(posterior: Tensor) -> Tensor:
+    """``log softmax(l_{t+1} - l_t)`` of log q ``[b t k c]``: the variation's target, ``[b t-1 k c]``.
+
+    Our reading of Eq. 10: then ``l_{t+1} = l_t + variation``, so LMamba predicts the state, GMamba its change, and the
+    linear head adds them up in logit space.
+    """
+    return (posterior[:, 1:] - posterior[:, :-1]).log_softmax(-1)
+
+
+def latent_variation(state: Tensor) -> Tensor:
+    """``log softmax(z_{t+1} - z_t)`` of one-hot samples ``[b t k c]``: Eq. 10 taken literally, ``[b t-1 k c]``."""
+    return (state[:, 1:] - state[:, :-1]).log_softmax(-1)
+
+
+def released_next_value(value: Tensor, next_value: Tensor, lmbda: float) -> Tensor:
+    """What the released code has in place of ``V_{t+1}`` in the lambda return: ``V_t``.
+
+    ``G_t = r_t + gamma (1 - c_t) ((1 - lmbda) V_t + lmbda G_{t+1})``, ``G_n = V_n``. A TD(lambda) estimator bootstraps
+    its last step with the next value alone, so that the last entry is ``(1 - lmbda) V_{n-1} + lmbda V_n``.
+
+    Args:
+        value: V of the current states, ``[b n 1]``.
+        next_value: V of the next states, ``[b n 1]``.
+        lmbda: the return's lambda.
+    """
+    last = torch.lerp(value[:, -1:], next_value[:, -1:], lmbda)
+    return torch.cat([value[:, :-1], last], 1)

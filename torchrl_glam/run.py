@@ -1,0 +1,223 @@
+"""A run as its user sees it: the first line, the progress bar, the run folder, the last lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict, TensorDictBase
+from torch import nn
+from torchrl.envs import EnvBase
+from torchrl.record.loggers import Logger, get_logger
+from tqdm import tqdm
+
+from torchrl_glam import factory
+from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import Logger as LoggerName
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules import GLAMWorldModel
+from torchrl_glam.modules.ssm import resolve_backend
+from torchrl_glam.report import human_normalised_score, reference_scores
+from torchrl_glam.training import check_finite, episode_returns
+
+SHOWN_LOSSES = {
+    "world_model/loss_reconstruction": "recon",
+    "world_model/loss_reward": "reward",
+    "world_model/kl_dynamics": "kl",
+    "policy/loss_critic": "critic",
+}
+
+
+class Run:
+    """Folder, progress bar and metrics of one run.
+
+    The folder holds ``config.yaml``, ``metrics/`` (one CSV file per metric: frame, value), ``weights.pt``,
+    ``imagined.png`` and ``result.json``.
+
+    Args:
+        config: the run's options.
+
+    Raises:
+        UsageError: if the folder cannot be made or already holds a run.
+    """
+
+    def __init__(self, config: GLAMConfig) -> None:
+        self.config = config
+        self.folder = Path(config.run_dir)
+        self._make_folder()
+        self.loggers = self._make_loggers()
+        self.started = time.monotonic()
+        self.bar: tqdm | None = None
+        self.shown: dict[str, str] = {}
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if (self.folder / "config.yaml").exists():
+                raise UsageError(f"run_dir={self.folder} already holds a run: choose another or remove it")
+            (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(self.config)))
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"run_dir={self.folder} cannot be written ({reason}): choose another folder") from error
+
+    def _make_loggers(self) -> list[Logger]:
+        names = {LoggerName.csv.value, self.config.logger.value}
+        try:
+            return [get_logger(name, logger_name=str(self.folder), experiment_name="metrics") for name in sorted(names)]
+        except ImportError as error:
+            name = self.config.logger.value
+            raise UsageError(f"logger={name} needs a package that is missing ({error}): pip install {name}") from error
+
+    def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
+        """Write the first line: what runs where, how large it is, how long it will take."""
+        config = self.config
+        device = next(world_model.parameters()).device
+        self.write(
+            f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
+            f"device {_device_name(device)} | preset {config.preset} | "
+            f"scan {resolve_backend(config.world_model.dynamics.backend)} | "
+            f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
+            f"{config.total_frames} frames, about {_duration(seconds)} and the evaluation | {self.folder}"
+        )
+
+    def step(self, frame: int, batch: TensorDictBase) -> None:
+        """Count a real step; log the return of an episode that ended with it."""
+        if self.bar is None:
+            self.bar = tqdm(total=self.config.total_frames, unit="step", dynamic_ncols=True, file=sys.stdout)
+        self.bar.update(batch.numel())
+        for episode_return in episode_returns(batch):
+            self.log(frame, {"train/episode_return": episode_return})
+            self.shown["return"] = f"{episode_return:g}"
+
+    def log_updates(self, frame: int, **updates: TensorDictBase | None) -> None:
+        """Log the metrics of the last updates, named ``update/metric``, and show the main losses.
+
+        Raises:
+            FloatingPointError: if one of them is not finite.
+        """
+        parts = {name: metrics for name, metrics in updates.items() if metrics is not None}
+        values: dict[str, float] = {}
+        for name, metrics in parts.items():
+            check_finite(metrics, frame)
+            values |= {f"{name}/{key}": float(value) for key, value in metrics.items()}
+        self.log(frame, values)
+        self.shown |= {short: f"{values[key]:.3g}" for key, short in SHOWN_LOSSES.items() if key in values}
+        if self.bar is not None:
+            self.bar.set_postfix(self.shown, refresh=False)
+
+    def log(self, frame: int, values: dict[str, float]) -> None:
+        """Log scalars at ``frame`` to every logger."""
+        for logger in self.loggers:
+            for name, value in values.items():
+                logger.log_scalar(name, value, step=frame)
+
+    def save(self, **modules: nn.Module) -> None:
+        """Write the modules' weights to ``weights.pt``, replacing the last ones only when all is written."""
+        temporary = self.folder / "weights.pt.part"
+        torch.save({name: module.state_dict() for name, module in modules.items()}, temporary)
+        os.replace(temporary, self.folder / "weights.pt")
+
+    def finish(self, returns: list[float]) -> None:
+        """Log and print the evaluation, and write ``result.json``."""
+        if self.bar is not None:
+            self.bar.close()
+        config, scores = self.config, torch.tensor(returns)
+        mean, spread = scores.mean().item(), scores.std(correction=0).item()
+        normalised = human_normalised_score(config.env.name, mean)
+        result = {
+            "env": config.env.name,
+            "protocol": config.env.protocol.value,
+            "preset": config.preset,
+            "seed": config.seed,
+            "total_frames": config.total_frames,
+            "returns": returns,
+            "mean": mean,
+            "human_normalised": normalised,
+            "seconds": time.monotonic() - self.started,
+            "device": _device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        }
+        (self.folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        self.log(config.total_frames, {"evaluation/return": mean})
+        self.write(
+            f"evaluation: {mean:.2f} +- {spread:.2f} over {len(returns)} episodes (protocol {config.env.protocol.value}"
+            f"{_references(config.env.name, normalised)}) | {_duration(result['seconds'])} | {self.folder}"
+        )
+
+    def write(self, line: str) -> None:
+        """Print a line above the progress bar."""
+        tqdm.write(line)
+
+
+def estimate_seconds(config: GLAMConfig, env: EnvBase, device: torch.device) -> float:
+    """Time one of each update on throw-away networks and made-up frames, and extrapolate to the run.
+
+    Leaves the random state and ``env``'s emulator as they were; ``env`` only supplies specs. Emulator and acting are
+    not timed (about 5 ms per step).
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        world_model = factory.make_world_model(config, env.action_spec, device)
+        imagined = factory.make_imagined_env(config, world_model, env.action_spec)
+        update_world_model = factory.make_world_model_trainer(config, world_model)
+        agent = factory.make_agent(config, world_model, env.action_spec)
+        update_policy = factory.make_policy_trainer(config, imagined, *agent)
+        sequences = _made_up(config.replay.batch_size, config.replay.batch_length, env, device)
+        contexts = _made_up(config.imagination.batch_size, config.imagination.context_length, env, device)
+        horizon = config.imagination.horizon
+        world_model_seconds = _fastest(lambda: update_world_model(sequences), device)
+        policy_seconds = _fastest(lambda: update_policy(contexts, horizon), device)
+    trained = config.total_frames - config.training.warmup_frames
+    updates = world_model_seconds / config.training.world_model_every + policy_seconds / config.training.policy_every
+    return config.total_frames * 0.005 + trained * updates
+
+
+def _fastest(update: Any, device: torch.device, enough: float = 1.0) -> float:
+    """Seconds of the faster of two calls; of the first alone if it takes longer than ``enough``."""
+    seconds: list[float] = []
+    while len(seconds) < 2 and (not seconds or seconds[0] < enough):
+        began = time.perf_counter()
+        update()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def _made_up(batch: int, time_steps: int, env: EnvBase, device: torch.device) -> TensorDict:
+    pixels = env.observation_spec["pixels"].rand((batch, time_steps))
+    reward = torch.zeros(batch, time_steps, 1)
+    outcome = {"reward": reward, "life_loss": torch.zeros_like(reward, dtype=torch.bool)}
+    data = {"pixels": pixels, "action": env.action_spec.rand((batch, time_steps)), "next": outcome}
+    return TensorDict(data, batch_size=[batch, time_steps]).to(device)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def _millions(module: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def _references(env_name: str, normalised: float | None) -> str:
+    references = reference_scores(env_name)
+    if references is None or normalised is None:
+        return ""
+    return f"; random {references.random:g}, human {references.human:g}, human-normalised {normalised:.3f}"
+
+

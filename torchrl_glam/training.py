@@ -1,0 +1,137 @@
+"""Update closures and evaluation; the loop is the example.
+
+Metrics stay tensors on their device: nothing here synchronises with the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torch.optim import Optimizer
+from torchrl.collectors import Collector
+from torchrl.envs import EnvBase
+from torchrl.envs.utils import ExplorationType
+from torchrl.modules import PercentileValueNorm
+from torchrl.objectives import LossModule, TargetNetUpdater
+
+from torchrl_glam.envs.imagined import GLAMImaginedEnv
+from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss, total_loss
+
+WorldModelUpdate = Callable[[TensorDictBase], TensorDictBase]
+PolicyUpdate = Callable[[TensorDictBase, int], TensorDictBase]
+
+
+def optimizer_step(loss: Tensor, parameters: Iterable[Tensor], optimizer: Optimizer, max_norm: float) -> Tensor:
+    """Backward, clip the global gradient norm to ``max_norm``, step; return the norm before clipping (scalar)."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    optimizer.step()
+    return norm
+
+
+def make_world_model_update(loss: GLAMModelLoss, optimizer: Optimizer, max_norm: float) -> WorldModelUpdate:
+    """Return ``update(batch [b t]) -> metrics``: one gradient step on the world model.
+
+    BatchNorm is in training mode during the update only.
+    """
+    parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+
+    def update(batch: TensorDictBase) -> TensorDictBase:
+        loss.train()
+        terms = loss(batch)
+        norm = optimizer_step(total_loss(terms), parameters, optimizer, max_norm)
+        loss.eval()
+        return terms.detach().set("grad_norm", norm)
+
+    loss.eval()
+    return update
+
+
+def make_policy_update(
+    env: GLAMImaginedEnv,
+    actor: TensorDictModuleBase,
+    actor_loss: LossModule,
+    critic_loss: GLAMCriticLoss,
+    return_norm: PercentileValueNorm,
+    slow_critic: TargetNetUpdater,
+    optimizer: Optimizer,
+    max_norm: float,
+) -> PolicyUpdate:
+    """Return ``update(contexts [b t], horizon) -> metrics``: imagine from real contexts, one gradient step on the agent.
+
+    Args:
+        env: the imagined environment.
+        actor: acts in it.
+        actor_loss: any TorchRL policy loss that takes ``advantage`` from its input.
+        critic_loss: writes the advantage, trains the critic.
+        return_norm: the actor loss's advantage norm, updated here once per rollout.
+        slow_critic: moves the critic loss's target parameters.
+        optimizer: over the parameters of actor and critic.
+        max_norm: bound on their global gradient norm.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def update(contexts: TensorDictBase, horizon: int) -> TensorDictBase:
+        with torch.no_grad():
+            rollout = env.imagine(env.start(contexts["pixels"], contexts["action"]), actor, horizon)
+        critic_loss.estimate(rollout)
+        return_norm.update(rollout["value_target"])
+        terms = actor_loss(rollout)
+        terms.update(critic_loss(rollout))
+        norm = optimizer_step(total_loss(terms), parameters, optimizer, max_norm)
+        slow_critic.step()
+        metrics = {
+            "grad_norm": norm,
+            "imagined_reward": rollout["next", "reward"].mean(),
+            "imagined_return": rollout["value_target"].mean(),
+            "return_scale": return_norm.scale().squeeze(-1),
+        }
+        return terms.detach().update(metrics)
+
+    return update
+
+
+def evaluate(env: EnvBase, policy: TensorDictModuleBase, episodes: int, *, greedy: bool = False) -> list[float]:
+    """Play whole episodes, one after the other, and return their undiscounted returns.
+
+    Args:
+        env: a real environment with ``episode_reward`` (``RewardSum``).
+        policy: acts in it; its primers are added to the environment.
+        episodes: how many.
+        greedy: take the most likely action instead of a sample.
+    """
+    exploration = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
+    collector = Collector(
+        env,
+        policy,
+        frames_per_batch=1,
+        total_frames=-1,
+        exploration_type=exploration,
+        auto_register_policy_transforms=True,
+    )
+    returns: list[float] = []
+    for frame in collector:
+        returns += episode_returns(frame)
+        if len(returns) >= episodes:
+            break
+    collector.shutdown(close_env=False)
+    return returns[:episodes]
+
+
+def episode_returns(batch: TensorDictBase) -> list[float]:
+    """Returns of the episodes that end in a batch of real steps."""
+    return batch["next", "episode_reward"][batch["next", "done"]].tolist()
+
+
+def check_finite(metrics: TensorDictBase, frame: int) -> None:
+    """Raise FloatingPointError with the names of the terms that are not finite."""
+    bad = [key for key, value in metrics.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise FloatingPointError(f"not finite at frame {frame}: {', '.join(bad)}; the last weights saved are intact")
+
+
