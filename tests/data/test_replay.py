@@ -46,7 +46,7 @@ def test_a_record_is_kept_as_bytes_and_without_extra_keys() -> None:
     replay, contexts = make_replay(10, sequences=(2, 5), contexts=(3, 4))
     batch = records(10, shape=(64, 64, 3))
     replay.extend(batch)
-    assert "index" not in batch.keys(), "the caller's batch stays as it was"
+    assert "index" not in batch, "the caller's batch stays as it was"
     assert set(replay.storage._storage.keys(True, True)) == set(KEYS)
     assert replay.storage._storage["pixels"].nbytes == 10 * 64 * 64 * 3
     for sample, shape in ((replay.sample(), [2, 5]), (contexts.sample(), [3, 4])):

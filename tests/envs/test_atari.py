@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -33,35 +34,19 @@ KEYS = {  # after a step
     "step_count": ((1,), torch.int64),
     "is_init": FLAG,
 }
-# The number of actions of each game's minimal set: the 26 games of Atari 100k.
-NUM_ACTIONS = {
-    "Alien": 18,
-    "Amidar": 10,
-    "Assault": 7,
-    "Asterix": 9,
-    "BankHeist": 18,
-    "BattleZone": 18,
-    "Boxing": 18,
-    "Breakout": 4,
-    "ChopperCommand": 18,
-    "CrazyClimber": 9,
-    "DemonAttack": 6,
-    "Freeway": 3,
-    "Frostbite": 18,
-    "Gopher": 8,
-    "Hero": 18,
-    "Jamesbond": 18,
-    "Kangaroo": 18,
-    "Krull": 18,
-    "KungFuMaster": 14,
-    "MsPacman": 9,
-    "Pong": 6,
-    "PrivateEye": 18,
-    "Qbert": 6,
-    "RoadRunner": 18,
-    "Seaquest": 18,
-    "UpNDown": 6,
+GAMES = {  # the 26 games of Atari 100k, by the number of actions of their minimal set
+    18: "Alien BankHeist BattleZone Boxing ChopperCommand Frostbite Hero Jamesbond Kangaroo Krull PrivateEye "
+    "RoadRunner Seaquest",
+    14: "KungFuMaster",
+    10: "Amidar",
+    9: "Asterix CrazyClimber MsPacman",
+    8: "Gopher",
+    7: "Assault",
+    6: "DemonAttack Pong Qbert UpNDown",
+    4: "Breakout",
+    3: "Freeway",
 }
+NUM_ACTIONS = {game: number for number, games in GAMES.items() for game in games.split()}
 
 
 def ale(env: TransformedEnv) -> Any:
@@ -96,6 +81,10 @@ def test_every_game_of_atari_100k_steps_with_its_minimal_actions(game: str) -> N
     assert env.action_spec.shape[-1] == NUM_ACTIONS[game] == len(ale(env).getMinimalActionSet())
     assert env.rollout(2)["next", "pixels"].any(), "the screen shows something"
     env.close()
+
+
+def test_the_table_of_games_is_whole() -> None:
+    assert len(NUM_ACTIONS) == 26
 
 
 def test_protocols_are_the_published_ones() -> None:
@@ -157,8 +146,9 @@ for name in ("ALE/Pong-v5", "{CATCH_BALL}"):
     env.close()
 """
     command = [sys.executable, "-W", "error", "-c", code]
-    environment = {"RL_LOGGING_LEVEL": "WARNING", "PYTHONPATH": ".", "OMP_NUM_THREADS": "1", "PATH": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    environment = {"RL_LOGGING_LEVEL": "WARNING", "OMP_NUM_THREADS": "1", "PATH": ""}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -204,13 +194,20 @@ def test_frame_skip_and_image_size_are_honoured() -> None:
 class Picture(gymnasium.Env):
     """Observes the last action in every pixel of an image of any shape, drawn into the same array each time."""
 
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's interface)
+
     def __init__(
-        self, shape: tuple[int, ...] = (64, 64, 3), dtype: str = "uint8", actions: Any = None, rendered: Any = None
-    ):
+        self,
+        shape: tuple[int, ...] = (64, 64, 3),
+        dtype: str = "uint8",
+        actions: gymnasium.Space | None = None,
+        rendered: tuple[int, int] | None = None,
+        render_mode: str | None = None,
+    ) -> None:
         self.observation_space = Box(0, 255, shape, np.dtype(dtype).type)
         self.action_space = actions or Discrete(4)
-        self.metadata = {"render_modes": ["rgb_array"] if rendered else [], "render_fps": 1}
-        self.render_mode = "rgb_array" if rendered else None
+        self.metadata = {"render_modes": ["rgb_array"] if rendered else []}
+        self.render_mode = render_mode
         self._image, self._rendered = np.zeros(shape, dtype), rendered
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:

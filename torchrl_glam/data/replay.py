@@ -27,19 +27,24 @@ def make_replay(
 ) -> tuple[TensorDictReplayBuffer, TensorDictReplayBuffer]:
     """Makes two views of one ring of ``capacity`` records, which differ in the windows they sample.
 
-    The first is written by ``extend``, with one environment's records [n] as a collector yields them; keys beyond ``KEYS``
-    are dropped. The second only reads. ``sample()`` of each returns windows [b t] of consecutive records with ``KEYS`` and
-    ``index``, their place in the ring. Windows are drawn uniformly with replacement and cross the ends of episodes, as in
-    STORM (arXiv 2310.09615); they never cross the ring's seam. To save both, save the first: it owns writer and storage.
+    The first is written by ``extend``, with one environment's records [n] as a collector yields them; keys beyond
+    ``KEYS`` are dropped. The second only reads. ``sample()`` of each returns windows [b t] of consecutive records with
+    ``KEYS`` and ``index``, their place in the ring. Windows are drawn uniformly with replacement and cross the ends of
+    episodes, as in STORM (arXiv 2310.09615), but never the ring's seam. To save both, save the first, which owns the
+    writer.
 
     Args:
         capacity: records held before the oldest are overwritten; one of 64x64 takes 12.5 kB.
         sequences: number and length (b, t) of the windows of the first buffer, for the world model.
         contexts: the same of the second, from which imagination starts.
-        newest: this many of the windows of each batch are the newest ones, and the others come from the older ones only.
+        newest: each batch holds this many windows that are the newest ones; the rest come from the older ones.
         device: where the records lie and the samples come out.
 
+    Raises:
+        ValueError: by ``sample``, if there are too few records, and by ``extend``, if they are of another kind.
+
     Examples:
+        >>> from torchrl_glam.envs.atari import make_atari_env
         >>> replay, contexts = make_replay(1000, sequences=(2, 8), contexts=(4, 3))
         >>> env = make_atari_env("ALE/Pong-v5")
         >>> indices = replay.extend(env.rollout(20))
@@ -65,10 +70,10 @@ def make_replay(
 class WindowSampler(RandomSampler):
     """Draws windows of consecutive records, each possible one equally likely.
 
-    Why not ``RandomSampler`` with a ``Sequence(length, episode_boundary="stop", done_key=None)`` sample unit, in torchrl
-    0.14.1: that draws the newest window ``length`` times as often as any other (an anchor too near the end is shifted back
-    to it); it takes the seam from the storage's last cursor, which neither ``state_dict`` nor ``dumps`` keeps, so that
-    windows cross the seam after a restart; and on a GPU it waits for the device. The writer's cursor is kept.
+    Why not ``RandomSampler`` with the sample unit ``Sequence(length, episode_boundary="stop", done_key=None)``: in
+    torchrl 0.14.1 that draws the newest window ``length`` times as often as any other (an anchor too near the end is
+    shifted back to it), and it takes the seam from the storage's last cursor, which neither ``state_dict`` nor
+    ``dumps`` keeps: after a restart its windows cross the seam. The writer's cursor, used here, is kept.
 
     Args:
         writer: the ring's writer.

@@ -1,7 +1,7 @@
 """From a Gymnasium name to the pixel environment that the rest of the package expects.
 
-Atari (ALE v5) is the case the paper measures; any other Gymnasium environment with discrete actions and an image, as its
-observation or as its rendering, comes out with the same keys.
+Atari (ALE v5) is the case that the paper measures. Any other Gymnasium environment with discrete actions and an image,
+observed or rendered, comes out with the same keys.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import difflib
 import importlib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import ale_py
 import cv2
@@ -72,9 +73,10 @@ def make_atari_env(
 ) -> TransformedEnv:
     """Makes the environment called ``name``.
 
-    Its keys, ``s`` being ``image_size``: ``pixels`` [s s 3] uint8; ``action``, one-hot; ``life_loss`` [1] bool, which is
-    set where a life is lost or the episode terminates and resets nothing; ``reward``, unclipped; ``terminated``,
-    ``truncated``, ``done``; ``episode_reward``, ``step_count``, ``is_init``. An ALE game also counts its ``lives``.
+    Its keys, ``s`` being ``image_size``: ``pixels`` [s s 3] uint8; ``action``, one-hot; ``reward``, unclipped;
+    ``life_loss`` [1] bool, set where a life is lost or the episode terminates, which by itself resets nothing;
+    ``terminated``, ``truncated``, ``done``; ``episode_reward``, ``step_count``, ``is_init``. ALE games also count their
+    ``lives``, from which torchrl finds a loss.
 
     Args:
         name: ``"ALE/Pong-v5"``, or any Gymnasium name, also as ``"module:Name-v0"``.
@@ -85,7 +87,7 @@ def make_atari_env(
         image_size: height and width of ``pixels``.
 
     Raises:
-        UsageError: where name, protocol or frame skip do not exist, or the environment has no image or no discrete actions.
+        UsageError: if name, protocol or frame skip do not exist, or the environment lacks image or discrete actions.
 
     Examples:
         >>> env = make_atari_env("ALE/Pong-v5", seed=0)
@@ -129,7 +131,7 @@ def _make_gymnasium(name: str, rules: EvaluationProtocol) -> gymnasium.Env:
     """Makes the bare environment, one emulator frame per step."""
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # static: before the first emulator prints its banner
     spec = _find_spec(name)
-    kwargs: dict[str, object] = {}
+    kwargs: dict[str, Any] = {}
     if _is_ale(spec):
         kwargs = {
             "frameskip": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def slow_block(block, tokens):
 
     def linear(name, vector):
         bias = weights.get(f"{name}.bias", [0.0] * len(weights[f"{name}.weight"]))
-        return [sum(w * v for w, v in zip(row, vector)) + b for row, b in zip(weights[f"{name}.weight"], bias)]
+        return [sum(map(operator.mul, row, vector)) + b for row, b in zip(weights[f"{name}.weight"], bias, strict=True)]
 
     def silu(value):
         return value / (1 + math.exp(-value))
@@ -147,7 +148,7 @@ def test_single_precision_takes_the_other_convolution_to_the_same_result():
     y, memory = block(tokens)
     torch.testing.assert_close(y.double(), wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(memory["ssm"].double(), wanted_memory["ssm"], rtol=1e-4, atol=1e-4)
-    stepped, memory = block.initial_memory(2), None
+    stepped = block.initial_memory(2)
     for t in range(9):
         last, stepped = block.step(tokens[:, t], stepped)
     torch.testing.assert_close(last, y[:, -1], rtol=1e-4, atol=1e-5)
@@ -169,6 +170,23 @@ def test_windows_share_the_input_projection():
     inner, _ = block.mix(projected)
     windows = torch.stack([tokens[:, t : t + 4] for t in range(3)], dim=1).flatten(0, 1)
     torch.testing.assert_close(block.out_proj(inner), block(windows)[0])
+
+
+@pytest.mark.parametrize("absent", [1, 2, 5])
+def test_slots_before_the_start_leave_no_trace(absent):
+    block, tokens = make_block(), make_tokens(7)
+    valid = (torch.arange(7) >= absent).to(tokens.dtype).reshape(1, 7, 1).expand(2, 7, 1)
+    wanted, wanted_memory = block(tokens[:, absent:])
+    inner, memory = block.mix(block.in_proj(tokens), valid)
+    torch.testing.assert_close(block.out_proj(inner)[:, absent:], wanted)
+    stepped = block.initial_memory(2)
+    for t in range(7):
+        assert t > absent or not any(tensor.any() for tensor in stepped.values())
+        inner, stepped = block.mix_step(block.in_proj(tokens[:, t]), stepped, valid[:, t])
+    torch.testing.assert_close(block.out_proj(inner), wanted[:, -1])
+    for key in ("conv", "ssm"):
+        torch.testing.assert_close(memory[key], wanted_memory[key])
+        torch.testing.assert_close(stepped[key], wanted_memory[key])
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5])

@@ -53,6 +53,8 @@ def run_with_gradients(scan, inputs, weigh_y=1.0, weigh_state=1.0):
 
 def assert_same(got, wanted, names=NAMES):
     for name, left, right in zip(names, got, wanted, strict=True):
+        if left is None and right is None:
+            continue  # what does not reach the output has no gradient
         right = torch.zeros_like(left) if right is None else right
         left = torch.zeros_like(right) if left is None else left
         torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
@@ -216,8 +218,8 @@ def test_single_precision_is_close_to_double():
 
 @pytest.mark.parametrize("backend", available_backends())
 def test_autocast_changes_nothing(backend):
-    inputs = make_inputs(5, torch.float32)
-    step = [tensor[:, 0] if tensor.shape[1:2] == (5,) else tensor for tensor in inputs]
+    inputs = make_inputs(6, torch.float32)
+    step = [tensor[:, 0] if tensor.shape[1:2] == (6,) else tensor for tensor in inputs]
     wanted = (*selective_scan(*inputs, backend=backend), *selective_scan_step(*step))
     with torch.autocast("cpu", torch.bfloat16):
         got = (*selective_scan(*inputs, backend=backend), *selective_scan_step(*step))
