@@ -92,15 +92,14 @@ class CountingGame(gymnasium.Env):
 class CatchBall(gymnasium.Env):
     """A paddle catches falling balls: +1 for each of five, then the episode terminates.
 
-    A ball of 6x6 takes 12 steps to fall, drifting by up to a pixel per step and rebounding from the walls. The paddle
-    of 12x4 moves by 4 pixels (actions: stay, left, right) and catches what it touches. Random play catches 27 % of the
-    balls.
+    A ball of 12x12 falls straight down in 12 steps, from a random column. The paddle of 16x6 moves by 4 pixels
+    (actions: stay, left, right) and catches a ball whose middle is above it. Shapes are large and columns are multiples
+    of 4, so that a small world model sees and learns them in minutes. Random play catches 27 % of the balls.
     """
 
-    BALLS, FALL, SPEED = 5, 12, 4
+    BALLS, FALL, SPEED, BALL, PADDLE = 5, 12, 4, 12, 16
     paddle: int  # the left edges, in pixels
     ball: int
-    _drift: int
     _height: int  # steps left to fall
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's interface)
 
@@ -113,46 +112,56 @@ class CatchBall(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Puts the paddle in the middle and drops the first ball."""
         super().reset(seed=seed)
-        self.paddle, self._balls = 26, self.BALLS
+        self.paddle, self._balls = 24, self.BALLS
         self._drop()
         return self._draw(), {}
 
     def step(self, action: int) -> Step:
         """Moves the paddle and the ball by one step."""
-        self.paddle = int(np.clip(self.paddle + self.SPEED * (0, -1, 1)[int(action)], 0, 52))
-        if not 0 <= self.ball + self._drift <= 58:
-            self._drift = -self._drift
-        self.ball, self._height = self.ball + self._drift, self._height - 1
+        move = self.SPEED * (0, -1, 1)[int(action)]
+        self.paddle = int(np.clip(self.paddle + move, 0, 64 - self.PADDLE))
+        self._height -= 1
         reward = 0.0
         if self._height == 0:
-            reward = float(-6 < self.ball - self.paddle < 12)
+            reward = float(abs(self.offset()) <= self.PADDLE // 2)
             self._balls -= 1
             self._drop()
         return self._draw(), reward, self._balls == 0, False, {}
 
+    def offset(self) -> int:
+        """From the paddle's middle to the ball's, in pixels."""
+        return (self.ball + self.BALL // 2) - (self.paddle + self.PADDLE // 2)
+
     def _drop(self) -> None:
-        self.ball = int(self.np_random.integers(59))
-        self._drift = int(self.np_random.integers(-1, 2))
+        self.ball = 4 * int(self.np_random.integers((64 - self.BALL) // 4 + 1))
         self._height = self.FALL
 
     def _draw(self) -> np.ndarray:
         image = np.zeros((64, 64, 3), np.uint8)
-        top = 54 - 54 * self._height // self.FALL
-        image[top : top + 6, self.ball : self.ball + 6] = (255, 255, 0)
-        image[60:, self.paddle : self.paddle + 12] = (0, 255, 255)
+        bottom = 58 - 46 * self._height // self.FALL
+        image[bottom - self.BALL : bottom, self.ball : self.ball + self.BALL] = (255, 255, 0)
+        image[58:, self.paddle : self.paddle + self.PADDLE] = (0, 255, 255)
         return image
 
 
 def play_catch(game: CatchBall) -> int:
     """The action that catches every ball: go under the ball's middle."""
-    offset = (game.ball + 3) - (game.paddle + 6)
+    offset = game.offset()
     return 0 if abs(offset) < game.SPEED else 1 + (offset > 0)
+
+
+class Steering(gymnasium.Env):
+    """A pixel environment with continuous actions, which is refused."""
+
+    action_space = Box(-1.0, 1.0, (2,), np.float32)
+    observation_space = Box(0, 255, (64, 64, 3), np.uint8)
 
 
 for _name, _game, _options in (
     ("CountingGame-v0", "CountingGame", {}),
     ("CountingGameTruncated-v0", "CountingGame", {"truncate": True}),
     ("CatchBall-v0", "CatchBall", {}),
+    ("Steering-v0", "Steering", {}),
 ):
     if _name not in gymnasium.registry:
         gymnasium.register(_name, entry_point=f"tests.games:{_game}", kwargs=_options)

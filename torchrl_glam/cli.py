@@ -26,6 +26,8 @@ from torchrl_glam.errors import UsageError
 
 Main = Callable[[GLAMConfig], None]
 
+USER_ERRORS = (UsageError, HydraException, OmegaConfBaseException)
+
 
 def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callable[[], None]]:
     """Turn ``main(config)`` into a command that reads ``key=value`` options.
@@ -41,14 +43,17 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
         def composed(options: DictConfig) -> None:
-            main(_to_config(options, config_name))
+            try:
+                main(_to_config(options, config_name))
+            except USER_ERRORS as error:  # here, because hydra 1.3 announces an exception that leaves a job
+                sys.exit(_fail(error))
 
         @functools.wraps(main)
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra 1.3 otherwise prints its own many lines and exits
             try:
                 hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(composed)()
-            except (UsageError, HydraException, OmegaConfBaseException) as error:
+            except USER_ERRORS as error:
                 sys.exit(_fail(error))
             except KeyboardInterrupt:
                 sys.exit("interrupted")
@@ -96,7 +101,9 @@ def _explain(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if unknown := re.match(r"Could not override '([^']+)'", text):
         return _unknown_option(unknown[1])
-    if missing := re.search(r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text):
+    if missing := re.search(
+        r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text
+    ):
         return f"{missing[1]}={missing[2]} does not exist: choose one of {', '.join(missing[3].split())}"
     if merging := re.match(r"Error merging override (.+)", text):
         cause = error.__cause__ or error.__context__

@@ -205,9 +205,7 @@ class GLAMConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
-    agent_optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0)
-    )
+    agent_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
@@ -227,8 +225,8 @@ class GLAMConfig:
             )
         if replay.batch_length < self.model_loss.first_valid + 2:
             raise UsageError(
-                f"replay.batch_length={replay.batch_length} is too short: give at least {self.model_loss.first_valid + 2}"
-                " (model_loss.first_valid + 2)"
+                f"replay.batch_length={replay.batch_length} is too short for the loss: give at least "
+                f"{self.model_loss.first_valid + 2} (model_loss.first_valid + 2)"
             )
         self._check_positive()
 

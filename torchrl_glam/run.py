@@ -25,7 +25,7 @@ from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.modules.ssm import resolve_backend
-from torchrl_glam.report import human_normalised_score, reference_scores
+from torchrl_glam.report import game_name, human_normalised_score, reference_scores
 from torchrl_glam.training import check_finite, episode_returns
 
 SHOWN_LOSSES = {
@@ -91,7 +91,9 @@ class Run:
 
     def track(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[int, TensorDictBase]]:
         """Number the collector's real steps from 1 under a progress bar; log the return of each episode that ends."""
-        self.bar = tqdm(total=self.config.total_frames, unit="step", dynamic_ncols=True, mininterval=0.5, file=sys.stdout)
+        self.bar = tqdm(
+            total=self.config.total_frames, unit="step", dynamic_ncols=True, mininterval=0.5, file=sys.stdout
+        )
         with self.bar:
             for frame, step in enumerate(collector, start=1):
                 for episode_return in episode_returns(step):
@@ -132,6 +134,7 @@ class Run:
         config, scores = self.config, torch.tensor(returns)
         mean, spread = scores.mean().item(), scores.std(correction=0).item()
         normalised = human_normalised_score(config.env.name, mean)
+        seconds = time.monotonic() - self.started
         result = {
             "env": config.env.name,
             "protocol": config.env.protocol.value,
@@ -141,14 +144,14 @@ class Run:
             "returns": returns,
             "mean": mean,
             "human_normalised": normalised,
-            "seconds": time.monotonic() - self.started,
+            "seconds": seconds,
             "device": _device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         }
         (self.folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         self.log(config.total_frames, {"evaluation/return": mean})
         self.write(
             f"evaluation: {mean:.2f} +- {spread:.2f} over {len(returns)} episodes (protocol {config.env.protocol.value}"
-            f"{_references(config.env.name, normalised)}) | {_duration(result['seconds'])} | {self.folder}"
+            f"{_references(config.env.name, normalised)}) | {_duration(seconds)} | {self.folder}"
         )
 
     def write(self, line: str) -> None:
@@ -217,9 +220,8 @@ def _duration(seconds: float) -> str:
 
 
 def _references(env_name: str, normalised: float | None) -> str:
-    references = reference_scores(env_name)
+    game = game_name(env_name)
+    references = reference_scores(game) if game else None
     if references is None or normalised is None:
         return ""
     return f"; random {references.random:g}, human {references.human:g}, human-normalised {normalised:.3f}"
-
-

@@ -64,7 +64,7 @@ def make_policy_update(
     optimizer: Optimizer,
     max_norm: float,
 ) -> PolicyUpdate:
-    """Return ``update(contexts [b t], horizon) -> metrics``: imagine from real contexts, one gradient step on the agent.
+    """Return ``update(contexts [b t], horizon) -> metrics``: imagine from real contexts, one step on the agent.
 
     Args:
         env: the imagined environment.
@@ -141,5 +141,3 @@ def check_finite(metrics: TensorDictBase, frame: int) -> None:
     bad = [key for key, value in metrics.items() if not torch.isfinite(value).all()]
     if bad:
         raise FloatingPointError(f"not finite at frame {frame}: {', '.join(bad)}; the last weights saved are intact")
-
-

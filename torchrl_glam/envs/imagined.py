@@ -119,7 +119,7 @@ class GLAMImaginedEnv(ImaginedEnv):
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
         """Start from the ``state``, ``belief`` and ``memory`` given, else from an empty memory and a random state."""
-        if tensordict is not None and "memory" in tensordict.keys():
+        if tensordict is not None and "memory" in tensordict:
             return self._with_flags(tensordict.select("state", "belief", "memory"))
         belief = self.observation_spec["belief"].zero()
         state = self.transition.world_model.predict_state(belief)
@@ -166,16 +166,12 @@ class GLAMImaginedEnv(ImaginedEnv):
                 tensordict = following.select("state", "belief", "memory")
         return self._join(visited, outcomes, tensordict)
 
-    def _join(
-        self, visited: list[TensorDictBase], outcomes: list[TensorDictBase], last: TensorDictBase
-    ) -> TensorDict:
-        rollout = torch.stack([step.exclude("state", "belief") for step in visited], 1)
-        following = torch.stack(outcomes, 1)
+    def _join(self, visited: list[TensorDictBase], outcomes: list[TensorDictBase], last: TensorDictBase) -> TensorDict:
+        rollout = TensorDict.stack([step.exclude("state", "belief") for step in visited], 1)
+        following = TensorDict.stack(outcomes, 1)
         for key in ("state", "belief"):
             values = torch.stack([*(step.get(key) for step in visited), last.get(key)], 1)
             rollout.set(key, values[:, :-1])
             following.set(key, values[:, 1:])
         rollout.set("next", following)
         return rollout
-
-

@@ -22,8 +22,8 @@ def _check_image(image_shape: Sequence[int], channels: Sequence[int]) -> None:
     factor = 2 ** len(channels)
     if len(image_shape) != 3 or any(side % factor for side in image_shape[:2]):
         raise UsageError(
-            f"image_shape {tuple(image_shape)} does not fit {len(channels)} stride-2 convolutions: give (height, width, "
-            f"channels) with height and width multiples of {factor}"
+            f"image_shape {tuple(image_shape)} does not fit {len(channels)} stride-2 convolutions: give "
+            f"(height, width, channels) with height and width multiples of {factor}"
         )
 
 

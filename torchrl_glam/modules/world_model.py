@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torch import Tensor, nn
@@ -121,7 +120,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         return sample_one_hot(self.prior_head(belief)).flatten(-2)
 
     def predict_outcome(self, belief: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reward (float ``[.. 1]``, raw units), terminated and done (bool ``[.. 1]``, logit > 0) of ``belief [.. d]``."""
+        """Reward (raw units), terminated and done (bool, logit > 0) after ``belief [.. d]``, each ``[.. 1]``."""
         reward = self.reward_head.decode(self.reward_head(belief))
         terminated = self.termination_head(belief) > 0
         return reward, terminated, terminated.clone()
@@ -141,9 +140,7 @@ class GLAMWorldModel(TensorDictModuleBase):
             in_keys=["state", "action", "memory"],
             out_keys=["state", "belief", "memory"],
         )
-        outcome = TensorDictModule(
-            self.predict_outcome, in_keys=["belief"], out_keys=["reward", "terminated", "done"]
-        )
+        outcome = TensorDictModule(self.predict_outcome, in_keys=["belief"], out_keys=["reward", "terminated", "done"])
         return WorldModelWrapper(transition, outcome)
 
 
@@ -174,5 +171,3 @@ class LatentTransition(nn.Module):
         beliefs, memory = self.dynamics(tokens)
         belief = beliefs[:, -1]
         return self.world_model.predict_state(belief), belief, memory
-
-

@@ -48,7 +48,8 @@ class GLAMModelLoss(LossModule):
 
     With ``q_t`` the posterior, ``p_{t+1}`` the prior from ``h_t`` and ``g`` the prior head,
 
-    * dynamics: ``max(free_nats, KL(sg(q_{t+1}) || p_{t+1}))``, representation: ``max(free_nats, KL(q_{t+1} || sg(p_{t+1})))``;
+    * dynamics: ``max(free_nats, KL(sg(q_{t+1}) || p_{t+1}))``;
+    * representation: ``max(free_nats, KL(q_{t+1} || sg(p_{t+1})))``;
     * variation (Eq. 10): ``max(variation_free_nats, KL(sg(Delta_t) || g(u^g_t)))``.
 
     KLs are summed over the categoricals, averaged over the batch, then clamped. Terms that come from the belief start

@@ -12,8 +12,9 @@ GMamba's state stays at zero and ``u^g_0 = 0``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict
@@ -70,6 +71,25 @@ class ResidualMamba(nn.Module):
         return self.mamba.initial_memory(batch_size)
 
 
+class MambaStack(nn.ModuleList):
+    """A list of :class:`ResidualMamba`, typed as such.
+
+    Args:
+        width: ``d``.
+        num_layers: how many.
+        mamba: keyword arguments of :class:`ResidualMamba`.
+    """
+
+    def __init__(self, width: int, num_layers: int, **mamba: Any) -> None:
+        super().__init__(ResidualMamba(width, **mamba) for _ in range(num_layers))
+
+    def __iter__(self) -> Iterator[ResidualMamba]:
+        return cast(Iterator[ResidualMamba], super().__iter__())
+
+    def __getitem__(self, index: int) -> ResidualMamba:  # type: ignore[override]  # no slices here
+        return cast(ResidualMamba, super().__getitem__(index))
+
+
 class GMamba(nn.Module):
     """Global branch ``u^g``: Mamba layers over the variation sequence, then Linear (no bias), LayerNorm, SiLU.
 
@@ -83,7 +103,8 @@ class GMamba(nn.Module):
 
     def __init__(self, width: int, num_layers: int = 1, **mamba: Any) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(ResidualMamba(width, **mamba) for _ in range(num_layers))
+        self.width = width
+        self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Sequential(nn.Linear(width, width, bias=False), nn.LayerNorm(width), nn.SiLU())
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
@@ -110,8 +131,8 @@ class GMamba(nn.Module):
 
     def initial_memory(self, batch_size: int) -> TensorDict:
         """``previous [b d]``, ``started [b]`` (bool) and each layer's memory."""
-        weight = self.output[0].weight
-        previous = weight.new_zeros(batch_size, weight.shape[1])
+        weight = next(self.parameters())
+        previous = weight.new_zeros(batch_size, self.width)
         started = torch.zeros(batch_size, dtype=torch.bool, device=weight.device)
         layers = {str(index): layer.initial_memory(batch_size) for index, layer in enumerate(self.layers)}
         new = {"previous": previous, "started": started, "layers": layers}
@@ -133,8 +154,9 @@ class LMamba(nn.Module):
 
     def __init__(self, width: int, num_layers: int = 1, window: int = 4, **mamba: Any) -> None:
         super().__init__()
+        self.width = width
         self.window = window
-        self.layers = nn.ModuleList(ResidualMamba(width, **mamba) for _ in range(num_layers))
+        self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Linear(width, width, bias=False)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
@@ -173,7 +195,7 @@ class LMamba(nn.Module):
         return self.output(last), TensorDict(new, batch_size=memory.batch_size, device=memory.device)
 
     def _run(self, hidden: Tensor, projected: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run windows ``[n s d]`` up to the last layer's ``finish``: its residual ``[n s d]``, its scan ``[n s inner]``.
+        """Run windows ``[n s d]`` up to the last layer's ``finish``: residual ``[n s d]`` and scan ``[n s inner]``.
 
         ``valid [n s 1]`` is 0 for slots before the start of the sequence, which must leave the state at zero.
         """
@@ -184,10 +206,10 @@ class LMamba(nn.Module):
         return hidden, inner
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The last ``s`` ``tokens [b s d]``, their ``projected [b s 2*inner]`` and how many there are, ``length [b]``."""
+        """The last ``tokens [b s d]``, their ``projected [b s 2*inner]`` and how many they are, ``length [b]``."""
         weight = self.layers[0].mamba.in_proj.weight
         new = {
-            "tokens": weight.new_zeros(batch_size, self.window, weight.shape[1]),
+            "tokens": weight.new_zeros(batch_size, self.window, self.width),
             "projected": weight.new_zeros(batch_size, self.window, weight.shape[0]),
             "length": torch.zeros(batch_size, dtype=torch.long, device=weight.device),
         }

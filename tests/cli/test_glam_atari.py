@@ -1,0 +1,149 @@
+"""The example as its user meets it: a whole debug run, and one clear line for every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from torchrl_glam import factory
+from torchrl_glam.config import GLAMConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+EXAMPLE = ROOT / "examples" / "glam_atari.py"
+
+
+def run_example(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run the example in a process of its own, as a user does."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(EXAMPLE), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT)
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run the example in this process, see it exit with status 2 and a silent stdout; return its one line of stderr."""
+
+    def run(*options: str) -> str:
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
+        with pytest.raises(SystemExit) as exit_info:
+            runpy.run_path(str(EXAMPLE), run_name="__main__")
+        out, err = capsys.readouterr()
+        assert exit_info.value.code == 2
+        assert out == ""
+        (line,) = err.strip().splitlines()
+        return line
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def debug_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("runs") / "debug"
+    return folder, run_example("preset=debug", f"run_dir={folder}")
+
+
+def test_a_run_says_what_it_does_and_warns_of_nothing(debug_run):
+    _, process = debug_run
+    assert process.returncode == 0, process.stderr
+    first, *_, last = process.stdout.strip().splitlines()
+    for part in ("ALE/Pong-v5", "6 actions", "protocol glam", "cpu", "preset debug", "scan torch", "parameters", "about"):
+        assert part in first
+    assert "evaluation:" in last
+    assert "random -21, human 15, human-normalised" in last
+    assert process.stderr == ""
+
+
+def test_a_run_leaves_its_results(debug_run):
+    folder, _ = debug_run
+    result = json.loads((folder / "result.json").read_text())
+    assert result["protocol"] == "glam"
+    assert len(result["returns"]) == 1
+    assert -21 <= result["mean"] <= 21
+    assert OmegaConf.load(folder / "config.yaml").preset == "debug"
+
+    losses = (folder / "metrics/scalars/world_model/loss_reconstruction.csv").read_text().splitlines()
+    assert [int(line.split(",")[0]) for line in losses] == [110, 120, 130, 140, 150, 160]
+
+    picture = cv2.imread(str(folder / "imagined.png"))
+    assert picture.shape == (2 * 2 * 64, 8 * 2 * 64, 3)  # real above imagined, 8 frames, twice as large
+    assert picture[: 2 * 64].std() > 0
+
+
+def test_weights_load_into_networks_built_from_the_config(debug_run):
+    folder, _ = debug_run
+    schema = OmegaConf.merge(OmegaConf.structured(GLAMConfig), OmegaConf.load(folder / "config.yaml"))
+    config = OmegaConf.to_object(schema)
+    env = factory.make_env(config)
+    world_model = factory.make_world_model(config, env.action_spec, torch.device("cpu"))
+    actor, critic = factory.make_agent(config, world_model, env.action_spec)
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    for name, module in {"world_model": world_model, "actor": actor, "critic": critic}.items():
+        module.load_state_dict(weights[name])
+
+
+def test_the_same_seed_gives_the_same_numbers(debug_run, tmp_path):
+    folder, _ = debug_run
+    run_example("preset=debug", f"run_dir={tmp_path / 'again'}")
+    for name in ("world_model/loss_reconstruction", "policy/loss_critic", "policy/loss_objective"):
+        csv = f"metrics/scalars/{name}.csv"
+        assert (folder / csv).read_text() == (tmp_path / "again" / csv).read_text()
+
+
+BAD_INPUTS = {
+    "unknown game": (["env.name=ALE/Pnog-v5"], ["ALE/Pnog-v5", "did you mean", "ALE/Pong-v5"]),
+    "misspelt option": (["env.nmae=ALE/Pong-v5"], ["env.nmae", "did you mean env.name"]),
+    "option in the wrong place": (["batch_length=32"], ["batch_length", "replay.batch_length"]),
+    "wrong type": (["total_frames=many"], ["total_frames=many", "Integer"]),
+    "not one of the choices": (["env.protocol=mine"], ["env.protocol=mine", "glam, standard"]),
+    "unknown preset": (["preset=papr"], ["preset=papr", "choose one of", "paper"]),
+    "cuda where there is none": (["device=cuda"], ["device=cuda", "no CUDA device", "device=cpu"]),
+    "continuous actions": (["env.name=tests.games:Steering-v0"], ["Box", "Discrete"]),
+    "total_frames below the warm-up": (["total_frames=100"], ["total_frames=100", "training.warmup_frames=100", "101"]),
+    "zero batch": (["replay.batch_size=0"], ["replay.batch_size=0", "at least 1"]),
+    "unknown scan backend": (["world_model.dynamics.backend=cuda"], ["cuda", "torch"]),
+    "missing package of a logger": (["logger=wandb"], ["logger=wandb", "pip install"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_input_ends_in_one_clear_line(name, tmp_path, refused):
+    if name == "cuda where there is none" and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    options, wanted = BAD_INPUTS[name]
+    preset = [] if name == "unknown preset" else ["preset=debug"]
+    line = refused(*preset, f"run_dir={tmp_path / 'run'}", *options)
+    for part in wanted:
+        assert part in line
+    assert not (tmp_path / "run" / "weights.pt").exists()
+
+
+@pytest.mark.parametrize("taken", ["by a file", "by a run"])
+def test_a_run_dir_that_cannot_be_used_is_left_as_it_is(taken, tmp_path, refused):
+    folder = tmp_path / "taken"
+    precious, wanted = folder, "cannot be written"
+    if taken == "by a run":
+        folder.mkdir()
+        precious, wanted = folder / "config.yaml", "already holds a run"
+    precious.write_text("precious")
+    line = refused("preset=debug", f"run_dir={folder}")
+    assert wanted in line
+    assert str(folder) in line
+    assert precious.read_text() == "precious"
+
+
+def test_a_refused_command_is_a_failed_process():
+    process = run_example("env.name=ALE/Pnog-v5", "run_dir=/nowhere")
+    assert process.returncode == 2
+    assert len(process.stderr.strip().splitlines()) == 1

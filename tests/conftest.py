@@ -1,0 +1,66 @@
+"""Small networks that several tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import nn
+
+from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel
+
+
+@pytest.fixture
+def shake() -> Callable[..., Any]:
+    """A function that adds noise to every parameter: initial zeros and ones would hide many a mistake."""
+
+    def add_noise(module: nn.Module, scale: float = 0.3, seed: int = 0) -> nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(scale * noise.to(parameter.dtype))
+        return module
+
+    return add_noise
+
+
+@pytest.fixture
+def make_world_model(shake: Callable[..., Any]) -> Callable[..., GLAMWorldModel]:
+    """A function that builds a tiny world model in eval mode, every parameter of which matters."""
+
+    def build(dynamics: nn.Module | None = None, **options: Any) -> GLAMWorldModel:
+        torch.manual_seed(0)
+        sizes = {"image_shape": (8, 8, 3), "channels": (4, 6), "num_categoricals": 3, "num_classes": 4}
+        dynamics = GLAMDynamics(8, d_state=3) if dynamics is None else dynamics
+        return shake(GLAMWorldModel(3, dynamics, **{**sizes, **options})).eval()
+
+    return build
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., TensorDict]:
+    """A function that makes random real data ``[b t]`` for that world model."""
+
+    def build(batch: int = 2, time: int = 8, image_shape: tuple[int, ...] = (8, 8, 3), seed: int = 0) -> TensorDict:
+        generator = torch.Generator().manual_seed(seed)
+        actions = torch.randint(3, (batch, time), generator=generator)
+        ends = torch.rand(batch, time, 1, generator=generator) < 0.2
+        return TensorDict(
+            {
+                "pixels": torch.randint(256, (batch, time, *image_shape), generator=generator, dtype=torch.uint8),
+                "action": nn.functional.one_hot(actions, 3),
+                "next": {
+                    "reward": torch.randn(batch, time, 1, generator=generator),
+                    "terminated": ends,
+                    "done": ends,
+                    "life_loss": ends,
+                },
+            },
+            [batch, time],
+        )
+
+    return build

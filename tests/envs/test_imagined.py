@@ -1,0 +1,266 @@
+"""The world model as an environment, against plain modules and TorchRL's own expectations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import nn
+from torchrl.data import OneHot
+from torchrl.envs import ImaginedEnv
+from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration_type
+from torchrl.modules import WorldModelWrapper
+from torchrl.objectives import A2CLoss, ClipPPOLoss
+
+from torchrl_glam.envs import GLAMImaginedEnv
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules import GLAMDynamics, SlidingWindow, make_actor, make_critic
+
+BATCH = 3
+
+
+@pytest.fixture
+def world_model(make_world_model):
+    """A world model of which the dynamics are deep enough to nest memories."""
+    return make_world_model(GLAMDynamics(8, global_layers=2, d_state=3))
+
+
+@pytest.fixture
+def env(world_model):
+    """The world model as an environment."""
+    return GLAMImaginedEnv(world_model, OneHot(3), batch_size=BATCH)
+
+
+@pytest.fixture
+def actor(world_model, shake):
+    """A policy that is far from uniform."""
+    return shake(make_actor(world_model.state_size, 8, OneHot(3), hidden=8), 1.0)
+
+
+@pytest.fixture
+def contexts(make_batch):
+    """Real data to start from."""
+    return make_batch(BATCH, 5)
+
+
+def start_of(env, contexts, seed=1):
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        return env.start(contexts["pixels"], contexts["action"])
+
+
+def imagine(env, start, actor, horizon=6, seed=2):
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        return env.imagine(start, actor, horizon)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_torchrl_accepts_the_specs(world_model, batch_size):
+    env = GLAMImaginedEnv(world_model, OneHot(3), batch_size=batch_size)
+    with torch.no_grad():
+        check_env_specs(env)
+    assert isinstance(env, ImaginedEnv)
+    assert isinstance(env.world_model, WorldModelWrapper)
+    assert env.batch_size == (batch_size,)
+    assert env.action_spec.shape == (batch_size, 3)
+    assert env.observation_spec["state"].shape == (batch_size, 12)
+    assert env.observation_spec["belief"].shape == (batch_size, 8)
+    assert env.full_reward_spec["reward"].shape == (batch_size, 1)
+    assert set(env.full_done_spec.keys()) == {"done", "terminated"}
+
+
+def test_steps_go_through_the_wrapper(env, actor, contexts):
+    calls = []
+    env.world_model.register_forward_hook(lambda *_: calls.append(1))
+    imagine(env, start_of(env, contexts), actor, horizon=4)
+    assert len(calls) == 4
+
+
+def test_imagine_equals_a_loop_over_plain_modules(env, world_model, actor, contexts):
+    start = start_of(env, contexts)
+    rollout = imagine(env, start, actor)
+    layers = actor.module[0].module
+    state, belief, memory = start["state"], start["belief"], start["memory"]
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for t in range(6):
+            logits = layers.output(layers.trunk(torch.cat([state, belief], -1)))
+            action = torch.distributions.OneHotCategorical(logits=logits).sample()
+            assert torch.equal(rollout["state"][:, t], state)
+            assert torch.equal(rollout["belief"][:, t], belief)
+            assert torch.equal(rollout["action"][:, t].float(), action)
+            wanted = (logits.log_softmax(-1) * action).sum(-1)
+            torch.testing.assert_close(rollout["action_log_prob"][:, t], wanted)
+
+            token = world_model.embedding.layers(torch.cat([state, action], -1))
+            belief, memory = world_model.dynamics.step(token, memory)
+            p = world_model.prior_head(belief).exp()
+            state = torch.eye(4)[(p / torch.empty_like(p).exponential_()).argmax(-1)].flatten(-2)
+            reward = (world_model.reward_head(belief).softmax(-1) * torch.linspace(-20, 20, 255)).sum(-1, keepdim=True)
+            after = rollout["next"][:, t]
+            assert torch.equal(after["state"], state)
+            torch.testing.assert_close(after["belief"], belief)
+            torch.testing.assert_close(after["reward"], reward.sign() * reward.abs().expm1(), rtol=1e-3, atol=1e-4)
+            assert torch.equal(after["terminated"], world_model.termination_head(belief) > 0)
+            assert torch.equal(after["done"], after["terminated"])
+    assert len(rollout["action"].flatten(0, 1).unique(dim=0)) > 1, "a constant action would prove little"
+
+
+@pytest.mark.parametrize("sliding", [False, True])
+def test_imagine_equals_rollout(world_model, actor, contexts, sliding):
+    dynamics = SlidingWindow(world_model.dynamics, 3) if sliding else None  # as long as the contexts: fixed shapes
+    env = GLAMImaginedEnv(world_model, OneHot(3), batch_size=BATCH, dynamics=dynamics)
+    start = start_of(env, contexts)
+    rollout = imagine(env, start, actor)
+    torch.manual_seed(2)
+    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+        wanted = env.rollout(6, actor, auto_reset=False, break_when_any_done=False, tensordict=start.clone())
+    assert rollout.shape == (BATCH, 6)
+    keys = set(rollout.keys(True, True))
+    assert {("next", key) for key in ("state", "belief", "reward", "terminated", "done")} < keys
+    assert {"state", "belief", "action"} < keys
+    assert keys <= set(wanted.keys(True, True))
+    for key in keys:
+        assert torch.equal(rollout[key], wanted[key]), key
+
+
+def test_rollout_keeps_the_memory_of_every_step(env, world_model, actor, contexts):
+    start = start_of(env, contexts)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        rollout = env.rollout(4, actor, auto_reset=False, break_when_any_done=False, tensordict=start.clone())
+        memory = start["memory"]
+        for t in range(4):
+            assert (rollout["memory"][:, t] == memory).all()
+            token = world_model.embedding(rollout["state"][:, t], rollout["action"][:, t])
+            memory = world_model.dynamics.step(token, memory)[1]
+            assert (rollout["next", "memory"][:, t] == memory).all()
+
+
+def test_next_is_the_following_root_and_shares_its_storage(env, actor, contexts):
+    rollout = imagine(env, start_of(env, contexts), actor)
+    for key in ("state", "belief"):
+        assert torch.equal(rollout["next", key][:, :-1], rollout[key][:, 1:])
+        assert rollout["next", key][:, 0].data_ptr() == rollout[key][:, 1].data_ptr()
+
+
+def test_memory_is_not_in_the_result_and_the_start_stays_as_it_was(env, actor, contexts):
+    start = start_of(env, contexts)
+    copy = start.clone()
+    rollout = imagine(env, start, actor)
+    assert not any("memory" in (key if isinstance(key, tuple) else (key,)) for key in rollout.keys(True))
+    assert set(start.keys(True, True)) == set(copy.keys(True, True))
+    assert (start == copy).all()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_any_number_of_contexts_will_do_for_imagine(env, actor, make_batch, batch):
+    contexts = make_batch(batch, 5)
+    start = start_of(env, contexts)
+    assert start.shape == (batch,)
+    assert not start["done"].any()
+    assert not start["terminated"].any()
+    assert imagine(env, start, actor, horizon=1).shape == (batch, 1)
+
+
+def test_start_is_the_end_of_a_real_sequence(env, world_model, make_batch):
+    """Belief and memory are the ones of the training pass over the same latents."""
+    batch = make_batch(BATCH, 7)
+    torch.manual_seed(4)
+    with torch.no_grad():
+        outputs = world_model(batch.select("pixels", "action").clone())
+    start = start_of(env, batch, seed=4)
+    torch.testing.assert_close(start["belief"], outputs["belief"][:, -1])
+    with torch.no_grad():
+        tokens = world_model.embedding(outputs["state"], batch["action"])
+    assert (start["memory"] == world_model.dynamics(tokens)[1]).all()
+
+
+def test_a_rollout_goes_on_where_the_world_model_would(env, world_model, actor, contexts):
+    """The beliefs of imagination are those of one forward pass over real and imagined tokens."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        real = world_model.encode(contexts["pixels"])
+        rollout = imagine(env, start_of(env, contexts), actor)
+        state = torch.cat([real, rollout["state"]], 1)
+        action = torch.cat([contexts["action"], rollout["action"]], 1)
+        beliefs, _ = world_model.dynamics(world_model.embedding(state, action))
+    torch.testing.assert_close(rollout["next", "belief"], beliefs[:, 5:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("logit", "ends"), [(0.01, True), (0.0, False), (-0.01, False)])
+def test_terminated_where_the_logit_is_above_zero(env, world_model, actor, contexts, logit, ends):
+    nn.init.zeros_(world_model.termination_head.logit.weight)
+    nn.init.constant_(world_model.termination_head.logit.bias, logit)
+    rollout = imagine(env, start_of(env, contexts), actor, horizon=3)
+    for key in ("terminated", "done"):
+        assert rollout["next", key].dtype == torch.bool
+        assert (rollout["next", key] == ends).all(), "imagination goes on to its horizon"
+
+
+@pytest.mark.parametrize("horizon", [0, -1])
+def test_a_horizon_below_one_is_refused(env, actor, contexts, horizon):
+    with pytest.raises(UsageError, match=f"horizon is {horizon}: imagine wants at least one step"):
+        env.imagine(start_of(env, contexts), actor, horizon)
+
+
+def test_reset_takes_a_start_and_invents_one(env, contexts):
+    start = start_of(env, contexts)
+    reset = env.reset(start.clone())
+    for key in ("state", "belief"):
+        assert torch.equal(reset[key], start[key])
+    assert (reset["memory"] == start["memory"]).all()
+    with torch.no_grad():
+        fresh = env.reset()
+    assert not any(leaf.any() for leaf in fresh["memory"].values(True, True))
+    assert not fresh["belief"].any()
+    assert (fresh["state"].unflatten(-1, (3, 4)).sum(-1) == 1).all()
+
+
+def test_policy_is_random_also_where_the_caller_is_deterministic(env, contexts, world_model):
+    actor = make_actor(world_model.state_size, 8, OneHot(3), hidden=8)
+    nn.init.zeros_(actor.module[0].module.output.weight)
+    nn.init.zeros_(actor.module[0].module.output.bias)
+    start = start_of(env, contexts)
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        rollout = imagine(env, start, actor, horizon=30)
+    assert (rollout["action"].sum((0, 1)) > 15).all()
+
+
+def test_graphs_only_where_gradients_are_enabled(env, world_model, actor, contexts):
+    start = start_of(env, contexts)
+    assert not any(leaf.requires_grad for leaf in imagine(env, start, actor).values(True, True))
+    rollout = env.imagine(env.start(contexts["pixels"], contexts["action"]), actor, 3)
+    gradients = torch.autograd.grad(
+        rollout["next", "reward"][:, -1].sum(),
+        [world_model.encoder.head.weight, world_model.dynamics.gmamba.output[0].weight],
+    )
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("loss_class", [ClipPPOLoss, A2CLoss])
+def test_a_stock_loss_runs_on_an_imagined_rollout(env, world_model, actor, contexts, shake, loss_class):
+    critic = shake(make_critic(world_model.state_size, 8, hidden=8), 0.05)
+    rollout = imagine(env, start_of(env, contexts), actor)
+    loss = loss_class(actor, critic)
+    terms = loss(rollout)  # its own GAE
+    total = sum(value for key, value in terms.items() if key.startswith("loss_"))
+    assert torch.isfinite(total)
+    total.backward()
+    for network in (loss.actor_network_params, loss.critic_network_params):
+        assert any(leaf.grad.abs().sum() > 0 for leaf in network.values(True, True) if leaf.grad is not None)
+    assert all(parameter.grad is None for parameter in world_model.parameters())
+
+
+def test_parameters_are_shared(env, world_model):
+    known = {id(parameter) for parameter in world_model.parameters()}
+    assert {id(parameter) for parameter in env.parameters()} <= known
+
+
+def test_a_plain_function_may_be_the_policy(env, contexts):
+    def left(tensordict: TensorDict) -> TensorDict:
+        return tensordict.set("action", torch.eye(3)[1].expand(BATCH, 3))
+
+    rollout = imagine(env, start_of(env, contexts), left, horizon=2)
+    assert (rollout["action"] == torch.eye(3)[1]).all()

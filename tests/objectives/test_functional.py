@@ -1,0 +1,78 @@
+"""Each formula against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Categorical, kl_divergence
+
+from torchrl_glam.objectives import functional as formulas
+
+
+def test_reconstruction_sums_over_pixels_and_averages_over_time() -> None:
+    pixels = torch.zeros(1, 2, 2, 1, 3, dtype=torch.uint8)  # b t h w channels
+    pixels[0, 0, 1, 0] = torch.tensor([255, 51, 0])
+    reconstruction = torch.zeros(1, 2, 3, 2, 1)
+    reconstruction[0, 0, :, 1, 0] = torch.tensor([0.5, 0.2, 0.3])  # squares .25, 0, .09
+    reconstruction[0, 1, 2, 0, 0] = 2.0  # square 4
+    assert formulas.reconstruction_loss(reconstruction, pixels).item() == pytest.approx((0.34 + 4.0) / 2)
+
+
+def test_two_hot_cross_entropy_in_symlog_space() -> None:
+    logits = torch.tensor([0.2, 0.3, 0.5]).log().expand(4, 3)
+    bins = torch.tensor([-1.0, 0.0, 1.0])
+    value = torch.tensor([0.0, math.expm1(0.25), -math.expm1(0.5), 1e6])  # symlog: 0, 1/4, -1/2, beyond the last bin
+    a, b, c = -math.log(0.2), -math.log(0.3), -math.log(0.5)
+    wanted = (b + (0.75 * b + 0.25 * c) + (0.5 * a + 0.5 * b) + c) / 4
+    assert formulas.symlog_two_hot_loss(logits, value, bins).item() == pytest.approx(wanted, rel=1e-5)
+    assert formulas.symlog_two_hot_loss(logits, value[:, None], bins).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_termination_is_binary_cross_entropy() -> None:
+    logits = torch.tensor([[0.0], [2.0], [-1.0]])
+    ends = torch.tensor([[True], [True], [False]])
+    wanted = (math.log(2) + math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 3
+    assert formulas.termination_loss(logits, ends).item() == pytest.approx(wanted)
+
+
+def test_kl_against_torch_distributions() -> None:
+    torch.manual_seed(0)
+    posterior, prior = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64).log_softmax(-1).unbind(0)
+    wanted = kl_divergence(Categorical(logits=posterior), Categorical(logits=prior)).sum(-1).mean()
+    dynamics, representation = formulas.balanced_kl(posterior, prior)
+    for kl in (dynamics, representation, formulas.kl_to_target(posterior, prior)):
+        torch.testing.assert_close(kl, wanted)
+
+
+def test_each_kl_stops_one_gradient() -> None:
+    posterior, prior = torch.randn(2, 3, 2, 4).log_softmax(-1).unbind(0)
+    for index, (moves_posterior, moves_prior) in enumerate([(False, True), (True, False), (False, True)]):
+        q, p = posterior.clone().requires_grad_(), prior.clone().requires_grad_()
+        terms = (*formulas.balanced_kl(q, p), formulas.kl_to_target(q, p))
+        gradients = torch.autograd.grad(terms[index], [q, p], allow_unused=True)
+        moved = [gradient is not None and gradient.abs().sum() > 0 for gradient in gradients]
+        assert moved == [moves_posterior, moves_prior]
+
+
+def test_logit_variation_turns_one_posterior_into_the_next() -> None:
+    p = torch.tensor([[0.5, 0.5], [0.2, 0.8], [0.2, 0.8]]).reshape(1, 3, 1, 2)
+    came = formulas.logit_variation(p.log())
+    assert came.shape == (1, 2, 1, 2)
+    assert came.exp().flatten().tolist() == pytest.approx([0.2, 0.8, 0.5, 0.5])
+    torch.testing.assert_close((p[:, :-1].log() + came).softmax(-1), p[:, 1:])
+
+
+def test_latent_variation_by_hand() -> None:
+    state = torch.eye(3)[torch.tensor([0, 2, 2])].reshape(1, 3, 1, 3)
+    total = math.exp(-1) + 1 + math.e
+    wanted = [math.exp(-1) / total, 1 / total, math.e / total, 1 / 3, 1 / 3, 1 / 3]
+    assert formulas.latent_variation(state).exp().flatten().tolist() == pytest.approx(wanted)
+
+
+def test_released_next_value_by_hand() -> None:
+    value = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1)
+    next_value = torch.tensor([20.0, 30.0, 4.0]).reshape(1, 3, 1)
+    came = formulas.released_next_value(value, next_value, 0.75)
+    assert came.flatten().tolist() == pytest.approx([1.0, 2.0, 0.25 * 3 + 0.75 * 4])
