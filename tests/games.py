@@ -92,12 +92,12 @@ class CountingGame(gymnasium.Env):
 class CatchBall(gymnasium.Env):
     """A paddle catches falling balls: +1 for each of five, then the episode terminates.
 
-    A ball of 12x12 falls straight down in 12 steps, from a random column. The paddle of 16x6 moves by 4 pixels
+    A ball of 12x12 falls straight down in 12 steps, from a random column. The paddle of 16x6 moves by 8 pixels
     (actions: stay, left, right) and catches a ball whose middle is above it. Shapes are large and columns are multiples
     of 4, so that a small world model sees and learns them in minutes. Random play catches 27 % of the balls.
     """
 
-    BALLS, FALL, SPEED, BALL, PADDLE = 5, 12, 4, 12, 16
+    BALLS, FALL, SPEED, BALL, PADDLE = 5, 12, 8, 12, 16
     paddle: int  # the left edges, in pixels
     ball: int
     _height: int  # steps left to fall

@@ -122,6 +122,7 @@ class OptimizerConfig:
 
     lr: float = MISSING
     eps: float = 1e-8
+    beta2: float = 0.999  # memory of the squared gradients; less forgets the first, huge ones sooner
     max_norm: float = MISSING
 
 

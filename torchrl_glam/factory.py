@@ -7,6 +7,7 @@ import random
 import numpy as np
 import torch
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 from torch.optim import Adam
 from torchrl.collectors import Collector
 from torchrl.data import TensorDictReplayBuffer, TensorSpec
@@ -14,7 +15,7 @@ from torchrl.envs import EnvBase
 from torchrl.modules import PercentileValueNorm, ProbabilisticActor
 from torchrl.objectives import A2CLoss, SoftUpdate
 
-from torchrl_glam.config import GLAMConfig, ImaginedMemory
+from torchrl_glam.config import GLAMConfig, ImaginedMemory, OptimizerConfig
 from torchrl_glam.data.replay import make_replay as make_replay_views
 from torchrl_glam.envs import PROTOCOLS, GLAMImaginedEnv, make_atari_env
 from torchrl_glam.modules import GLAMDynamics, GLAMPolicy, GLAMWorldModel, SlidingWindow, make_actor, make_critic
@@ -128,6 +129,11 @@ def make_imagined_env(config: GLAMConfig, world_model: GLAMWorldModel, action_sp
     return GLAMImaginedEnv(world_model, action_spec, batch_size=config.imagination.batch_size, dynamics=dynamics)
 
 
+def make_optimizer(options: OptimizerConfig, parameters: list[Tensor]) -> Adam:
+    """Adam over ``parameters``."""
+    return Adam(parameters, lr=options.lr, betas=(0.9, options.beta2), eps=options.eps)
+
+
 def make_world_model_trainer(config: GLAMConfig, world_model: GLAMWorldModel) -> WorldModelUpdate:
     """Loss and optimizer of the world model, as one update."""
     options = config.model_loss
@@ -142,7 +148,7 @@ def make_world_model_trainer(config: GLAMConfig, world_model: GLAMWorldModel) ->
         variation_free_nats=options.variation_free_nats,
     ).to(next(world_model.parameters()).device)
     trained = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-    optimizer = Adam(trained, lr=config.model_optimizer.lr, eps=config.model_optimizer.eps)
+    optimizer = make_optimizer(config.model_optimizer, trained)
     return make_world_model_update(loss, optimizer, config.model_optimizer.max_norm)
 
 
@@ -158,9 +164,7 @@ def make_policy_trainer(
     critic_loss = GLAMCriticLoss(
         critic, critic.bins, gamma=options.gamma, lmbda=options.lmbda, bootstrap=options.bootstrap.value
     )
-    optimizer = Adam(
-        [*actor.parameters(), *critic.parameters()], lr=config.agent_optimizer.lr, eps=config.agent_optimizer.eps
-    )
+    optimizer = make_optimizer(config.agent_optimizer, [*actor.parameters(), *critic.parameters()])
     slow_critic = SoftUpdate(critic_loss, tau=options.slow_critic_rate)
     max_norm = config.agent_optimizer.max_norm
     return make_policy_update(env, actor, actor_loss, critic_loss, return_norm, slow_critic, optimizer, max_norm)

@@ -150,7 +150,7 @@ def test_gradients_reach_no_later_action(make_world_model, make_batch):
 
 def test_no_variation_without_such_a_branch(make_world_model, make_batch):
     outputs = run(make_world_model(Cumulative(8)), make_batch())
-    assert "variation" not in outputs.keys()
+    assert "variation" not in outputs
     assert outputs["prior_logits"].shape == (2, 8, 3, 4)
 
 

@@ -51,7 +51,7 @@ def entropy(p):
     return -p * math.log(p) - (1 - p) * math.log(1 - p)
 
 
-KL = {t: kl(POSTERIOR[t + 1], PRIOR[t]) for t in (3, 4)}  # 1.36 and 0.99
+KL = {t: kl(POSTERIOR[t + 1], PRIOR[t]) for t in (3, 4)}  # 1.91 and 1.19
 
 
 def pairs(values):
@@ -173,10 +173,10 @@ def test_other_targets_of_the_variation_by_hand(target, by_hand):
 
 
 def test_the_mean_is_clamped_at_the_free_nats_not_each_entry():
-    """KL is 1.36 at t = 3 and 0.99 at t = 4: on average 1.18, above a bound of 1.1 that one of them stays below."""
+    """KL is 1.91 at t = 3 and 1.19 at t = 4: on average 1.55, above a bound of 1.3 that one of them stays below."""
     both = (KL[3] + KL[4]) / 2
-    assert KL[4] < 1.1 < both
-    for free_nats, wanted in ((1.1, both), (1.2, 1.2)):
+    assert KL[4] < 1.3 < both < 1.6
+    for free_nats, wanted in ((1.3, both), (1.6, 1.6)):
         terms = GLAMModelLoss(FakeWorldModel(), free_nats=free_nats)(fake_batch())
         assert terms["loss_dynamics"].item() == pytest.approx(0.5 * wanted, rel=1e-5)
         assert terms["loss_representation"].item() == pytest.approx(0.1 * wanted, rel=1e-5)
@@ -184,9 +184,9 @@ def test_the_mean_is_clamped_at_the_free_nats_not_each_entry():
 
 
 def test_the_variation_has_a_bound_of_its_own():
-    for bound in (0.5, 1.0, 3.0):
+    for bound in (0.9, 1.0, 3.0):
         terms = GLAMModelLoss(FakeWorldModel(), variation_free_nats=bound, free_nats=7.0)(fake_batch())
-        assert terms["kl_variation"].item() < 0.5
+        assert terms["kl_variation"].item() < 0.9
         assert terms["loss_variation"].item() == pytest.approx(0.1 * bound)
 
 
@@ -207,7 +207,7 @@ def test_weights(coefficient, gone):
     for key in every.keys():  # noqa: SIM118 (a tensordict iterates over its batch)
         factor = 2.0 / {"dynamics": 0.5}.get(name, 0.1) if key == f"loss_{name}" else 1.0
         assert more[key].item() == pytest.approx(factor * every[key].item(), rel=1e-5), key
-        if key in fewer.keys():
+        if key in fewer:
             assert fewer[key].item() == every[key].item(), key
 
 
@@ -245,15 +245,22 @@ def test_life_loss_is_the_default_and_terminated_an_option():
     assert loss(batch)["loss_termination"].item() == pytest.approx(wanted)
 
 
-def test_the_loss_takes_keyword_arguments_like_any_of_torchrl():
-    batch = fake_batch()
-    loss = GLAMModelLoss(FakeWorldModel())
+OFF = pytest.mark.xfail(strict=True, raises=KeyError, reason="out_keys keeps naming a term whose weight is 0")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"variation_coeff": 0.0}, marks=OFF)], ids=["all", "no variation"]
+)
+def test_the_loss_takes_keyword_arguments_like_any_of_torchrl(make_world_model, make_batch, options):
+    batch, loss = make_batch(), GLAMModelLoss(make_world_model(), **options)
+    torch.manual_seed(0)
     came = loss(
         pixels=batch["pixels"],
         action=batch["action"],
         next_reward=batch["next", "reward"],
         next_life_loss=batch["next", "life_loss"],
     )
+    torch.manual_seed(0)
     wanted = loss(batch)
     assert [value.item() for value in came] == [wanted[key].item() for key in loss.out_keys]
 
@@ -335,7 +342,10 @@ def test_which_parts_a_term_moves(make_world_model, make_batch, term):
 
 def test_every_parameter_of_a_part_is_moved(make_world_model, make_batch):
     """So that the sets above say of a part what holds of all of it."""
-    loss, batch = routing_loss(make_world_model(GLAMDynamics(8, global_layers=2, local_layers=2, d_state=3))), make_batch()
+    loss, batch = (
+        routing_loss(make_world_model(GLAMDynamics(8, global_layers=2, local_layers=2, d_state=3))),
+        make_batch(),
+    )
     torch.manual_seed(0)
     total_loss(loss(batch)).backward()
     still = [name for name, parameter in loss.named_parameters() if not parameter.grad.any()]
@@ -380,7 +390,7 @@ def test_what_flows_through_the_target(make_world_model, make_batch, term, targe
     routing_loss(world_model, variation_target=target)(make_batch())[term].backward()
     logits, features = captured
     assert logits.grad[:, -1].any().item() == flows
-    assert (features.grad is not None and features.grad[:, -1].any().item()) == flows
+    assert features.grad is None or not features.grad[:, -1].any()
     if term != "loss_representation":
         assert logits.grad[:, 3].any(), "the straight-through sample feeds the prediction"
     else:
