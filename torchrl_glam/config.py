@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -218,35 +219,38 @@ class GLAMConfig:
                 f"total_frames={self.total_frames} is not above training.warmup_frames={warmup}: nothing would be "
                 f"trained; give total_frames of at least {warmup + 1}"
             )
-        longest = max(replay.batch_length + max(replay.newest - 1, 0), imagination.context_length)
+        longest = max(replay.batch_length, imagination.context_length) + replay.newest
         if min(warmup, replay.capacity) < longest:
             raise UsageError(
                 f"training.warmup_frames={warmup} and replay.capacity={replay.capacity} must hold a sequence of "
-                f"{longest} frames (replay.batch_length, imagination.context_length): raise them"
+                f"{longest} frames (replay.batch_length, imagination.context_length, replay.newest): raise them"
             )
         if replay.batch_length < self.model_loss.first_valid + 2:
             raise UsageError(
                 f"replay.batch_length={replay.batch_length} is too short for the loss: give at least "
                 f"{self.model_loss.first_valid + 2} (model_loss.first_valid + 2)"
             )
-        self._check_positive()
+        if not 0 <= replay.newest < min(replay.batch_size, imagination.batch_size):
+            raise UsageError(
+                f"replay.newest={replay.newest}: give a number from 0 to below replay.batch_size={replay.batch_size} "
+                f"and imagination.batch_size={imagination.batch_size}"
+            )
+        self._check_counts()
 
-    def _check_positive(self) -> None:
-        counts = {
-            "replay.batch_size": self.replay.batch_size,
-            "imagination.batch_size": self.imagination.batch_size,
-            "imagination.context_length": self.imagination.context_length,
-            "imagination.horizon": self.imagination.horizon,
-            "imagination.horizon_every": self.imagination.horizon_every,
-            "agent.context_length": self.agent.context_length,
-            "training.world_model_every": self.training.world_model_every,
-            "training.policy_every": self.training.policy_every,
-            "training.log_every": self.training.log_every,
-            "evaluation.episodes": 1 if self.evaluation.episodes is None else self.evaluation.episodes,
-        }
-        for name, value in counts.items():
-            if value < 1:
-                raise UsageError(f"{name}={value}: give a whole number of at least 1")
+    def _check_counts(self) -> None:
+        """Whole numbers that must not be below 1, or not below 0."""
+        at_least_one = [
+            *("replay.batch_size", "imagination.batch_size", "imagination.context_length", "imagination.window"),
+            *("imagination.horizon", "imagination.horizon_every", "imagination.horizon_max"),
+            *("agent.context_length", "training.world_model_every", "training.policy_every"),
+            *("training.log_every", "training.save_every", "evaluation.episodes"),
+        ]
+        at_least_zero = ["model_loss.first_valid", "imagination.horizon_step"]
+        for names, least in ((at_least_one, 1), (at_least_zero, 0)):
+            for name in names:
+                value = attrgetter(name)(self)
+                if value is not None and value < least:
+                    raise UsageError(f"{name}={value}: give a whole number of at least {least}")
 
 
 ConfigStore.instance().store(name="glam_config", node=GLAMConfig)

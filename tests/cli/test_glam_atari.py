@@ -58,7 +58,16 @@ def test_a_run_says_what_it_does_and_warns_of_nothing(debug_run):
     _, process = debug_run
     assert process.returncode == 0, process.stderr
     first, *_, last = process.stdout.strip().splitlines()
-    for part in ("ALE/Pong-v5", "6 actions", "protocol glam", "cpu", "preset debug", "scan torch", "parameters", "about"):
+    for part in (
+        "ALE/Pong-v5",
+        "6 actions",
+        "protocol glam",
+        "cpu",
+        "preset debug",
+        "scan torch",
+        "parameters",
+        "about",
+    ):
         assert part in first
     assert "evaluation:" in last
     assert "random -21, human 15, human-normalised" in last

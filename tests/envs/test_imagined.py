@@ -70,9 +70,6 @@ def test_torchrl_accepts_the_specs(world_model, batch_size):
     assert set(env.full_done_spec.keys()) == {"done", "terminated"}
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the memory of SlidingWindow grows from [b 0 d]: no fixed spec"
-)
 def test_torchrl_accepts_the_specs_of_a_sliding_memory(world_model):
     dynamics = SlidingWindow(world_model.dynamics, 3)
     with torch.no_grad():

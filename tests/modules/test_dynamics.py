@@ -358,7 +358,7 @@ def test_sliding_window_leaves_its_memory_alone_and_shares_parameters():
     assert {id(parameter) for parameter in sliding.parameters()} == {
         id(parameter) for parameter in backbone.parameters()
     }
-    assert sliding.initial_memory(3)["tokens"].shape == (3, 0, WIDTH)
+    assert sliding.initial_memory(3)["tokens"].shape == (3, 8, WIDTH)
     memory = sliding(tokens[:, :3])[1]
     copy = memory.clone()
     sliding.step(tokens[:, 3], memory)

@@ -106,9 +106,6 @@ def test_lambda_returns_of_long_random_rollouts(bootstrap):
     torch.testing.assert_close(came[:, 0, 0], returns)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=IndexError, reason="torchrl 0.14.1's vectorised TD(lambda) wants gamma * lmbda > 0"
-)
 @pytest.mark.parametrize(("gamma", "lmbda", "wanted"), [(0.9, 0.0, [2.8, 2.0, 6.6]), (0.0, 0.95, [1.0, 2.0, 3.0])])
 def test_lambda_or_gamma_of_zero(gamma, lmbda, wanted):
     loss = fake_loss()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torchrl_glam.errors import UsageError
+
 
 def unimix_logits(logits: Tensor, unimix: float = 0.01) -> Tensor:
     """Mix a uniform share into each categorical: ``log((1 - unimix) softmax(logits) + unimix / c)``.
@@ -20,8 +22,13 @@ def unimix_logits(logits: Tensor, unimix: float = 0.01) -> Tensor:
     Returns:
         Log-probabilities ``[..., c]``.
 
+    Raises:
+        UsageError: if ``unimix`` is outside [0, 1].
+
     Source: DreamerV3 (arXiv 2301.04104), used by STORM and GLAM with 1 %.
     """
+    if not 0.0 <= unimix <= 1.0:
+        raise UsageError(f"unimix={unimix}: a share of the uniform distribution lies in [0, 1]")
     dtype = torch.promote_types(logits.dtype, torch.float32)
     if unimix == 0.0:
         return logits.log_softmax(-1, dtype=dtype)

@@ -10,6 +10,7 @@ from torchrl.data import Composite, TensorSpec, Unbounded
 from torchrl.envs import TensorDictPrimer
 
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.context import append_entry, newest_entry
 from torchrl_glam.modules.world_model import GLAMWorldModel
 
 SEES = ("prior", "posterior")
@@ -85,9 +86,7 @@ class GLAMPolicy(TensorDictModuleBase):
         """Belief ``[.. d]`` after the context, and a sample ``[.. k*c]`` of the prior of the current frame."""
         tokens = self.world_model.embedding(context.get("state"), context.get("action"))
         beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
-        # Entries lie at the front, so that a causal forward over all slots is exact for those that are filled.
-        newest = (context.get("length").reshape(-1) - 1).clamp_min(0)
-        belief = beliefs[torch.arange(newest.numel(), device=newest.device), newest].reshape(*context.shape, -1)
+        belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))
         return belief, self.world_model.predict_state(belief)
 
     def _uniform_action(self, action: Tensor) -> Tensor:
@@ -98,17 +97,9 @@ class GLAMPolicy(TensorDictModuleBase):
     def _remember(self, context: TensorDictBase, state: Tensor, action: Tensor) -> TensorDict:
         """The context with ``(state, action)`` appended, the oldest entry dropped if it is full."""
         length = context.get("length")
-        full = length == self.context_length
-        position = length.clamp_max(self.context_length - 1)
-        slots = torch.arange(self.context_length, device=length.device) == position
-
-        def append(entries: Tensor, entry: Tensor) -> Tensor:
-            shifted = torch.where(full.unsqueeze(-1), entries.roll(-1, dims=-2), entries)
-            return torch.where(slots.unsqueeze(-1), entry.unsqueeze(-2).to(entries), shifted)
-
         new = {
-            "state": append(context.get("state"), state),
-            "action": append(context.get("action"), action),
+            "state": append_entry(context.get("state"), state, length),
+            "action": append_entry(context.get("action"), action, length),
             "length": (length + 1).clamp_max(self.context_length),
         }
         return TensorDict(new, batch_size=context.batch_size)

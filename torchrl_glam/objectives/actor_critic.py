@@ -99,7 +99,10 @@ class GLAMCriticLoss(LossModule):
         self.register_buffer("bins", bins.clone(), persistent=False)
         self.bootstrap = bootstrap
         self.lmbda = lmbda
-        self.returns = TDLambdaEstimator(gamma=gamma, lmbda=lmbda, value_network=None, device=bins.device)
+        # torchrl 0.14.1's vectorised TD(lambda) raises IndexError where gamma * lmbda is 0: go through time instead.
+        self.returns = TDLambdaEstimator(
+            gamma=gamma, lmbda=lmbda, value_network=None, device=bins.device, vectorized=False
+        )
 
     @property
     def in_keys(self) -> list[NestedKey]:

@@ -104,14 +104,6 @@ class GLAMModelLoss(LossModule):
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
     world_model: GLAMWorldModel
-    out_keys = [  # noqa: RUF012  (TorchRL's LossModule declares it so)
-        "loss_reconstruction",
-        "loss_reward",
-        "loss_termination",
-        "loss_dynamics",
-        "loss_representation",
-        "loss_variation",
-    ]
 
     def __init__(
         self,
@@ -136,6 +128,9 @@ class GLAMModelLoss(LossModule):
         self.free_nats = free_nats
         self.variation_target = variation_target
         self.variation_free_nats = variation_free_nats
+        optional = {"dynamics": dynamics_coeff, "representation": representation_coeff, "variation": variation_coeff}
+        terms = ["reconstruction", "reward", "termination", *(name for name, weight in optional.items() if weight)]
+        self.out_keys = [f"loss_{name}" for name in terms]
         if variation_target == "features":
             encoder, head = world_model.encoder, world_model.prior_head
             self.feature_variation = FeatureVariation(
@@ -212,7 +207,7 @@ class GLAMModelLoss(LossModule):
                 target = formulas.logit_variation(outputs["posterior_logits"])
             else:
                 target = formulas.latent_variation(outputs["state"].unflatten(-1, self.world_model.latent_shape))
-        kl = formulas.kl_to_target(target[:, self.first_valid :].detach(), head(variation[:, valid]))
+        kl = formulas.kl_to_target(target[:, self.first_valid :], head(variation[:, valid]))
         loss = self.variation_coeff * kl.clamp_min(self.variation_free_nats)
         return {"kl_variation": kl.detach(), "loss_variation": loss}
 

@@ -20,6 +20,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
 from torchrl_glam.modules.ssm import MambaBlock
 
@@ -78,9 +79,14 @@ class MambaStack(nn.ModuleList):
         width: ``d``.
         num_layers: how many.
         mamba: keyword arguments of :class:`ResidualMamba`.
+
+    Raises:
+        UsageError: if ``num_layers`` is below 1.
     """
 
     def __init__(self, width: int, num_layers: int, **mamba: Any) -> None:
+        if num_layers < 1:
+            raise UsageError(f"num_layers={num_layers}: a Mamba branch has at least 1 layer")
         super().__init__(ResidualMamba(width, **mamba) for _ in range(num_layers))
 
     def __iter__(self) -> Iterator[ResidualMamba]:
@@ -114,7 +120,7 @@ class GMamba(nn.Module):
         if hidden.shape[1]:
             for index, layer in enumerate(self.layers):
                 hidden, memory["layers", str(index)] = layer(hidden)
-        memory["previous"] = tokens[:, -1]
+        memory["previous"] = tokens[:, -1].clone()
         memory["started"] = torch.ones_like(memory["started"])
         return nn.functional.pad(self.output(hidden), (0, 0, 1, 0)), memory
 
@@ -126,7 +132,7 @@ class GMamba(nn.Module):
         for index, layer in enumerate(self.layers):
             hidden, layers[str(index)] = layer.step(hidden, memory["layers", str(index)], valid)
         started = torch.ones_like(memory["started"])
-        new = {"previous": token, "started": started, "layers": layers}
+        new = {"previous": token.clone(), "started": started, "layers": layers}
         return self.output(hidden) * valid, TensorDict(new, batch_size=memory.batch_size, device=memory.device)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
@@ -150,10 +156,15 @@ class LMamba(nn.Module):
         num_layers: Mamba layers, chained.
         window: ``s``, tokens in a window, the current one included.
         mamba: keyword arguments of :class:`ResidualMamba`.
+
+    Raises:
+        UsageError: if ``num_layers`` or ``window`` is below 1.
     """
 
     def __init__(self, width: int, num_layers: int = 1, window: int = 4, **mamba: Any) -> None:
         super().__init__()
+        if window < 1:
+            raise UsageError(f"window={window}: LMamba sees at least 1 token, the current one")
         self.width = width
         self.window = window
         self.layers = MambaStack(width, num_layers, **mamba)

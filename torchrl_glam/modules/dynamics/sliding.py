@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.context import append_entry, newest_entry
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
 
 
@@ -18,29 +20,38 @@ class SlidingWindow(SequenceBackbone):
     Args:
         backbone: the backbone to restart; its parameters are shared, not copied.
         window: tokens it sees.
+
+    Raises:
+        UsageError: if ``window`` is below 1.
     """
 
     def __init__(self, backbone: SequenceBackbone, window: int = 8) -> None:
         super().__init__(backbone.width)
+        if window < 1:
+            raise UsageError(f"window={window}: a sliding window holds at least 1 token")
         self.backbone = backbone
         self.window = window
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
         """The backbone's own beliefs over the whole sequence; the memory is the last ``window`` tokens."""
         beliefs, _ = self.backbone(tokens)
-        return beliefs, self._memory(tokens[:, -self.window :])
+        kept = tokens[:, -self.window :]
+        length = torch.full((tokens.shape[0], 1), kept.shape[1], device=tokens.device)
+        return beliefs, self._memory(nn.functional.pad(kept, (0, 0, 0, self.window - kept.shape[1])), length)
 
     def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
         """See :meth:`SequenceBackbone.step`."""
-        tokens = torch.cat([memory["tokens"], token.unsqueeze(1)], 1)[:, -self.window :]
+        tokens = append_entry(memory["tokens"], token, memory["length"])
+        length = (memory["length"] + 1).clamp_max(self.window)
         beliefs, _ = self.backbone(tokens)
-        return beliefs[:, -1], self._memory(tokens)
+        return newest_entry(beliefs, length), self._memory(tokens, length)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """No tokens yet: ``tokens [b 0 d]``, growing up to ``[b window d]``."""
+        """``tokens [b window d]``, of which the first ``length [b 1]`` count: none yet."""
         parameter = next(self.backbone.parameters())
-        return self._memory(parameter.new_zeros(batch_size, 0, self.width))
+        length = torch.zeros(batch_size, 1, dtype=torch.long, device=parameter.device)
+        return self._memory(parameter.new_zeros(batch_size, self.window, self.width), length)
 
     @staticmethod
-    def _memory(tokens: Tensor) -> TensorDict:
-        return TensorDict({"tokens": tokens}, batch_size=tokens.shape[:1], device=tokens.device)
+    def _memory(tokens: Tensor, length: Tensor) -> TensorDict:
+        return TensorDict({"tokens": tokens, "length": length}, batch_size=tokens.shape[:1], device=tokens.device)
