@@ -1,0 +1,73 @@
+"""The world model on real frames, without an agent. Minutes, so run by name: pytest -m slow tests/test_real_data.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from torchrl_glam import factory
+from torchrl_glam.config import GLAMConfig
+from torchrl_glam.modules import GLAMWorldModel
+from torchrl_glam.modules.latent import sample_one_hot
+from torchrl_glam.report.pictures import imagine_frames, write_strip
+
+FRAMES, UPDATES, FIRST_VALID = 4000, 1000, 3
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def small_config() -> GLAMConfig:
+    """preset=cpu on Pong, with shorter sequences."""
+    options = ["preset=cpu", f"total_frames={FRAMES}", "training.warmup_frames=3999"]
+    options += ["replay.batch_size=16", "replay.batch_length=8"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return OmegaConf.to_object(compose("glam_atari", options))
+
+
+@torch.no_grad()
+def prediction_errors(world_model: GLAMWorldModel, batch: TensorDictBase) -> tuple[Tensor, Tensor]:
+    """Squared errors of the next frame, summed over pixels, for each ``[b t]`` where something moved.
+
+    The first is that of the decoded prior, the second that of the last frame.
+    """
+    prior = world_model(batch.clone())["prior_logits"][:, FIRST_VALID:-1]
+    predicted = world_model.decoder(sample_one_hot(prior).flatten(-2)).movedim(-3, -1)
+    frames = batch["pixels"].float() / 255
+    last, following = frames[:, FIRST_VALID:-1], frames[:, FIRST_VALID + 1 :]
+    moved = ((following - last).abs() > 0.1).flatten(2).any(-1)
+    assert moved.float().mean() > 0.5
+    errors = [(frame - following).square().sum((-1, -2, -3))[moved] for frame in (predicted, last)]
+    return errors[0], errors[1]
+
+
+@pytest.mark.slow
+def test_the_prior_predicts_pong_better_than_the_last_frame_does(tmp_path):
+    config = small_config()
+    factory.set_seeds(0)
+    env = factory.make_env(config)
+    world_model = factory.make_world_model(config, env.action_spec, torch.device("cpu"))
+    update = factory.make_world_model_trainer(config, world_model)
+    frames = env.rollout(FRAMES, auto_reset=True, break_when_any_done=False)
+    held_out = frames[3000:].select("pixels", "action")[:960].reshape(15, 64)
+    sequences, _ = factory.make_replay(config)
+    sequences.extend(frames[:3000])
+
+    first = update(sequences.sample())
+    for _ in range(UPDATES):
+        metrics = update(sequences.sample())
+    for term in ("loss_reconstruction", "loss_reward", "loss_termination"):
+        assert metrics[term] < 0.5 * first[term]
+    predicted, copied = prediction_errors(world_model, held_out)
+    assert predicted.mean() < copied.mean()
+
+    window = held_out[3][:24]
+    imagined = imagine_frames(world_model, window["pixels"], window["action"], context_length=8)
+    write_strip(tmp_path / "imagined.png", window["pixels"][8:], imagined)
+    assert imagined.shape == (16, 64, 64, 3)
+    moving = (imagined[1:].int() - imagined[:-1].int()).abs().flatten(1).amax(1) > 40
+    assert moving.float().mean() > 0.5
