@@ -28,7 +28,7 @@ from torchrl_glam.modules import (
     make_critic,
 )
 from torchrl_glam.modules.autoencoder import ImageEncoder
-from torchrl_glam.modules.dynamics.glam import GMamba, LMamba, ResidualMamba
+from torchrl_glam.modules.dynamics import GMamba, LMamba, ResidualMamba
 from torchrl_glam.modules.heads import CategoricalHead
 from torchrl_glam.modules.latent import unimix_logits
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss

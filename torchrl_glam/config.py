@@ -1,14 +1,13 @@
 """Every option and its default: the paper's value (``preset=paper``), with its source.
 
-The dataclasses are the schema of ``configs/*.yaml``, which say only what differs. Importing this module registers them
-with Hydra's ConfigStore.
+The dataclasses, in Hydra's ConfigStore once imported, are the schema of ``configs/*.yaml``: these say what differs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
-from operator import attrgetter
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -66,6 +65,9 @@ class Sees(Enum):
 
     prior = "prior"
     posterior = "posterior"
+
+
+MAY_BE_ZERO = ("seed", "newest", "first_valid", "horizon_step")
 
 
 @dataclass
@@ -212,45 +214,36 @@ class GLAMConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def check(self) -> None:
-        """Raise UsageError for values that cannot work together."""
+        """Raise UsageError for values that cannot work, or not together."""
+        _check_counts(self)
         warmup, replay, imagination = self.training.warmup_frames, self.replay, self.imagination
         if self.total_frames <= warmup:
-            raise UsageError(
-                f"total_frames={self.total_frames} is not above training.warmup_frames={warmup}: nothing would be "
-                f"trained; give total_frames of at least {warmup + 1}"
-            )
+            above = f"above training.warmup_frames={warmup}, or nothing is trained: give at least {warmup + 1}"
+            raise UsageError(f"total_frames={self.total_frames} must be {above}")
         longest = max(replay.batch_length, imagination.context_length) + replay.newest
         if min(warmup, replay.capacity) < longest:
             raise UsageError(
                 f"training.warmup_frames={warmup} and replay.capacity={replay.capacity} must hold a sequence of "
                 f"{longest} frames (replay.batch_length, imagination.context_length, replay.newest): raise them"
             )
-        if replay.batch_length < self.model_loss.first_valid + 2:
-            raise UsageError(
-                f"replay.batch_length={replay.batch_length} is too short for the loss: give at least "
-                f"{self.model_loss.first_valid + 2} (model_loss.first_valid + 2)"
-            )
+        if replay.batch_length < (least := self.model_loss.first_valid + 2):
+            wanted = f"at least model_loss.first_valid + 2 = {least}"
+            raise UsageError(f"replay.batch_length={replay.batch_length} is too short for the loss: give {wanted}")
         if not 0 <= replay.newest < min(replay.batch_size, imagination.batch_size):
             raise UsageError(
                 f"replay.newest={replay.newest}: give a number from 0 to below replay.batch_size={replay.batch_size} "
                 f"and imagination.batch_size={imagination.batch_size}"
             )
-        self._check_counts()
 
-    def _check_counts(self) -> None:
-        """Whole numbers that must not be below 1, or not below 0."""
-        at_least_one = [
-            *("replay.batch_size", "imagination.batch_size", "imagination.context_length", "imagination.window"),
-            *("imagination.horizon", "imagination.horizon_every", "imagination.horizon_max"),
-            *("agent.context_length", "training.world_model_every", "training.policy_every"),
-            *("training.log_every", "training.save_every", "evaluation.episodes"),
-        ]
-        at_least_zero = ["model_loss.first_valid", "imagination.horizon_step"]
-        for names, least in ((at_least_one, 1), (at_least_zero, 0)):
-            for name in names:
-                value = attrgetter(name)(self)
-                if value is not None and value < least:
-                    raise UsageError(f"{name}={value}: give a whole number of at least {least}")
+
+def _check_counts(options: Any, prefix: str = "") -> None:
+    """Raise UsageError for a whole number below 1, or below 0 where MAY_BE_ZERO names it."""
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if is_dataclass(value):
+            _check_counts(value, f"{prefix}{option.name}.")
+        elif type(value) is int and value < (least := int(option.name not in MAY_BE_ZERO)):
+            raise UsageError(f"{prefix}{option.name}={value}: give a whole number of at least {least}")
 
 
 ConfigStore.instance().store(name="glam_config", node=GLAMConfig)

@@ -121,6 +121,12 @@ BAD_INPUTS = {
     "continuous actions": (["env.name=tests.games:Steering-v0"], ["Box", "Discrete"]),
     "total_frames below the warm-up": (["total_frames=100"], ["total_frames=100", "training.warmup_frames=100", "101"]),
     "zero batch": (["replay.batch_size=0"], ["replay.batch_size=0", "at least 1"]),
+    "zero layers": (["world_model.dynamics.local_layers=0"], ["world_model.dynamics.local_layers=0", "at least 1"]),
+    "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),
+    "more newest windows than a batch": (["replay.newest=4"], ["replay.newest=4", "replay.batch_size=4"]),
+    "no room for a sequence": (["replay.capacity=10"], ["replay.capacity=10", "16 frames"]),
+    "too short a sequence": (["replay.batch_length=4"], ["replay.batch_length=4", "first_valid + 2 = 5"]),
+    "unimix above 1": (["world_model.unimix=2"], ["unimix=2", "[0, 1]"]),
     "unknown scan backend": (["world_model.dynamics.backend=cuda"], ["cuda", "torch"]),
     "missing package of a logger": (["logger=wandb"], ["logger=wandb", "pip install"]),
 }

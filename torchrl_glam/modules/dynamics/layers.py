@@ -1,0 +1,86 @@
+"""Mamba layers with their residual and norms, and a stack of them.
+
+``b`` batch, ``t`` time, ``d`` width, ``inner`` width inside the Mamba block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.ssm import MambaBlock
+
+
+class ResidualMamba(nn.Module):
+    """One Mamba layer between norms: ``u = e + Norm(Mamba(Norm(e)))`` (Eq. 6).
+
+    Args:
+        width: ``d``.
+        post_norm: the outer norm. The released code has none: ``u = e + Mamba(Norm(e))``.
+        d_state, d_conv, expand, backend: see :class:`~torchrl_glam.modules.MambaBlock`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        post_norm: bool = True,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mamba = MambaBlock(width, d_state=d_state, d_conv=d_conv, expand=expand, backend=backend)
+        self.post_norm = nn.LayerNorm(width) if post_norm else nn.Identity()
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """``tokens [b t d]`` to ``[b t d]`` and the layer's memory."""
+        inner, memory = self.mamba.mix(self.project(tokens))
+        return tokens + self.finish(inner), memory
+
+    def step(self, token: Tensor, memory: TensorDict, valid: Tensor | None = None) -> tuple[Tensor, TensorDict]:
+        """``token [b d]`` to ``[b d]`` and the new memory; where ``valid [b 1]`` is 0 the memory stays as it is."""
+        inner, memory = self.mamba.mix_step(self.project(token), memory, valid)
+        return token + self.finish(inner), memory
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """The part before the convolution, ``[.. d]`` to ``[.. 2*inner]``: it depends on one token alone."""
+        return self.mamba.in_proj(self.norm(tokens))
+
+    def finish(self, inner: Tensor) -> Tensor:
+        """The part after the scan, ``[.. inner]`` to ``[.. d]``, without the residual."""
+        return self.post_norm(self.mamba.out_proj(inner))
+
+    def initial_memory(self, batch_size: int) -> TensorDict:
+        """The memory before the first token."""
+        return self.mamba.initial_memory(batch_size)
+
+
+class MambaStack(nn.ModuleList):
+    """A list of :class:`ResidualMamba`, typed as such.
+
+    Args:
+        width: ``d``.
+        num_layers: how many.
+        mamba: keyword arguments of :class:`ResidualMamba`.
+
+    Raises:
+        UsageError: if ``num_layers`` is below 1.
+    """
+
+    def __init__(self, width: int, num_layers: int, **mamba: Any) -> None:
+        if num_layers < 1:
+            raise UsageError(f"num_layers={num_layers}: a Mamba branch has at least 1 layer")
+        super().__init__(ResidualMamba(width, **mamba) for _ in range(num_layers))
+
+    def __iter__(self) -> Iterator[ResidualMamba]:
+        return cast(Iterator[ResidualMamba], super().__iter__())
+
+    def __getitem__(self, index: int) -> ResidualMamba:  # type: ignore[override]  # no slices here
+        return cast(ResidualMamba, super().__getitem__(index))
