@@ -1,7 +1,7 @@
 """Plot the training returns of runs, or of CSV files (frame, return), as a moving average over episodes.
 
-    pip install -e ".[report]"
-    python examples/plot_returns.py runs/a runs/b out=curve.png
+pip install -e ".[report]"
+python examples/plot_returns.py runs/a runs/b out=curve.png
 """
 
 from __future__ import annotations
