@@ -26,14 +26,14 @@ from torchrl_glam.errors import UsageError
 
 Main = Callable[[GLAMConfig], None]
 
-USER_ERRORS = (UsageError, HydraException, OmegaConfBaseException)
+SHORT_ERRORS = (UsageError, HydraException, OmegaConfBaseException, FloatingPointError)
 
 
 def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callable[[], None]]:
     """Turn ``main(config)`` into a command that reads ``key=value`` options.
 
     A :class:`~torchrl_glam.errors.UsageError`, an unknown option or a value of the wrong type prints one line to stderr
-    and exits with status 2. Any other error is a bug and keeps its traceback.
+    and exits with status 2, a number that is not finite with status 1. Any other error is a bug: it keeps its traceback.
 
     Args:
         config_dir: folder of the yaml files.
@@ -45,7 +45,7 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
         def composed(options: DictConfig) -> None:
             try:
                 main(_to_config(options, config_name))
-            except USER_ERRORS as error:  # here, because hydra 1.3 announces an exception that leaves a job
+            except SHORT_ERRORS as error:  # here, because hydra 1.3 announces an exception that leaves a job
                 sys.exit(_fail(error))
 
         @functools.wraps(main)
@@ -53,7 +53,7 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra 1.3 otherwise prints its own many lines and exits
             try:
                 hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(composed)()
-            except USER_ERRORS as error:
+            except SHORT_ERRORS as error:
                 sys.exit(_fail(error))
             except KeyboardInterrupt:
                 sys.exit("interrupted")
@@ -93,7 +93,7 @@ def _to_config(options: DictConfig, config_name: str) -> GLAMConfig:
 def _fail(error: Exception) -> int:
     """Print one line to stderr and return the exit status."""
     sys.stderr.write(f"error: {_explain(error)}\n")
-    return 2
+    return 1 if isinstance(error, FloatingPointError) else 2
 
 
 def _explain(error: BaseException) -> str:

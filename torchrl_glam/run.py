@@ -52,22 +52,25 @@ class Run:
     def __init__(self, config: GLAMConfig) -> None:
         self.config = config
         self.folder = Path(config.run_dir)
-        self._make_folder()
-        self.loggers = self._make_loggers()
+        self.loggers = self._open()
         self.started = time.monotonic()
         self.bar = tqdm(disable=True)
         self.shown: dict[str, str] = {}
+        self.device_name = ""
         logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes
 
-    def _make_folder(self) -> None:
+    def _open(self) -> list[Logger]:
+        """Make the folder and the loggers; ``config.yaml`` comes last and marks the folder as taken."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / "config.yaml").exists():
                 raise UsageError(f"run_dir={self.folder} already holds a run: choose another or remove it")
+            loggers = self._make_loggers()
             (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(self.config)))
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"run_dir={self.folder} cannot be written ({reason}): choose another folder") from error
+        return loggers
 
     def _make_loggers(self) -> list[Logger]:
         names = {LoggerName.csv.value, self.config.logger.value}
@@ -80,10 +83,10 @@ class Run:
     def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
         """Write the first line: what runs where, how large it is, how long it will take."""
         config = self.config
-        device = next(world_model.parameters()).device
+        self.device_name = _device_name(next(world_model.parameters()).device)
         self.write(
             f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
-            f"device {_device_name(device)} | preset {config.preset} | "
+            f"device {self.device_name} | preset {config.preset} | "
             f"scan {resolve_backend(config.world_model.dynamics.backend)} | "
             f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
             f"{config.total_frames} frames, about {_duration(seconds)} and the evaluation | {self.folder}"
@@ -124,7 +127,16 @@ class Run:
                 logger.log_scalar(name, value, step=frame)
 
     def save(self, **modules: nn.Module) -> None:
-        """Write the modules' weights to ``weights.pt``, replacing the last ones only when all is written."""
+        """Write the modules' weights to ``weights.pt``, replacing the last ones only when all is written.
+
+        Raises:
+            FloatingPointError: if a weight is not finite; the last ones written stay.
+        """
+        bad = [name for name, module in modules.items() if not all(p.isfinite().all() for p in module.parameters())]
+        if bad:
+            raise FloatingPointError(
+                f"weights are not finite: {', '.join(bad)}; {self.folder}/weights.pt is left as it was"
+            )
         temporary = self.folder / "weights.pt.part"
         torch.save({name: module.state_dict() for name, module in modules.items()}, temporary)
         os.replace(temporary, self.folder / "weights.pt")
@@ -145,7 +157,7 @@ class Run:
             "mean": mean,
             "human_normalised": normalised,
             "seconds": seconds,
-            "device": _device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+            "device": self.device_name,
         }
         (self.folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         self.log(config.total_frames, {"evaluation/return": mean})

@@ -140,4 +140,6 @@ def check_finite(metrics: TensorDictBase, frame: int) -> None:
     """Raise FloatingPointError with the names of the terms that are not finite."""
     bad = [key for key, value in metrics.items() if not torch.isfinite(value).all()]
     if bad:
-        raise FloatingPointError(f"not finite at frame {frame}: {', '.join(bad)}; the last weights saved are intact")
+        raise FloatingPointError(
+            f"not finite at frame {frame}: {', '.join(bad)}; the weights saved last are left as they were"
+        )

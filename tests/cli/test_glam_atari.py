@@ -33,7 +33,7 @@ def run_example(*options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run the example in this process, see it exit with status 2 and a silent stdout; return its one line of stderr."""
+    """Run the example in this process, see it exit with status 2 before it says a word; return its line of stderr."""
 
     def run(*options: str) -> str:
         monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
@@ -162,3 +162,15 @@ def test_a_refused_command_is_a_failed_process():
     process = run_example("env.name=ALE/Pnog-v5", "run_dir=/nowhere")
     assert process.returncode == 2
     assert len(process.stderr.strip().splitlines()) == 1
+
+
+def test_a_number_that_is_not_finite_stops_the_run_and_names_the_term(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    options = ["preset=debug", f"run_dir={folder}", "model_optimizer.lr=1e30", "training.save_every=101"]
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
+    with pytest.raises(SystemExit) as exit_info:
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert exit_info.value.code == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "not finite at frame 110" in line
+    assert "loss_" in line
