@@ -33,7 +33,7 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
     """Turn ``main(config)`` into a command that reads ``key=value`` options.
 
     A :class:`~torchrl_glam.errors.UsageError`, an unknown option or a value of the wrong type prints one line to stderr
-    and exits with status 2, a number that is not finite with status 1. Any other error is a bug: it keeps its traceback.
+    and exits with status 2, a number that is not finite with status 1. Any other error is a bug, with its traceback.
 
     Args:
         config_dir: folder of the yaml files.
