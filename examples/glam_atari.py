@@ -19,6 +19,7 @@ from torchrl_glam.run import Run, estimate_seconds
 from torchrl_glam.training import evaluate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+PICTURED = 16  # imagined frames in imagined.png
 
 
 @command_line(CONFIGS, "glam_atari")
@@ -63,10 +64,10 @@ def main(config: GLAMConfig) -> None:
     evaluation_env = factory.make_env(config, seed=config.seed + 1_000_000)
     episodes = factory.num_evaluation_episodes(config)
     returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
-    real = sequences.sample()[0].to(device)
-    context_length = len(real) // 2
+    context_length = config.imagination.context_length
+    real = sequences[-(context_length + PICTURED) :].to(device)
     imagined = imagine_frames(world_model, real["pixels"], real["action"], context_length)
-    write_strip(run.folder / "imagined.png", real["pixels"][context_length:][:16], imagined[:16])
+    write_strip(run.folder / "imagined.png", real["pixels"][context_length:], imagined)
     run.finish(returns)
 
 

@@ -86,7 +86,7 @@ def test_a_run_leaves_its_results(debug_run):
     assert [int(line.split(",")[0]) for line in losses] == [110, 120, 130, 140, 150, 160]
 
     picture = cv2.imread(str(folder / "imagined.png"))
-    assert picture.shape == (2 * 2 * 64, 8 * 2 * 64, 3)  # real above imagined, 8 frames, twice as large
+    assert picture.shape == (2 * 2 * 64, 16 * 2 * 64, 3)  # real above imagined, 16 frames, twice as large
     assert picture[: 2 * 64].std() > 0
 
 
