@@ -150,6 +150,15 @@ def play_catch(game: CatchBall) -> int:
     return 0 if abs(offset) < game.SPEED else 1 + (offset > 0)
 
 
+class NoReward(CatchBall):
+    """A game whose reward is not a number."""
+
+    def step(self, action: int) -> Step:
+        """Plays on."""
+        pixels, _, terminated, truncated, info = super().step(action)
+        return pixels, float("nan"), terminated, truncated, info
+
+
 class Steering(gymnasium.Env):
     """A pixel environment with continuous actions, which is refused."""
 
@@ -161,6 +170,7 @@ for _name, _game, _options in (
     ("CountingGame-v0", "CountingGame", {}),
     ("CountingGameTruncated-v0", "CountingGame", {"truncate": True}),
     ("CatchBall-v0", "CatchBall", {}),
+    ("NoReward-v0", "NoReward", {}),
     ("Steering-v0", "Steering", {}),
 ):
     if _name not in gymnasium.registry:

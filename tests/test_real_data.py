@@ -17,7 +17,7 @@ from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.modules.latent import sample_one_hot
 from torchrl_glam.report.pictures import imagine_frames, write_strip
 
-FRAMES, UPDATES, LENGTH, FIRST_VALID = 4000, 1000, 8, 3
+FRAMES, UPDATES, LENGTH, FIRST_VALID = 4000, 2500, 8, 3
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 

@@ -90,7 +90,7 @@ def test_metrics_are_detached_scalars_on_the_device(trained, make_batch):
         assert value.shape == (), key
         assert not value.requires_grad, key
         assert value.device.type == "cpu", key
-    check_finite(metrics, 1)
+    check_finite(metrics)
 
 
 def test_updates_lower_the_loss(trained, make_batch):
@@ -127,9 +127,9 @@ def test_terms_that_are_not_finite_are_named():
     metrics = TensorDict(
         {"loss_a": torch.tensor(1.0), "loss_b": torch.tensor(torch.nan), "kl": torch.tensor(-torch.inf)}
     )
-    with pytest.raises(FloatingPointError, match=r"not finite at frame 123: loss_b, kl;"):
-        check_finite(metrics, 123)
-    check_finite(metrics.select("loss_a"), 123)
+    with pytest.raises(FloatingPointError, match=r"not finite: loss_b, kl;"):
+        check_finite(metrics)
+    check_finite(metrics.select("loss_a"))
 
 
 def test_returns_of_the_episodes_that_end_in_a_batch():

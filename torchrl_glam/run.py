@@ -114,7 +114,7 @@ class Run:
         parts = {name: metrics for name, metrics in updates.items() if metrics is not None}
         values: dict[str, float] = {}
         for name, metrics in parts.items():
-            check_finite(metrics, frame)
+            check_finite(metrics)
             values |= {f"{name}/{key}": float(value) for key, value in metrics.items()}
         self.log(frame, values)
         self.shown |= {short: f"{values[key]:.3g}" for key, short in SHOWN_LOSSES.items() if key in values}

@@ -1,6 +1,6 @@
 """Update closures and evaluation; the loop is the example.
 
-Metrics stay tensors on their device: nothing here synchronises with the host.
+Metrics stay tensors on their device: no update synchronises a GPU with the host.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ WorldModelUpdate = Callable[[TensorDictBase], TensorDictBase]
 PolicyUpdate = Callable[[TensorDictBase, int], TensorDictBase]
 
 
+def checked_loss(terms: TensorDictBase) -> Tensor:
+    """Sum the loss terms; on a CPU, where looking costs nothing, raise FloatingPointError if one is not finite."""
+    loss = total_loss(terms)
+    if loss.device.type == "cpu":
+        check_finite(terms)
+    return loss
+
+
 def optimizer_step(loss: Tensor, parameters: Iterable[Tensor], optimizer: Optimizer, max_norm: float) -> Tensor:
     """Backward, clip the global gradient norm to ``max_norm``, step; return the norm before clipping (scalar)."""
     optimizer.zero_grad(set_to_none=True)
@@ -46,7 +54,7 @@ def make_world_model_update(loss: GLAMModelLoss, optimizer: Optimizer, max_norm:
     def update(batch: TensorDictBase) -> TensorDictBase:
         loss.train()
         terms = loss(batch)
-        norm = optimizer_step(total_loss(terms), parameters, optimizer, max_norm)
+        norm = optimizer_step(checked_loss(terms), parameters, optimizer, max_norm)
         loss.eval()
         return terms.detach().set("grad_norm", norm)
 
@@ -85,7 +93,7 @@ def make_policy_update(
         return_norm.update(rollout["value_target"])
         terms = actor_loss(rollout)
         terms.update(critic_loss(rollout))
-        norm = optimizer_step(total_loss(terms), parameters, optimizer, max_norm)
+        norm = optimizer_step(checked_loss(terms), parameters, optimizer, max_norm)
         slow_critic.step()
         metrics = {
             "grad_norm": norm,
@@ -136,10 +144,8 @@ def episode_returns(batch: TensorDictBase) -> list[float]:
     return batch["next", "episode_reward"][batch["next", "done"]].tolist()
 
 
-def check_finite(metrics: TensorDictBase, frame: int) -> None:
-    """Raise FloatingPointError with the names of the terms that are not finite."""
+def check_finite(metrics: TensorDictBase) -> None:
+    """Raise FloatingPointError with the names of the entries that are not finite."""
     bad = [key for key, value in metrics.items() if not torch.isfinite(value).all()]
     if bad:
-        raise FloatingPointError(
-            f"not finite at frame {frame}: {', '.join(bad)}; the weights saved last are left as they were"
-        )
+        raise FloatingPointError(f"not finite: {', '.join(bad)}; the run stops, the weights written last stay")

@@ -164,13 +164,12 @@ def test_a_refused_command_is_a_failed_process():
     assert len(process.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*reward is a NaN value")
 def test_a_number_that_is_not_finite_stops_the_run_and_names_the_term(tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "run"
-    options = ["preset=debug", f"run_dir={folder}", "model_optimizer.lr=1e30", "training.save_every=101"]
+    options = ["preset=debug", f"run_dir={tmp_path / 'run'}", "env.name=tests.games:NoReward-v0"]
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
     with pytest.raises(SystemExit) as exit_info:
         runpy.run_path(str(EXAMPLE), run_name="__main__")
     assert exit_info.value.code == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "not finite at frame 110" in line
-    assert "loss_" in line
+    assert "not finite: loss_reward;" in line
