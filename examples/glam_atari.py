@@ -14,6 +14,7 @@ from torch import nn
 from torchrl_glam import factory
 from torchrl_glam.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.data import newest_records
 from torchrl_glam.report.pictures import imagine_frames, write_strip
 from torchrl_glam.run import Run, estimate_seconds
 from torchrl_glam.training import evaluate
@@ -28,7 +29,6 @@ def main(config: GLAMConfig) -> None:
     device = resolve_device(config.device)
     factory.set_seeds(config.seed)
     env = factory.make_env(config)
-    run = Run(config)
 
     # The networks, and the same world model as an environment.
     world_model = factory.make_world_model(config, env.action_spec, device)
@@ -40,7 +40,8 @@ def main(config: GLAMConfig) -> None:
     # The two updates, and the data for them: one storage seen as long sequences and as short contexts.
     update_world_model = factory.make_world_model_trainer(config, world_model)
     update_policy = factory.make_policy_trainer(config, imagined_env, actor, critic)
-    sequences, contexts = factory.make_replay(config)
+    sequences, contexts = factory.make_replay(config, device)
+    run = Run(config)
     run.announce(world_model, nn.ModuleList([actor, critic]), estimate_seconds(config, env, device))
 
     schedule = config.training
@@ -65,7 +66,7 @@ def main(config: GLAMConfig) -> None:
     episodes = factory.num_evaluation_episodes(config)
     returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
     context_length = config.imagination.context_length
-    real = sequences[-(context_length + PICTURED) :].to(device)
+    real = newest_records(sequences, context_length + PICTURED).to(device)
     imagined = imagine_frames(world_model, real["pixels"], real["action"], context_length)
     write_strip(run.folder / "imagined.png", real["pixels"][context_length:], imagined)
     run.finish(returns)

@@ -16,6 +16,7 @@ from torchrl.data import OneHot
 
 from torchrl_glam import config as options
 from torchrl_glam import factory
+from torchrl_glam.checks import check_config
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.data.replay import make_replay
 from torchrl_glam.modules import (
@@ -166,7 +167,7 @@ def test_every_preset_composes_and_holds_together(preset):
     config = load(f"preset={preset}")
     assert isinstance(config, GLAMConfig)
     assert config.preset == preset
-    config.check()
+    check_config(config)
 
 
 @pytest.mark.parametrize(

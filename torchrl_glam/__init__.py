@@ -1,9 +1,9 @@
 """GLAM, a Mamba-based world model, as TorchRL parts.
 
 The folders carry TorchRL's nouns, and each part works without the rest: ``envs`` (Atari and the imagined environment),
-``data`` (replay of root pixels), ``modules`` (world model, sequence backbones, Mamba, policy), ``objectives`` (losses),
-``offline`` (MambaDM) and ``report`` (published scores). ``config`` and ``factory`` put them together. Importing this
-module imports none of them.
+``data`` (replay of root pixels), ``modules`` (world model, sequence backbones, Mamba, policy), ``objectives`` (losses)
+and ``report`` (published scores). ``config`` and ``factory`` put them together. Importing this module imports none of
+them.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from torchrl_glam.checks import check_config
 from torchrl_glam.config import Device, GLAMConfig
 from torchrl_glam.errors import UsageError
 
@@ -86,7 +87,7 @@ def _to_config(options: DictConfig, config_name: str) -> GLAMConfig:
     config = OmegaConf.to_object(options)
     if not isinstance(config, GLAMConfig):
         raise TypeError(f"{config_name} composes {type(config).__name__}, not GLAMConfig")
-    config.check()
+    check_config(config)
     return config
 
 

@@ -5,14 +5,11 @@ The dataclasses, in Hydra's ConfigStore once imported, are the schema of ``confi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
-
-from torchrl_glam.errors import UsageError
 
 
 class Protocol(Enum):
@@ -65,9 +62,6 @@ class Sees(Enum):
 
     prior = "prior"
     posterior = "posterior"
-
-
-MAY_BE_ZERO = ("seed", "newest", "first_valid", "horizon_step")
 
 
 @dataclass
@@ -136,7 +130,7 @@ class ReplayConfig:
     capacity: int = 100_000
     batch_size: int = 32
     batch_length: int = 64
-    newest: int = 0  # newest windows in every batch (released code: 5), the rest uniform over the older ones
+    newest: int = 0  # newest windows in every batch, contexts too (released code: 5), the rest uniform over the older
 
 
 @dataclass
@@ -201,7 +195,7 @@ class GLAMConfig:
     device: Device = Device.auto
     preset: str = "auto"
     total_frames: int = 100_000  # environment steps: 400 k emulator frames on the ALE
-    run_dir: str = "runs/${env.name}/${preset}-seed${seed}-${now:%Y%m%d-%H%M%S}"
+    run_dir: str = "runs/glam"  # on the command line one folder per run, see configs/glam_atari.yaml
     logger: Logger = Logger.csv
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     model_loss: ModelLossConfig = field(default_factory=ModelLossConfig)
@@ -212,38 +206,6 @@ class GLAMConfig:
     agent_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-
-    def check(self) -> None:
-        """Raise UsageError for values that cannot work, or not together."""
-        _check_counts(self)
-        warmup, replay, imagination = self.training.warmup_frames, self.replay, self.imagination
-        if self.total_frames <= warmup:
-            above = f"above training.warmup_frames={warmup}, or nothing is trained: give at least {warmup + 1}"
-            raise UsageError(f"total_frames={self.total_frames} must be {above}")
-        longest = max(replay.batch_length, imagination.context_length) + replay.newest
-        if min(warmup, replay.capacity) < longest:
-            raise UsageError(
-                f"training.warmup_frames={warmup} and replay.capacity={replay.capacity} must hold a sequence of "
-                f"{longest} frames (replay.batch_length, imagination.context_length, replay.newest): raise them"
-            )
-        if replay.batch_length < (least := self.model_loss.first_valid + 2):
-            wanted = f"at least model_loss.first_valid + 2 = {least}"
-            raise UsageError(f"replay.batch_length={replay.batch_length} is too short for the loss: give {wanted}")
-        if not 0 <= replay.newest < min(replay.batch_size, imagination.batch_size):
-            raise UsageError(
-                f"replay.newest={replay.newest}: give a number from 0 to below replay.batch_size={replay.batch_size} "
-                f"and imagination.batch_size={imagination.batch_size}"
-            )
-
-
-def _check_counts(options: Any, prefix: str = "") -> None:
-    """Raise UsageError for a whole number below 1, or below 0 where MAY_BE_ZERO names it."""
-    for option in fields(options):
-        value = getattr(options, option.name)
-        if is_dataclass(value):
-            _check_counts(value, f"{prefix}{option.name}.")
-        elif type(value) is int and value < (least := int(option.name not in MAY_BE_ZERO)):
-            raise UsageError(f"{prefix}{option.name}={value}: give a whole number of at least {least}")
 
 
 ConfigStore.instance().store(name="glam_config", node=GLAMConfig)

@@ -112,13 +112,19 @@ def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Coll
     )
 
 
-def make_replay(config: GLAMConfig) -> tuple[TensorDictReplayBuffer, TensorDictReplayBuffer]:
-    """The replay's two views: sequences for the world model (and ``extend``), contexts for imagination."""
+def make_replay(
+    config: GLAMConfig, device: torch.device | str = "cpu"
+) -> tuple[TensorDictReplayBuffer, TensorDictReplayBuffer]:
+    """The replay's two views: sequences for the world model (and ``extend``), contexts for imagination.
+
+    100 000 frames of 64x64 take 1.2 GB of ``device``.
+    """
     return make_replay_views(
         min(config.replay.capacity, config.total_frames),
         sequences=(config.replay.batch_size, config.replay.batch_length),
         contexts=(config.imagination.batch_size, config.imagination.context_length),
         newest=config.replay.newest,
+        device=device,
     )
 
 

@@ -119,11 +119,15 @@ def evaluate(
         progress: show a progress bar.
     """
     exploration = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
+    parameter = next(policy.parameters(), None)
     collector = Collector(
         env,
         policy,
         frames_per_batch=1,
         total_frames=-1,
+        policy_device=None if parameter is None else parameter.device,
+        env_device="cpu",
+        storing_device="cpu",
         exploration_type=exploration,
         auto_register_policy_transforms=True,
     )

@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from torchrl_glam import factory
+from torchrl_glam.cli import command_line
 from torchrl_glam.config import GLAMConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,11 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "glam_atari.py"
 
 
-def run_example(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run the example in a process of its own, as a user does."""
+def run_example(*options: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the example in a process of its own, as a user does, from any folder."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(EXAMPLE), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=folder)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_weights_load_into_networks_built_from_the_config(debug_run):
 
 def test_the_same_seed_gives_the_same_numbers(debug_run, tmp_path):
     folder, _ = debug_run
-    run_example("preset=debug", f"run_dir={tmp_path / 'again'}")
+    run_example("preset=debug", f"run_dir={tmp_path / 'again'}", folder=tmp_path)
     for name in ("world_model/loss_reconstruction", "policy/loss_critic", "policy/loss_objective"):
         csv = f"metrics/scalars/{name}.csv"
         assert (folder / csv).read_text() == (tmp_path / "again" / csv).read_text()
@@ -126,7 +127,10 @@ BAD_INPUTS = {
     "more newest windows than a batch": (["replay.newest=4"], ["replay.newest=4", "replay.batch_size=4"]),
     "no room for a sequence": (["replay.capacity=10"], ["replay.capacity=10", "16 frames"]),
     "too short a sequence": (["replay.batch_length=4"], ["replay.batch_length=4", "first_valid + 2 = 5"]),
-    "unimix above 1": (["world_model.unimix=2"], ["unimix=2", "[0, 1]"]),
+    "unimix above 1": (["world_model.unimix=2"], ["world_model.unimix=2", "from 0 to 1"]),
+    "negative learning rate": (["model_optimizer.lr=-1"], ["model_optimizer.lr=-1", "from 0"]),
+    "no channels": (["world_model.channels=[]"], ["world_model.channels=[]", "at least 1"]),
+    "backend to come": (["world_model.dynamics.backend=triton"], ["triton", "not implemented yet"]),
     "unknown scan backend": (["world_model.dynamics.backend=cuda"], ["cuda", "torch"]),
     "missing package of a logger": (["logger=wandb"], ["logger=wandb", "pip install"]),
 }
@@ -141,7 +145,7 @@ def test_bad_input_ends_in_one_clear_line(name, tmp_path, refused):
     line = refused(*preset, f"run_dir={tmp_path / 'run'}", *options)
     for part in wanted:
         assert part in line
-    assert not (tmp_path / "run" / "weights.pt").exists()
+    assert not (tmp_path / "run" / "config.yaml").exists()  # the corrected command may use the same folder
 
 
 @pytest.mark.parametrize("taken", ["by a file", "by a run"])
@@ -156,6 +160,18 @@ def test_a_run_dir_that_cannot_be_used_is_left_as_it_is(taken, tmp_path, refused
     assert wanted in line
     assert str(folder) in line
     assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("options", "wanted"), [([], "cpu"), (["preset=auto"], "cpu"), (["preset=paper"], "paper")])
+def test_auto_becomes_the_cpu_preset_and_an_explicit_one_is_kept(options, wanted, monkeypatch):
+    came = []
+    command = command_line(ROOT / "configs", "glam_atari")(came.append)
+    monkeypatch.setattr(sys, "argv", ["glam_atari", "device=cpu", *options])
+    command()
+    (config,) = came
+    assert config.preset == wanted
+    assert config.world_model.num_classes == {"cpu": 8, "paper": 32}[wanted]
+    assert config.run_dir.startswith(f"runs/ALE/Pong-v5/{wanted}-seed0-")
 
 
 def test_a_refused_command_is_a_failed_process():
@@ -173,3 +189,24 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_the_term(tmp_path, 
     assert exit_info.value.code == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "not finite: loss_reward;" in line
+
+
+@pytest.mark.slow
+def test_2000_steps_of_pong_at_the_cpu_preset(tmp_path):
+    """Run by name, two minutes: losses fall and nothing warns."""
+    folder = tmp_path / "run"
+    options = ["preset=cpu", "total_frames=2000", "evaluation.episodes=1", f"run_dir={folder}"]
+    process = subprocess.run([sys.executable, str(EXAMPLE), *options], capture_output=True, text=True, cwd=ROOT)
+    assert process.returncode == 0
+    assert process.stderr == ""
+    for loss in ("loss_reconstruction", "loss_reward", "loss_termination"):
+        rows = (folder / f"metrics/scalars/world_model/{loss}.csv").read_text().splitlines()
+        first, last = (float(row.split(",")[1]) for row in (rows[0], rows[-1]))
+        assert last < first
+
+
+@pytest.mark.gpu
+def test_a_debug_run_on_cuda(tmp_path):
+    process = run_example("preset=debug", "device=cuda", f"run_dir={tmp_path / 'run'}")
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "run" / "result.json").exists()

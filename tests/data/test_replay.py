@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from torchrl_glam.data.replay import KEYS, make_replay
+from torchrl_glam.data.replay import KEYS, make_replay, newest_records
 
 
 def records(number: int, start: int = 0, shape: tuple[int, ...] = (8, 8, 3)) -> TensorDict:
@@ -160,3 +160,12 @@ def test_records_of_another_kind_are_refused(spoil: str) -> None:
         batch = batch.reshape(2, 2)
     with pytest.raises(ValueError, match=r"extend it with records \[n\]"):
         replay.extend(batch)
+
+
+def test_newest_records_are_in_order_after_the_ring_wrapped():
+    replay, _ = make_replay(10, sequences=(2, 3), contexts=(2, 2))
+    replay.extend(records(7))
+    replay.extend(records(7, start=7))
+    assert newest_records(replay, 6)["next", "reward"].flatten().tolist() == [8, 9, 10, 11, 12, 13]
+    with pytest.raises(ValueError, match="holds 10 records, 11 were asked for"):
+        newest_records(replay, 11)

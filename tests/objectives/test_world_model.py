@@ -466,3 +466,12 @@ def test_variation_and_state_are_read_at_the_same_times(monkeypatch):
     assert shapes["reconstruction_loss"] == (TIME, TIME)
     assert shapes["symlog_two_hot_loss"] == shapes["termination_loss"] == (TIME - 4, TIME - 4)
     assert shapes["balanced_kl"] == shapes["kl_to_target"] == (TIME - 5, TIME - 5)
+
+
+def test_a_batch_that_lacks_a_key_or_has_another_shape_is_refused_by_name(make_world_model, make_batch):
+    loss = GLAMModelLoss(make_world_model())
+    batch = make_batch()
+    with pytest.raises(UsageError, match=r"no \('next', 'life_loss'\): .* loss\.set_keys\(termination=\.\.\.\)"):
+        loss(batch.exclude(("next", "life_loss")))
+    with pytest.raises(UsageError, match=r"\('next', 'reward'\) has shape .* wants \[b t 1\]"):
+        loss(batch.clone().set(("next", "reward"), batch["next", "reward"].squeeze(-1)))

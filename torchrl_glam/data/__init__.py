@@ -1,5 +1,5 @@
 """Real experience."""
 
-from torchrl_glam.data.replay import make_replay
+from torchrl_glam.data.replay import make_replay, newest_records
 
-__all__ = ["make_replay"]
+__all__ = ["make_replay", "newest_records"]

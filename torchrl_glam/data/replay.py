@@ -67,6 +67,15 @@ def make_replay(
     return view(sequences, writer), view(contexts, ImmutableDatasetWriter())
 
 
+def newest_records(replay: TensorDictReplayBuffer, number: int) -> TensorDictBase:
+    """The last ``number`` records [n] written to the first buffer of :func:`make_replay`, oldest first."""
+    written = len(replay)
+    if number > written:
+        raise ValueError(f"the replay holds {written} records, {number} were asked for: collect more of them first")
+    end = replay._writer._cursor  # public in no form in torchrl 0.14.1
+    return replay[torch.arange(end - number, end) % written]
+
+
 class WindowSampler(RandomSampler):
     """Draws windows of consecutive records, each possible one equally likely.
 

@@ -16,6 +16,7 @@ from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.modules import WorldModelWrapper
 
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
 from torchrl_glam.modules.dynamics import GLAMDynamics, SequenceBackbone
 from torchrl_glam.modules.heads import BinaryHead, CategoricalHead, StateActionEmbedding, TwoHotHead
@@ -112,7 +113,13 @@ class GLAMWorldModel(TensorDictModuleBase):
         return tensordict
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Sample ``z ~ q(z | x)``: uint8 ``pixels [.. h w channels]`` to ``[.. k*c]``."""
+        """Sample ``z ~ q(z | x)``, for acting and imagining: uint8 ``pixels [.. h w channels]`` to ``[.. k*c]``.
+
+        Raises:
+            UsageError: in training mode, where BatchNorm would use and change the statistics of these few frames.
+        """
+        if self.training:
+            raise UsageError("the world model is in training mode: call world_model.eval() before acting or imagining")
         return sample_one_hot(self.encoder(pixels)[0]).flatten(-2)
 
     def predict_state(self, belief: Tensor) -> Tensor:
@@ -155,7 +162,12 @@ class LatentTransition(nn.Module):
     def __init__(self, world_model: GLAMWorldModel, dynamics: SequenceBackbone) -> None:
         super().__init__()
         self.world_model = world_model
-        self.dynamics = dynamics
+        self.stand_in = None if dynamics is world_model.dynamics else dynamics  # registered once in either case
+
+    @property
+    def dynamics(self) -> SequenceBackbone:
+        """The backbone that is stepped."""
+        return self.world_model.dynamics if self.stand_in is None else self.stand_in
 
     def forward(self, state: Tensor, action: Tensor, memory: TensorDictBase) -> tuple[Tensor, Tensor, TensorDictBase]:
         """One imagined step on ``state [b k*c]`` and ``action [b a]``."""

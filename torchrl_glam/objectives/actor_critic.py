@@ -149,7 +149,7 @@ class GLAMCriticLoss(LossModule):
         Targets that are already in ``tensordict`` (from :meth:`estimate`) are used, others are computed.
         """
         keys = self.tensor_keys
-        if keys.slow_value_target not in tensordict.keys(True):
+        if any(tensordict.get(key, None) is None for key in (keys.value_target, keys.slow_value_target)):
             tensordict = self.estimate(tensordict.copy())
         target = tensordict.get(keys.value_target)
         output = self._critic(tensordict, self.critic_network_params)

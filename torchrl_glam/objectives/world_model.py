@@ -155,6 +155,7 @@ class GLAMModelLoss(LossModule):
                 f"the batch has shape {tuple(tensordict.shape)}: GLAMModelLoss wants [b t] with t of at least "
                 f"{self.first_valid + 2}; sample longer sequences"
             )
+        self._check_keys(tensordict)
         pixels = tensordict.get(keys.pixels)
         inputs = {"pixels": pixels, "action": tensordict.get(keys.action)}
         outputs = self.world_model(TensorDict(inputs, batch_size=tensordict.shape))
@@ -175,6 +176,19 @@ class GLAMModelLoss(LossModule):
         if self.variation_coeff:
             terms.update(self._variation_terms(outputs))
         return TensorDict(terms, batch_size=[])
+
+    def _check_keys(self, tensordict: TensorDictBase) -> None:
+        """Raise UsageError for an entry that is missing or has another shape."""
+        for name, key in zip(("pixels", "action", "reward", "termination"), self.in_keys, strict=True):
+            value = tensordict.get(key, None)
+            if value is None:
+                raise UsageError(
+                    f"the batch has no {key}: add it, or name yours by loss.set_keys({name}=...); "
+                    f"it has {', '.join(map(str, tensordict.keys(True, True)))}"
+                )
+            wanted = {"pixels": "[b t h w channels]", "action": "[b t a]"}.get(name, "[b t 1]")
+            if value.ndim != len(wanted.split()) or (wanted == "[b t 1]" and value.shape[-1] != 1):
+                raise UsageError(f"{key} has shape {tuple(value.shape)}: GLAMModelLoss wants {wanted}")
 
     def _kl_terms(self, outputs: TensorDictBase) -> dict[str, Tensor]:
         """Dynamics and representation: the posterior of z_{t+1} against the prior from h_t."""

@@ -31,7 +31,7 @@ def atari_100k_scores() -> dict[str, dict[str, float | None]]:
         >>> atari_100k_scores()["Pong"]["GLAM"]
         18.0
     """
-    text = files(__package__).joinpath("data", "atari100k_table1.csv").read_text(encoding="utf-8")
+    text = files(__package__).joinpath("data").joinpath("atari100k_table1.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     return {row.pop("game"): {column: _score(cell) for column, cell in row.items()} for row in rows}
 

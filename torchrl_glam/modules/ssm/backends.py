@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchrl_glam.errors import UsageError
 
-_KNOWN = ("reference", "torch", "triton", "mamba_ssm")
+_PLANNED = ("triton", "mamba_ssm")
 
 
 def available_backends() -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def resolve_backend(name: str) -> str:
         One of :func:`available_backends`.
 
     Raises:
-        UsageError: if no backend has this name, or if it cannot run here.
+        UsageError: if no backend has this name, or if it is not implemented yet.
 
     Examples:
         >>> resolve_backend("auto")
@@ -39,6 +39,6 @@ def resolve_backend(name: str) -> str:
     if name in available:
         return name
     choices = ", ".join(("auto", *available))
-    if name in _KNOWN:
-        raise UsageError(f"The scan backend {name!r} is not available here; use one of: {choices}.")
+    if name in _PLANNED:
+        raise UsageError(f"The scan backend {name!r} is planned, not implemented yet; use one of: {choices}.")
     raise UsageError(f"There is no scan backend {name!r}; use one of: {choices}.")

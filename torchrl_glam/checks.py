@@ -1,0 +1,52 @@
+"""Options that cannot work, alone or together, refused before anything is built."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torchrl_glam.config import GLAMConfig
+from torchrl_glam.errors import UsageError
+
+MAY_BE_ZERO = ("seed", "newest", "first_valid", "horizon_step")
+SHARES = ("gamma", "lmbda", "unimix", "beta2", "slow_critic_rate", "return_norm_rate")
+
+
+def check_config(config: GLAMConfig) -> None:
+    """Raise UsageError, naming the option, for values that cannot work."""
+    _check_values(config)
+    warmup, replay, imagination = config.training.warmup_frames, config.replay, config.imagination
+    if config.total_frames <= warmup:
+        above = f"above training.warmup_frames={warmup}, or nothing is trained: give at least {warmup + 1}"
+        raise UsageError(f"total_frames={config.total_frames} must be {above}")
+    longest = max(replay.batch_length, imagination.context_length) + replay.newest
+    if min(warmup, replay.capacity) < longest:
+        raise UsageError(
+            f"training.warmup_frames={warmup} and replay.capacity={replay.capacity} must hold a sequence of "
+            f"{longest} frames (replay.batch_length, imagination.context_length, replay.newest): raise them"
+        )
+    if replay.batch_length < (least := config.model_loss.first_valid + 2):
+        wanted = f"at least model_loss.first_valid + 2 = {least}"
+        raise UsageError(f"replay.batch_length={replay.batch_length} is too short for the loss: give {wanted}")
+    if not 0 <= replay.newest < min(replay.batch_size, imagination.batch_size):
+        raise UsageError(
+            f"replay.newest={replay.newest}: give a number from 0 to below replay.batch_size={replay.batch_size} "
+            f"and imagination.batch_size={imagination.batch_size}"
+        )
+
+
+def _check_values(options: Any, prefix: str = "") -> None:
+    for option in fields(options):
+        value, name = getattr(options, option.name), f"{prefix}{option.name}"
+        if is_dataclass(value):
+            _check_values(value, f"{name}.")
+        elif isinstance(value, list):
+            if not value or min(value) < 1:
+                raise UsageError(f"{name}={value}: give whole numbers of at least 1")
+        elif type(value) is int and value < (least := int(option.name not in MAY_BE_ZERO)):
+            raise UsageError(f"{name}={value}: give a whole number of at least {least}")
+        elif type(value) is float:
+            most = 1.0 if option.name in SHARES else math.inf
+            if not 0.0 <= value <= most:
+                raise UsageError(f"{name}={value}: give a number from 0 to {most:g}")
