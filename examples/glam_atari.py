@@ -65,11 +65,11 @@ def main(config: GLAMConfig) -> None:
     evaluation_env = factory.make_env(config, seed=config.seed + 1_000_000)
     episodes = factory.num_evaluation_episodes(config)
     returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
+    run.finish(returns)
     context_length = config.imagination.context_length
-    real = newest_records(sequences, context_length + PICTURED).to(device)
+    real = newest_records(sequences, min(context_length + PICTURED, len(sequences))).to(device)
     imagined = imagine_frames(world_model, real["pixels"], real["action"], context_length)
     write_strip(run.folder / "imagined.png", real["pixels"][context_length:], imagined)
-    run.finish(returns)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The world model on real frames, without an agent. Minutes, so run by name: pytest -m slow tests/test_real_data.py"""
+"""The world model on real frames, without an agent. Minutes, so run by name: pytest -m slow tests/test_real_data.py
+
+2500 updates of 128 frames: as many frames as 156 updates of the paper's 32 x 64.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.modules.latent import sample_one_hot
 from torchrl_glam.report.pictures import imagine_frames, write_strip
 
-FRAMES, UPDATES, LENGTH, FIRST_VALID = 4000, 5000, 8, 3
+FRAMES, UPDATES, LENGTH, FIRST_VALID = 4000, 2500, 8, 3
+BLOCK = 200  # frames in time that are held out together: every fourth block
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -53,9 +57,10 @@ def test_the_prior_predicts_pong_better_than_the_last_frame_does(tmp_path):
     world_model = factory.make_world_model(config, env.action_spec, torch.device("cpu"))
     update = factory.make_world_model_trainer(config, world_model)
     frames = env.rollout(FRAMES, auto_reset=True, break_when_any_done=False)
-    held_out = frames[3000:].select("pixels", "action")
+    is_held_out = torch.arange(FRAMES) // BLOCK % 4 == 3
+    held_out = frames[is_held_out].select("pixels", "action")
     sequences, _ = factory.make_replay(config)
-    sequences.extend(frames[:3000])
+    sequences.extend(frames[~is_held_out])
 
     history = torch.stack([update(sequences.sample()) for _ in range(UPDATES)])
     for term in ("loss_reconstruction", "loss_reward", "loss_termination"):
@@ -63,11 +68,14 @@ def test_the_prior_predicts_pong_better_than_the_last_frame_does(tmp_path):
     predicted, copied = prediction_errors(world_model, held_out.reshape(-1, LENGTH))
     assert predicted.mean() < copied.mean()
 
-    window = held_out[200:224]
-    imagined = imagine_frames(world_model, window["pixels"], window["action"], context_length=8)
-    write_strip(tmp_path / "imagined.png", window["pixels"][8:], imagined)
-    assert imagined.shape == (16, 64, 64, 3)
-    # Something moves in the picture, and where it should: closer to the real frames than the last real one repeated.
-    assert (imagined[1:].int() - imagined[:-1].int()).abs().flatten(1).amax(1).float().mean() > 40
-    real, repeated = window["pixels"][8:].float(), window["pixels"][7].float()
-    assert (imagined - real).square().mean() < (repeated - real).square().mean()
+    # Imagined over 16 steps, something moves, and where it should: closer to the real frames than a frozen picture is.
+    errors = []
+    for block in held_out.split(BLOCK):
+        window = block[:24]
+        real = window["pixels"][8:]
+        imagined = imagine_frames(world_model, window["pixels"], window["action"], context_length=8)
+        assert (imagined[1:].int() - imagined[:-1].int()).abs().flatten(1).amax(1).float().mean() > 20
+        errors.append([(frames.float() - real).square().mean() for frames in (imagined, window["pixels"][7])])
+    mean_imagined, mean_frozen = torch.tensor(errors).mean(0)
+    assert mean_imagined < mean_frozen
+    write_strip(tmp_path / "imagined.png", real, imagined)
