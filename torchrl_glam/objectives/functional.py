@@ -13,6 +13,8 @@ from torchrl.modules.functional import symlog
 from torchrl.modules.models.model_based import two_hot_cross_entropy
 from torchrl.objectives import categorical_kl_terms
 
+from torchrl_glam.modules.autoencoder import preprocess_pixels
+
 
 def reconstruction_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
     """``mean_bt sum_pixels (x_hat - x)^2`` (GLAM Eq. 12, first term).
@@ -21,8 +23,7 @@ def reconstruction_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
         reconstruction: ``[b t channels h w]``, 0..1 scale.
         pixels: uint8 ``[b t h w channels]``.
     """
-    target = pixels.movedim(-1, -3).float() / 255.0
-    return (reconstruction.float() - target).square().sum((-1, -2, -3)).mean()
+    return (reconstruction.float() - preprocess_pixels(pixels)).square().sum((-1, -2, -3)).mean()
 
 
 def symlog_two_hot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:
