@@ -102,7 +102,9 @@ def test_imagine_equals_a_loop_over_plain_modules(env, world_model, actor, conte
             token = world_model.embedding.layers(torch.cat([state, action], -1))
             belief, memory = world_model.dynamics.step(token, memory)
             p = world_model.prior_head(belief).exp()
-            state = torch.eye(4)[(p / torch.empty_like(p).exponential_()).argmax(-1)].flatten(-2)
+            cumulative = p.cumsum(-1)
+            drawn = (cumulative <= torch.rand_like(p[..., :1]) * cumulative[..., -1:]).sum(-1)
+            state = torch.eye(4)[drawn].flatten(-2)
             reward = (world_model.reward_head(belief).softmax(-1) * torch.linspace(-20, 20, 255)).sum(-1, keepdim=True)
             after = rollout["next"][:, t]
             assert torch.equal(after["state"], state)

@@ -12,9 +12,10 @@ from torchrl_glam.modules.dynamics import SequenceBackbone
 
 
 def draw(log_probabilities):
-    """A one-hot sample [.. k*c] by the exponential race, as the latent draws it."""
+    """A one-hot sample [.. k*c] by inverting the cumulative sum, as the latent draws it."""
     p = log_probabilities.detach().softmax(-1)
-    winner = (p / torch.empty_like(p).exponential_()).argmax(-1)
+    cumulative = p.cumsum(-1)
+    winner = (cumulative <= torch.rand_like(p[..., :1]) * cumulative[..., -1:]).sum(-1)
     return torch.eye(p.shape[-1])[winner].flatten(-2)
 
 
