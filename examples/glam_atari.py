@@ -13,7 +13,7 @@ from torch import nn
 
 from torchrl_glam import factory
 from torchrl_glam.cli import command_line, resolve_device
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.data import newest_records
 from torchrl_glam.report.pictures import imagine_frames, write_strip
 from torchrl_glam.run import Run, estimate_seconds
@@ -40,21 +40,25 @@ def main(config: GLAMConfig) -> None:
     # The two updates, and the data for them: one storage seen as long sequences and as short contexts.
     update_world_model = factory.make_world_model_trainer(config, world_model)
     update_policy = factory.make_policy_trainer(config, imagined_env, actor, critic)
-    sequences, contexts = factory.make_replay(config, device)
+    sequences, contexts = factory.make_replay(config, env, device)
     run = Run(config)
     run.announce(world_model, nn.ModuleList([actor, critic]), estimate_seconds(config, env, device))
 
-    schedule = config.training
+    schedule, replay_starts = config.training, config.imagination.starts is Starts.replay
     model_metrics = policy_metrics = None
-    for frame, step in run.track(factory.make_collector(config, env, policy)):
+    collector = factory.make_collector(config, env, policy)
+    for frame, step in run.track(collector):
         sequences.extend(step)
         if frame <= schedule.warmup_frames:
             continue
+        if replay_starts and frame % schedule.policy_every == 0:
+            contexts.prefetch()  # gathered during the world model's update, if the replay is not on its device
         if frame % schedule.world_model_every == 0:
-            model_metrics = update_world_model(sequences.sample().to(device))
+            batch = sequences.sample().to(device, non_blocking=True)
+            model_metrics = update_world_model(batch)
         if frame % schedule.policy_every == 0:
-            horizon = config.imagination.horizon_at(frame)
-            policy_metrics = update_policy(contexts.sample().to(device), horizon)
+            starts = contexts.sample() if replay_starts else batch
+            policy_metrics = update_policy(starts, config.imagination.horizon_at(frame))
         if frame % schedule.log_every == 0:
             run.log_updates(frame, world_model=model_metrics, policy=policy_metrics)
         if frame % schedule.save_every == 0:

@@ -59,7 +59,7 @@ def test_the_prior_predicts_pong_better_than_the_last_frame_does(tmp_path):
     frames = env.rollout(FRAMES, auto_reset=True, break_when_any_done=False)
     is_held_out = torch.arange(FRAMES) // BLOCK % 4 == 3
     held_out = frames[is_held_out].select("pixels", "action")
-    sequences, _ = factory.make_replay(config)
+    sequences, _ = factory.make_replay(config, env, torch.device("cpu"))
     sequences.extend(frames[~is_held_out])
 
     history = torch.stack([update(sequences.sample()) for _ in range(UPDATES)])

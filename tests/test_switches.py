@@ -6,6 +6,7 @@ import inspect
 from dataclasses import fields, replace
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -197,7 +198,7 @@ def terms_of(batch, *overrides, seed=0):
     world_model = tiny_world_model(config)
     captured = {}
 
-    def keep(loss, optimizer, max_norm):
+    def keep(loss, optimizer, max_norm, **options):
         captured["loss"] = loss
 
     original, factory.make_world_model_update = factory.make_world_model_update, keep
@@ -267,7 +268,8 @@ def test_residual_of_the_block(batch):
 
 def filled_replay(config, batch):
     """The factory's two views after 100 records whose rewards count them."""
-    sequences, contexts = factory.make_replay(config)
+    env = SimpleNamespace(fake_tensordict=lambda: batch[0, 0])
+    sequences, contexts = factory.make_replay(config, env, torch.device("cpu"))
     records = batch.flatten()[:1].expand(100).clone()
     records["next", "reward"] = torch.arange(100.0)[:, None]
     sequences.extend(records)
@@ -321,6 +323,35 @@ def test_memory_in_imagination(batch):
     beliefs = {memory: rollout["next", "belief"] for memory, rollout in rollouts.items()}
     torch.testing.assert_close(beliefs["carried"][:, :3], beliefs["sliding"][:, :3], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(beliefs["carried"][:, 3:], beliefs["sliding"][:, 3:], atol=1e-3), "5 + 3 tokens, then 8"
+
+
+@pytest.mark.parametrize(("starts", "frames"), [("replay", 2 * 8), ("batch", 0)])
+def test_where_imagination_starts(batch, starts, frames):
+    """In the batch of the world model: its frames are not encoded again, and the draws are the loss's own."""
+    options = (f"imagination.starts={starts}", "imagination.batch_size=8", "replay.batch_size=2")
+    config = load("preset=paper", *TINY, *options, "replay.batch_length=8")
+    check_config(config)
+    world_model = tiny_world_model(config)
+    env = factory.make_imagined_env(config, world_model, SPEC)
+    update_world_model = factory.make_world_model_trainer(config, world_model)
+    update_policy = factory.make_policy_trainer(config, env, *factory.make_agent(config, world_model, SPEC))
+    update_world_model(batch)
+    assert ("state" in batch) == (starts == "batch")
+    encoded, imagined, imagine = [], [], env.imagine
+    world_model.encoder.register_forward_pre_hook(lambda _, inputs: encoded.append(inputs[0].shape[:-3].numel()))
+
+    def spy(start, *rest):
+        imagined.append(start)
+        return imagine(start, *rest)
+
+    env.imagine = spy
+    update_policy(batch, 3)
+    assert sum(encoded) == frames
+    (start,) = imagined
+    if starts == "batch":
+        assert start.shape == (8,)
+        nexts = batch["state"][:, config.model_loss.first_valid + 1 :].flatten(0, 1)
+        assert start["state"].sort(0).values.equal(nexts.sort(0).values), "8 places, each once"
 
 
 def test_what_acting_sees():
@@ -405,7 +436,7 @@ def test_the_fixed_map_is_not_trained(batch):
     captured = {}
     original = factory.make_world_model_update
 
-    def keep(loss, optimizer, max_norm):
+    def keep(loss, optimizer, max_norm, **options):
         captured.update(loss=loss, optimizer=optimizer)
         return original(loss, optimizer, max_norm)
 
@@ -482,7 +513,7 @@ def test_defaults_that_are_spelt_otherwise_agree_too():
 def test_every_option_of_the_world_models_loss_reaches_it(monkeypatch):
     """No option may be declared and then forgotten: each is changed and found again in the loss."""
     seen = {}
-    monkeypatch.setattr(factory, "make_world_model_update", lambda loss, optimizer, max_norm: seen.update(loss=loss))
+    monkeypatch.setattr(factory, "make_world_model_update", lambda loss, *_, **__: seen.update(loss=loss))
     changed = {
         "first_valid": 5,
         "dynamics_coeff": 0.7,

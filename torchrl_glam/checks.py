@@ -6,7 +6,7 @@ import math
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.errors import UsageError
 
 MAY_BE_ZERO = ("seed", "newest", "first_valid", "horizon_step")
@@ -29,6 +29,18 @@ def check_config(config: GLAMConfig) -> None:
     if replay.batch_length < (least := config.model_loss.first_valid + 2):
         wanted = f"at least model_loss.first_valid + 2 = {least}"
         raise UsageError(f"replay.batch_length={replay.batch_length} is too short for the loss: give {wanted}")
+    every = (config.training.world_model_every, config.training.policy_every)
+    if imagination.starts is Starts.batch and every[1] % every[0]:
+        raise UsageError(
+            f"imagination.starts=batch wants training.policy_every={every[1]} to be a multiple of "
+            f"training.world_model_every={every[0]}: there is a batch to start from only then"
+        )
+    positions = replay.batch_size * (replay.batch_length - 1 - config.model_loss.first_valid)
+    if imagination.starts is Starts.batch and imagination.batch_size > positions:
+        raise UsageError(
+            f"imagination.starts=batch finds {positions} starts in a batch of the world model, "
+            f"imagination.batch_size={imagination.batch_size} wants more: give at most {positions}"
+        )
     if not 0 <= replay.newest < min(replay.batch_size, imagination.batch_size):
         raise UsageError(
             f"replay.newest={replay.newest}: give a number from 0 to below replay.batch_size={replay.batch_size} "

@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from torchrl_glam.allocator import keep_freed_memory
 from torchrl_glam.checks import check_config
 from torchrl_glam.config import Device, GLAMConfig
 from torchrl_glam.errors import UsageError
@@ -44,6 +45,7 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
         def composed(options: DictConfig) -> None:
+            keep_freed_memory()
             try:
                 main(_to_config(options, config_name))
             except SHORT_ERRORS as error:  # here, because hydra 1.3 announces an exception that leaves a job

@@ -50,6 +50,28 @@ class ImaginedMemory(Enum):
     sliding = "sliding"
 
 
+class Starts(Enum):
+    """Where imagination starts: after contexts from the ``replay``, or within the world model's own ``batch``."""
+
+    replay = "replay"
+    batch = "batch"
+
+
+class ReplayPlace(Enum):
+    """Where the replay lies, see :func:`torchrl_glam.data.ring_device`."""
+
+    auto = "auto"
+    device = "device"
+    host = "host"
+
+
+class Precision(Enum):
+    """``bfloat16``: matrix products and convolutions under autocast; latents, scans and losses stay in float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 class Bootstrap(Enum):
     """``next``: V_{t+1} in the lambda return; ``current``: the released code's V_t in its place."""
 
@@ -131,6 +153,7 @@ class ReplayConfig:
     batch_size: int = 32
     batch_length: int = 64
     newest: int = 0  # newest windows in every batch, contexts too (released code: 5), the rest uniform over the older
+    device: ReplayPlace = ReplayPlace.auto  # auto: the networks' device if it fits there
 
 
 @dataclass
@@ -138,7 +161,8 @@ class ImaginationConfig:
     """Imagined rollouts: GLAM Eq. 11, ``min(horizon + horizon_step * floor(frames / horizon_every), horizon_max)``."""
 
     batch_size: int = 1024
-    context_length: int = 16
+    starts: Starts = Starts.replay
+    context_length: int = 16  # real steps before each rollout; starts=batch has those of the batch
     memory: ImaginedMemory = ImaginedMemory.carried
     window: int = 8  # tokens that memory=sliding sees
     horizon: int = 16
@@ -169,13 +193,16 @@ class AgentConfig:
 
 @dataclass
 class TrainingConfig:
-    """How often each part is trained (STORM: every environment step)."""
+    """How often each part is trained (STORM: every environment step), and by which means."""
 
     warmup_frames: int = 1024  # environment steps of uniform actions before the first update
     world_model_every: int = 1  # environment steps between world-model updates
     policy_every: int = 1  # environment steps between policy updates
     log_every: int = 100  # environment steps between rows of metrics
     save_every: int = 5000  # environment steps between writings of weights.pt
+    compile: bool = False  # the imagined step; on CUDA the updates too, and imagination is captured as a graph
+    precision: Precision = Precision.float32
+    overlap: bool = False  # the emulator steps during the updates; actions are then one update behind
 
 
 @dataclass

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torch.optim import Adam
@@ -15,13 +17,16 @@ from torchrl.envs import EnvBase
 from torchrl.modules import PercentileValueNorm, ProbabilisticActor
 from torchrl.objectives import A2CLoss, SoftUpdate
 
-from torchrl_glam.config import GLAMConfig, ImaginedMemory, OptimizerConfig
+from torchrl_glam.config import GLAMConfig, ImaginedMemory, OptimizerConfig, Precision, Starts
+from torchrl_glam.data import OverlappedCollector, Prefetcher, record_bytes, ring_device
 from torchrl_glam.data.replay import make_replay as make_replay_views
 from torchrl_glam.envs import PROTOCOLS, GLAMImaginedEnv, make_atari_env
 from torchrl_glam.modules import GLAMDynamics, GLAMPolicy, GLAMWorldModel, SlidingWindow, make_actor, make_critic
 from torchrl_glam.modules.actor_critic import CriticModule
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
 from torchrl_glam.training import PolicyUpdate, WorldModelUpdate, make_policy_update, make_world_model_update
+
+PRECISIONS = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
 
 
 def set_seeds(seed: int) -> None:
@@ -97,8 +102,16 @@ def make_policy(
     )
 
 
-def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Collector:
+def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Collector | OverlappedCollector:
     """One real step per iteration; uniform actions during the warm-up."""
+    if config.training.overlap:
+        return OverlappedCollector(
+            env,
+            policy,
+            total_frames=config.total_frames,
+            init_random_frames=config.training.warmup_frames,
+            policy_device=next(policy.parameters()).device,
+        )
     return Collector(
         env,
         policy,
@@ -112,32 +125,41 @@ def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Coll
     )
 
 
-def make_replay(
-    config: GLAMConfig, device: torch.device | str = "cpu"
-) -> tuple[TensorDictReplayBuffer, TensorDictReplayBuffer]:
+def make_replay(config: GLAMConfig, env: EnvBase, device: torch.device) -> tuple[TensorDictReplayBuffer, Prefetcher]:
     """The replay's two views: sequences for the world model (and ``extend``), contexts for imagination.
 
-    100 000 frames of 64x64 take 1.2 GB of ``device``.
+    100 000 frames of 64x64 take 1.2 GB, of ``device`` if ``replay.device`` says so. Contexts come out on ``device``.
     """
-    return make_replay_views(
-        min(config.replay.capacity, config.total_frames),
+    capacity = min(config.replay.capacity, config.total_frames)
+    place = ring_device(config.replay.device.value, device, capacity * record_bytes(env))
+    pinned = device.type == "cuda" and place.type == "cpu"
+    sequences, contexts = make_replay_views(
+        capacity,
         sequences=(config.replay.batch_size, config.replay.batch_length),
         contexts=(config.imagination.batch_size, config.imagination.context_length),
         newest=config.replay.newest,
-        device=device,
+        device=place,
+        pin_memory=pinned,
     )
+    return sequences, Prefetcher(contexts, device, threaded=pinned)
 
 
 def make_imagined_env(config: GLAMConfig, world_model: GLAMWorldModel, action_spec: TensorSpec) -> GLAMImaginedEnv:
     """The world model as an environment."""
     sliding = config.imagination.memory is ImaginedMemory.sliding
     dynamics = SlidingWindow(world_model.dynamics, config.imagination.window) if sliding else None
-    return GLAMImaginedEnv(world_model, action_spec, batch_size=config.imagination.batch_size, dynamics=dynamics)
+    return GLAMImaginedEnv(
+        world_model,
+        action_spec,
+        batch_size=config.imagination.batch_size,
+        dynamics=dynamics,
+        compiled=config.training.compile,
+    )
 
 
 def make_optimizer(options: OptimizerConfig, parameters: list[Tensor]) -> Adam:
-    """Adam over ``parameters``."""
-    return Adam(parameters, lr=options.lr, betas=(0.9, options.beta2), eps=options.eps)
+    """Adam over ``parameters``, as one kernel."""
+    return Adam(parameters, lr=options.lr, betas=(0.9, options.beta2), eps=options.eps, fused=True)
 
 
 def make_world_model_trainer(config: GLAMConfig, world_model: GLAMWorldModel) -> WorldModelUpdate:
@@ -152,10 +174,17 @@ def make_world_model_trainer(config: GLAMConfig, world_model: GLAMWorldModel) ->
         free_nats=options.free_nats,
         variation_target=options.variation_target.value,
         variation_free_nats=options.variation_free_nats,
+        keep_state=config.imagination.starts is Starts.batch,
     ).to(next(world_model.parameters()).device)
     trained = [parameter for parameter in loss.parameters() if parameter.requires_grad]
     optimizer = make_optimizer(config.model_optimizer, trained)
-    return make_world_model_update(loss, optimizer, config.model_optimizer.max_norm)
+    return make_world_model_update(
+        loss,
+        optimizer,
+        config.model_optimizer.max_norm,
+        precision=PRECISIONS[config.training.precision],
+        compile=_compile_updates(config, trained[0].device),
+    )
 
 
 def make_policy_trainer(
@@ -172,5 +201,27 @@ def make_policy_trainer(
     )
     optimizer = make_optimizer(config.agent_optimizer, [*actor.parameters(), *critic.parameters()])
     slow_critic = SoftUpdate(critic_loss, tau=options.slow_critic_rate)
-    max_norm = config.agent_optimizer.max_norm
-    return make_policy_update(env, actor, actor_loss, critic_loss, return_norm, slow_critic, optimizer, max_norm)
+    return make_policy_update(
+        env,
+        actor,
+        actor_loss,
+        critic_loss,
+        return_norm,
+        slow_critic,
+        optimizer,
+        config.agent_optimizer.max_norm,
+        start=_make_batch_start(config, env) if config.imagination.starts is Starts.batch else None,
+        precision=PRECISIONS[config.training.precision],
+        compile=_compile_updates(config, env.device),
+    )
+
+
+def _make_batch_start(config: GLAMConfig, env: GLAMImaginedEnv) -> Callable[[TensorDictBase], TensorDictBase]:
+    """From the world model's last batch to starts within it."""
+    number, first = config.imagination.batch_size, config.model_loss.first_valid
+    return lambda batch: env.start_within(batch["state"], batch["action"], number=number, first=first)
+
+
+def _compile_updates(config: GLAMConfig, device: torch.device) -> bool:
+    """On a CPU convolutions and matrix products are 85 % of the world model's update: compiled, it takes as long."""
+    return config.training.compile and device.type == "cuda"

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torchrl.record.loggers import Logger, get_logger
 from tqdm import tqdm
 
 from torchrl_glam import factory
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMWorldModel
@@ -88,11 +89,12 @@ class Run:
     def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
         """Write the first line: what runs where, how large it is, how long it will take."""
         config = self.config
-        self.device_name = _device_name(next(world_model.parameters()).device)
+        device = next(world_model.parameters()).device
+        self.device_name = _device_name(device)
         self.write(
             f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
             f"device {self.device_name} | preset {config.preset} | "
-            f"scan {resolve_backend(config.world_model.dynamics.backend)} | "
+            f"scan {resolve_backend(config.world_model.dynamics.backend, device)} | "
             f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
             f"{config.total_frames} frames, about {_duration(seconds)} and the evaluation | {self.folder}"
         )
@@ -183,6 +185,7 @@ def estimate_seconds(config: GLAMConfig, env: EnvBase, device: torch.device) -> 
     Leaves the random state and ``env``'s emulator as they were; ``env`` only supplies specs. Imagination is scaled to
     the run's mean horizon. Emulator and acting are not timed: 5 ms per step is what Pong took on a CPU.
     """
+    config = replace(config, training=replace(config.training, compile=False))  # compiling takes longer than it tells
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         world_model = factory.make_world_model(config, env.action_spec, device)
         imagined = factory.make_imagined_env(config, world_model, env.action_spec)
@@ -190,11 +193,13 @@ def estimate_seconds(config: GLAMConfig, env: EnvBase, device: torch.device) -> 
         agent = factory.make_agent(config, world_model, env.action_spec)
         update_policy = factory.make_policy_trainer(config, imagined, *agent)
         sequences = _made_up(config.replay.batch_size, config.replay.batch_length, env, device)
-        contexts = _made_up(config.imagination.batch_size, config.imagination.context_length, env, device)
+        starts = sequences  # once the world model's update has written its latents there
+        if config.imagination.starts is Starts.replay:
+            starts = _made_up(config.imagination.batch_size, config.imagination.context_length, env, device)
         frames = range(0, config.total_frames, 100)
         horizon = round(sum(map(config.imagination.horizon_at, frames)) / len(frames))
         world_model_seconds = _fastest(lambda: update_world_model(sequences), device)
-        policy_seconds = _fastest(lambda: update_policy(contexts, horizon), device)
+        policy_seconds = _fastest(lambda: update_policy(starts, horizon), device)
     trained = config.total_frames - config.training.warmup_frames
     updates = world_model_seconds / config.training.world_model_every + policy_seconds / config.training.policy_every
     return config.total_frames * 0.005 + trained * updates

@@ -20,6 +20,7 @@ from torchrl.modules import PercentileValueNorm
 from torchrl.objectives import LossModule, TargetNetUpdater
 from tqdm import tqdm
 
+from torchrl_glam.compilation import COMPILED
 from torchrl_glam.envs.imagined import GLAMImaginedEnv
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss, total_loss
 
@@ -44,16 +45,38 @@ def optimizer_step(loss: Tensor, parameters: Iterable[Tensor], optimizer: Optimi
     return norm
 
 
-def make_world_model_update(loss: GLAMModelLoss, optimizer: Optimizer, max_norm: float) -> WorldModelUpdate:
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Autocast to ``precision``; float32 means none."""
+    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+
+
+def make_world_model_update(
+    loss: GLAMModelLoss,
+    optimizer: Optimizer,
+    max_norm: float,
+    *,
+    precision: torch.dtype = torch.float32,
+    compile: bool = False,
+) -> WorldModelUpdate:
     """Return ``update(batch [b t]) -> metrics``: one gradient step on the world model.
 
     BatchNorm is in training mode during the update only.
+
+    Args:
+        loss: the world model's loss.
+        optimizer: over its parameters.
+        max_norm: bound on their global gradient norm.
+        precision: of matrix products and convolutions.
+        compile: compile the loss, forward and backward.
     """
     parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    device = parameters[0].device
+    run = torch.compile(loss, **COMPILED) if compile else loss
 
     def update(batch: TensorDictBase) -> TensorDictBase:
         loss.train()
-        terms = loss(batch)
+        with autocast(device, precision):
+            terms = run(batch)
         norm = optimizer_step(checked_loss(terms), parameters, optimizer, max_norm)
         loss.eval()
         return terms.detach().set("grad_norm", norm)
@@ -71,8 +94,12 @@ def make_policy_update(
     slow_critic: TargetNetUpdater,
     optimizer: Optimizer,
     max_norm: float,
+    *,
+    start: Callable[[TensorDictBase], TensorDictBase] | None = None,
+    precision: torch.dtype = torch.float32,
+    compile: bool = False,
 ) -> PolicyUpdate:
-    """Return ``update(contexts [b t], horizon) -> metrics``: imagine from real contexts, one step on the agent.
+    """Return ``update(data [b t], horizon) -> metrics``: imagine from real data, one step on the agent.
 
     Args:
         env: the imagined environment.
@@ -83,16 +110,26 @@ def make_policy_update(
         slow_critic: moves the critic loss's target parameters.
         optimizer: over the parameters of actor and critic.
         max_norm: bound on their global gradient norm.
+        start: from ``data`` to where imagination starts; ``env.start`` on its pixels and actions if not given.
+        precision: of matrix products and convolutions.
+        compile: compile the losses, forward and backward.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    start = (lambda data: env.start(data["pixels"], data["action"])) if start is None else start
 
-    def update(contexts: TensorDictBase, horizon: int) -> TensorDictBase:
-        with torch.no_grad():
-            rollout = env.imagine(env.start(contexts["pixels"], contexts["action"]), actor, horizon)
-        critic_loss.estimate(rollout)
-        return_norm.update(rollout["value_target"])
-        terms = actor_loss(rollout)
-        terms.update(critic_loss(rollout))
+    def losses(rollout: TensorDictBase) -> TensorDictBase:
+        return actor_loss(rollout).update(critic_loss(rollout))
+
+    # Not as one graph: torch 2.13 cannot trace torchrl 0.14.1's OneHotCategorical.
+    run = torch.compile(losses, **{**COMPILED, "fullgraph": False}) if compile else losses
+
+    def update(data: TensorDictBase, horizon: int) -> TensorDictBase:
+        with autocast(env.device, precision):
+            with torch.no_grad():
+                rollout = env.imagine(start(data), actor, horizon)
+            critic_loss.estimate(rollout)
+            return_norm.update(rollout["value_target"])
+            terms = run(rollout)
         norm = optimizer_step(checked_loss(terms), parameters, optimizer, max_norm)
         slow_critic.step()
         metrics = {

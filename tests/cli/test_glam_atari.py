@@ -130,8 +130,16 @@ BAD_INPUTS = {
     "unimix above 1": (["world_model.unimix=2"], ["world_model.unimix=2", "from 0 to 1"]),
     "negative learning rate": (["model_optimizer.lr=-1"], ["model_optimizer.lr=-1", "from 0"]),
     "no channels": (["world_model.channels=[]"], ["world_model.channels=[]", "at least 1"]),
-    "backend to come": (["world_model.dynamics.backend=triton"], ["triton", "not implemented yet"]),
+    "backend that cannot run here": (["world_model.dynamics.backend=triton"], ["triton", "auto, reference, torch"]),
     "unknown scan backend": (["world_model.dynamics.backend=cuda"], ["cuda", "torch"]),
+    "no batch to start from": (
+        ["imagination.starts=batch", "training.world_model_every=2"],
+        ["imagination.starts=batch", "training.policy_every=1", "multiple of training.world_model_every=2"],
+    ),
+    "more starts than a batch has": (
+        ["imagination.starts=batch", "imagination.batch_size=49"],
+        ["imagination.starts=batch", "48 starts", "imagination.batch_size=49", "at most 48"],
+    ),
     "missing package of a logger": (["logger=wandb"], ["logger=wandb", "pip install"]),
 }
 

@@ -182,7 +182,9 @@ def test_start_is_the_end_of_a_real_sequence(env, world_model, make_batch):
     torch.testing.assert_close(start["belief"], outputs["belief"][:, -1])
     with torch.no_grad():
         tokens = world_model.embedding(outputs["state"], batch["action"])
-    assert (start["memory"] == world_model.dynamics(tokens)[1]).all()
+    wanted = world_model.dynamics(tokens)[1]
+    for key in wanted.keys(True, True):
+        torch.testing.assert_close(start["memory"][key], wanted[key])
 
 
 def test_a_rollout_goes_on_where_the_world_model_would(env, world_model, actor, contexts):
@@ -195,6 +197,53 @@ def test_a_rollout_goes_on_where_the_world_model_would(env, world_model, actor, 
         action = torch.cat([contexts["action"], rollout["action"]], 1)
         beliefs, _ = world_model.dynamics(world_model.embedding(state, action))
     torch.testing.assert_close(rollout["next", "belief"], beliefs[:, 5:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_starts_within_a_batch_are_its_prefixes(env, world_model, make_batch, first):
+    """All of them: belief and memory of each prefix, and the posterior of the frame after it."""
+    batch = make_batch(2, 7)
+    with torch.no_grad():
+        state, action = world_model.encode(batch["pixels"]), batch["action"]
+        starts = env.start_within(state, action, number=2 * (6 - first), first=first)
+        tokens = world_model.embedding(state, action)
+        prefixes = {(row, t): world_model.dynamics(tokens[row : row + 1, : t + 1]) for row in (0, 1) for t in range(6)}
+    assert starts.shape == (2 * (6 - first),)
+    assert not starts["done"].any()
+    assert not starts["terminated"].any()
+    found = set()
+    for start in starts.unbind(0):
+        row, t = min(prefixes, key=lambda prefix: (prefixes[prefix][0][0, -1] - start["belief"]).abs().max())
+        found.add((row, t))
+        beliefs, memory = prefixes[row, t]
+        torch.testing.assert_close(start["belief"], beliefs[0, -1], rtol=1e-4, atol=1e-4)
+        assert torch.equal(start["state"], state[row, t + 1])
+        for key in memory.keys(True, True):
+            torch.testing.assert_close(start["memory"][key], memory[key][0], rtol=1e-4, atol=1e-4)
+    assert found == {(row, t) for row in (0, 1) for t in range(first, 6)}, "each once"
+
+
+def test_starts_within_a_batch_are_drawn_without_replacement_and_imagine_goes_on(env, world_model, actor, make_batch):
+    batch = make_batch(2, 6)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        state = world_model.encode(batch["pixels"])
+        starts = [env.start_within(state, batch["action"], number=BATCH) for _ in range(8)]
+    assert all(len(start["belief"].unique(dim=0)) == BATCH for start in starts)
+    assert len(torch.cat([start["belief"] for start in starts]).unique(dim=0)) == 10, "every place comes up"
+    reset = env.reset(starts[0].clone())
+    assert torch.equal(reset["state"], starts[0]["state"])
+    rollout = imagine(env, starts[0], actor, horizon=3)
+    with torch.no_grad():
+        token = world_model.embedding(starts[0]["state"], rollout["action"][:, 0])
+        belief, _ = world_model.dynamics.step(token, starts[0]["memory"])
+    assert torch.equal(rollout["next", "belief"][:, 0], belief)
+
+
+@pytest.mark.parametrize(("number", "first"), [(11, 0), (7, 2), (1, 5)])
+def test_more_starts_than_a_batch_has_are_refused(env, make_batch, number, first):
+    with pytest.raises(UsageError, match=f"{number} starts are wanted of 2 sequences with {2 * (5 - first)} steps"):
+        env.start_within(torch.zeros(2, 6, 12), make_batch(2, 6)["action"], number=number, first=first)
 
 
 @pytest.mark.parametrize(("logit", "ends"), [(0.01, True), (0.0, False), (-0.01, False)])

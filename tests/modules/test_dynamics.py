@@ -96,6 +96,16 @@ def test_memory_of_a_context_is_that_of_its_steps_and_goes_on_as_forward(options
 
 
 @every_backbone
+@pytest.mark.parametrize("context", [1, 2, 3, 4, 7])
+def test_prefill_is_the_end_of_forward(options, context):
+    backbone, tokens = make_backbone(options), make_tokens(context)
+    beliefs, wanted_memory = backbone(tokens)
+    belief, memory = backbone.prefill(tokens)
+    torch.testing.assert_close(belief, beliefs[:, -1])
+    assert_same_memory(memory, wanted_memory)
+
+
+@every_backbone
 @pytest.mark.parametrize("changed", [0, 2, 5])
 def test_forward_is_causal(options, changed):
     backbone, tokens = make_backbone(options), make_tokens(7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -177,6 +179,21 @@ def test_encode_and_predict_draw_from_posterior_and_prior(make_world_model, make
     assert came[0].shape == (2, 8, 12)
     assert torch.equal(came[0], wanted[0])
     assert torch.equal(came[1], wanted[1])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (512,), (1100,), (3, 400), (2, 3, 171)], ids=str)
+def test_encode_in_parts_is_encode_in_one_piece(make_world_model, make_batch, shape):
+    world_model, sizes = make_world_model(), []
+    frames = math.prod(shape)
+    pixels = make_batch(1, frames)["pixels"].reshape(*shape, 8, 8, 3)
+    world_model.encoder.register_forward_hook(lambda _, inputs, outputs: sizes.append(len(inputs[0])))
+    with torch.no_grad():
+        torch.manual_seed(7)
+        came = world_model.encode(pixels)
+        assert sizes == [512] * (frames // 512) + [rest for rest in (frames % 512,) if rest]
+        torch.manual_seed(7)
+        wanted = draw(world_model.encoder(pixels.reshape(frames, 8, 8, 3))[0])
+    assert torch.equal(came, wanted.reshape(*shape, 12))
 
 
 @pytest.mark.parametrize("sliding", [False, True])

@@ -77,6 +77,18 @@ def cross_entropy(value):
 # Returns and critic
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_values_of_states_that_go_on_in_one_memory_are_computed_once(shared):
+    loss, rollout, evaluated = fake_loss(), fake_rollout(), []
+    loss.critic_network.module.register_forward_pre_hook(lambda _, inputs: evaluated.append(inputs[0].shape[1]))
+    if shared:
+        states = column([1.0, 2.0, 3.0, 4.0])
+        rollout["state"], rollout["next", "state"] = states[:, :-1], states[:, 1:]
+    assert loss.estimate(rollout)["value_target"].flatten().tolist() == pytest.approx(RETURNS["next"])
+    assert rollout["slow_value_target"].flatten().tolist() == pytest.approx(SLOW_RETURNS["next"])
+    assert evaluated == [3, 1, 3, 1] if shared else [3, 3, 3, 3]
+
+
 @pytest.mark.parametrize("bootstrap", ["next", "current"])
 def test_lambda_returns_by_hand(bootstrap):
     rollout = fake_loss(bootstrap).estimate(fake_rollout())

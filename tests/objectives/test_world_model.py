@@ -475,3 +475,19 @@ def test_a_batch_that_lacks_a_key_or_has_another_shape_is_refused_by_name(make_w
         loss(batch.exclude(("next", "life_loss")))
     with pytest.raises(UsageError, match=r"\('next', 'reward'\) has shape .* wants \[b t 1\]"):
         loss(batch.clone().set(("next", "reward"), batch["next", "reward"].squeeze(-1)))
+
+
+@pytest.mark.parametrize("keep_state", [True, False])
+def test_kept_states_are_the_sample_that_made_the_loss(make_world_model, make_batch, keep_state):
+    world_model, batch, seen = make_world_model(), make_batch(), []
+    world_model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    before = batch.clone()
+    GLAMModelLoss(world_model, keep_state=keep_state)(batch)
+    (state,) = seen
+    assert state.requires_grad
+    if keep_state:
+        assert torch.equal(batch["state"], state)
+        assert not batch["state"].requires_grad
+        batch.pop("state")
+    assert set(batch.keys(True, True)) == set(before.keys(True, True))
+    assert (batch == before).all()

@@ -24,6 +24,7 @@ def make_replay(
     contexts: tuple[int, int] = (1024, 16),
     newest: int = 0,
     device: torch.device | str = "cpu",
+    pin_memory: bool = False,
 ) -> tuple[TensorDictReplayBuffer, TensorDictReplayBuffer]:
     """Makes two views of one ring of ``capacity`` records, which differ in the windows they sample.
 
@@ -38,7 +39,8 @@ def make_replay(
         sequences: number and length (b, t) of the windows of the first buffer, for the world model.
         contexts: the same of the second, from which imagination starts.
         newest: each batch holds this many windows that are the newest ones; the rest come from the older ones.
-        device: where the records lie and the samples come out.
+        device: where the records lie and the samples come out, see :func:`torchrl_glam.data.ring_device`.
+        pin_memory: whether samples come out in pinned memory, for copies to a GPU; ``device`` is the CPU then.
 
     Raises:
         ValueError: by ``sample``, if there are too few records, and by ``extend``, if they are of another kind.
@@ -51,7 +53,7 @@ def make_replay(
         >>> replay.sample()["pixels"].shape, contexts.sample().shape
         (torch.Size([2, 8, 64, 64, 3]), torch.Size([4, 3]))
     """
-    storage = LazyTensorStorage(capacity, device=device)
+    storage = WindowStorage(capacity, device=device, pin_memory=pin_memory)
     writer = RoundRobinWriter()
 
     def view(windows: tuple[int, int], writer_of_view: Any) -> TensorDictReplayBuffer:
@@ -74,6 +76,38 @@ def newest_records(replay: TensorDictReplayBuffer, number: int) -> TensorDictBas
         raise ValueError(f"the replay holds {written} records, {number} were asked for: collect more of them first")
     end = replay._writer._cursor  # public in no form in torchrl 0.14.1
     return replay[torch.arange(end - number, end) % written]
+
+
+class WindowStorage(LazyTensorStorage):
+    """A ring that reads windows by one ``index_select`` per key, straight into pinned memory if that is wanted.
+
+    The fancy indexing of ``LazyTensorStorage`` takes twice as long on a CPU: 27 ms against 14 ms for 1024 windows of
+    16 frames of 64x64 (of 100 000; one core, the system's page faults left out). The rest of ``sample`` takes 0.4 ms.
+    Results are fresh tensors: a buffer that every call reuses would be overwritten in the hands of whoever still holds
+    the last batch.
+
+    Args:
+        capacity: records held.
+        device: where they lie.
+        pin_memory: whether windows come out in pinned memory.
+    """
+
+    def __init__(self, capacity: int, *, device: torch.device | str, pin_memory: bool = False) -> None:
+        super().__init__(capacity, device=device)
+        self._pin_memory = pin_memory
+
+    def get(self, index: Any) -> TensorDictBase:
+        """Returns the records of ``index``; of windows [b t], which a sampler has kept within what is written, fast."""
+        if not self.initialized or not isinstance(index, Tensor) or index.ndim != 2:
+            return super().get(index)
+        rows = index.flatten()
+
+        def gather(entry: Tensor) -> Tensor:
+            shape = (len(rows), *entry.shape[1:])
+            windows = torch.empty(shape, dtype=entry.dtype, device=entry.device, pin_memory=self._pin_memory)
+            return torch.index_select(entry, 0, rows, out=windows).unflatten(0, index.shape)
+
+        return self._storage.apply(gather, batch_size=index.shape)
 
 
 class WindowSampler(RandomSampler):
@@ -102,12 +136,18 @@ class WindowSampler(RandomSampler):
         written, older = len(storage), len(storage) - self._length + 1 - self._newest
         if older < 1 or self._newest > batch_size:
             raise ValueError(self._refusal(storage, batch_size))
-        device = storage.device
-        drawn = torch.randint(older, (batch_size - self._newest,), generator=self._rng, device=device)
-        start = torch.cat([torch.arange(older, older + self._newest, device=device), drawn])  # 0 is the oldest window
+        # Drawn on the CPU, wherever the ring lies: `auto` then draws the same windows in both places.
+        drawn = torch.randint(older, (batch_size - self._newest,), generator=self._rng)
+        start = torch.cat([torch.arange(older, older + self._newest), drawn])  # 0 is the oldest window
         oldest = self._writer._cursor if written == storage.max_size else 0
-        steps = torch.arange(oldest, oldest + self._length, device=device)
-        return (start[:, None] + steps) % written, {}
+        steps = torch.arange(oldest, oldest + self._length, device=storage.device)
+        # non_blocking: a copy that waited would let a GPU run dry; CUDA has read pageable memory when it returns.
+        return (start.to(storage.device, non_blocking=True)[:, None] + steps) % written, {}
+
+    @property
+    def write_count(self) -> int:
+        """Records written so far to the ring."""
+        return self._writer._write_count
 
     def _refusal(self, storage: Storage, batch_size: int) -> str:
         if self._newest > batch_size:

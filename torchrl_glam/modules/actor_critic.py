@@ -29,8 +29,9 @@ class StateMLP(nn.Module):
         self.output = nn.Linear(hidden, outputs)
 
     def forward(self, state: Tensor, belief: Tensor) -> Tensor:
-        """``state [b k*c]``, ``belief [b d]`` to ``[b outputs]``."""
-        return self.output(self.trunk(torch.cat([state, belief], -1)))
+        """``state [b k*c]``, ``belief [b d]`` to ``[b outputs]``, in float32 at least: they make log-probabilities."""
+        outputs = self.output(self.trunk(torch.cat([state, belief], -1)))
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 class TwoHotCritic(nn.Module):

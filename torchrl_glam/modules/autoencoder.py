@@ -27,6 +27,11 @@ def _check_image(image_shape: Sequence[int], channels: Sequence[int]) -> None:
         )
 
 
+def _norm_and_activation(channels: int) -> list[nn.Module]:
+    """BatchNorm and ReLU, in the memory of BatchNorm's output, which neither needs afterwards."""
+    return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
 def preprocess_pixels(pixels: Tensor) -> Tensor:
     """uint8 ``[..., h, w, channels]`` in 0..255 to float ``[..., channels, h, w]`` in 0..1."""
     return pixels.movedim(-1, -3).float() / 255.0
@@ -63,7 +68,7 @@ class ImageEncoder(nn.Module):
         self.unimix = unimix
         stages: list[nn.Module] = []
         for inputs, outputs in pairwise((image_shape[2], *channels)):
-            stages += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            stages += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), *_norm_and_activation(outputs)]
         self.convolutions = nn.Sequential(*stages, nn.Flatten())
         shrink = 2 ** len(channels)
         self.num_features = channels[-1] * (image_shape[0] // shrink) * (image_shape[1] // shrink)
@@ -117,11 +122,10 @@ class ImageDecoder(nn.Module):
         stages: list[nn.Module] = [
             nn.Linear(state_size, math.prod(grid), bias=False),
             ChannelsLastGrid(grid),
-            nn.BatchNorm2d(grid[0]),
-            nn.ReLU(),
+            *_norm_and_activation(grid[0]),
         ]
         for inputs, outputs in pairwise(reversed(channels)):
-            stages += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            stages += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), *_norm_and_activation(outputs)]
         stages.append(nn.ConvTranspose2d(channels[0], image_shape[2], 4, 2, 1))
         self.deconvolutions = nn.Sequential(*stages)
 

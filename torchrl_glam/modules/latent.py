@@ -40,7 +40,7 @@ def sample_one_hot(log_probabilities: Tensor) -> Tensor:
     """Draw a one-hot sample whose gradient is that of the probabilities (straight-through).
 
     ``z = onehot(i) + p - stop_gradient(p)`` with ``i ~ Categorical(p)``, drawn by inverting the cumulative sum: one
-    uniform number per categorical, where a race of exponentials takes ``c`` of them (15 % of an imagined step on a CPU).
+    uniform number per categorical, where a race of exponentials takes ``c`` (15 % of an imagined step on a CPU).
     Nothing here synchronises a GPU with the host.
 
     A plain function, not a ``ProbabilisticTensorDictModule``: torchrl 0.14.1 runs ``LossModule.forward`` under

@@ -133,7 +133,12 @@ class GLAMCriticLoss(LossModule):
     def _lambda_return(self, tensordict: TensorDictBase, params: TensorDictParams) -> tuple[Tensor, Tensor]:
         """Lambda return and value ``[b n 1]`` under ``params``."""
         value = self._critic(tensordict, params).get(self.tensor_keys.value)
-        next_value = self._critic(tensordict.get("next"), params).get(self.tensor_keys.value)
+        following = tensordict.get("next")
+        if all(_continues(tensordict.get(key), following.get(key)) for key in self.critic_network.in_keys):
+            last = self._critic(following[:, -1:], params).get(self.tensor_keys.value)
+            next_value = torch.cat([value[:, 1:], last], 1)
+        else:
+            next_value = self._critic(following, params).get(self.tensor_keys.value)
         if self.bootstrap == "current":
             next_value = formulas.released_next_value(value, next_value, self.lmbda)
         return self.returns.value_estimate(tensordict, next_value=next_value), value
@@ -160,3 +165,9 @@ class GLAMCriticLoss(LossModule):
             "value_error": (output.get(keys.value).detach() - target).abs().mean(),
         }
         return TensorDict(terms, batch_size=[])
+
+
+def _continues(state: Tensor, next_state: Tensor) -> bool:
+    """Whether both are views of one memory, ``next_state [b n x]`` one step on: so imagination returns them."""
+    same = (state[:, 1:], next_state[:, :-1])
+    return len({(view.data_ptr(), view.shape, view.stride()) for view in same}) == 1

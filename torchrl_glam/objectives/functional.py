@@ -23,7 +23,8 @@ def reconstruction_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
         reconstruction: ``[b t channels h w]``, 0..1 scale.
         pixels: uint8 ``[b t h w channels]``.
     """
-    return (reconstruction.float() - preprocess_pixels(pixels)).square().sum((-1, -2, -3)).mean()
+    squared = F.mse_loss(reconstruction.float(), preprocess_pixels(pixels), reduction="sum")
+    return squared / reconstruction.shape[:-3].numel()
 
 
 def symlog_two_hot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:

@@ -64,6 +64,8 @@ class GLAMModelLoss(LossModule):
         variation_target: ``logits`` (softmax of the posterior's logit difference, shared head), ``latent`` (softmax of
             the one-hot difference, shared head) or ``features`` (the released code's; see :class:`FeatureVariation`).
         variation_free_nats: lower bound of the variation KL.
+        keep_state: write the posterior sample, ``state [b t k*c]``, detached, into the batch, for imagination to start
+            there.
 
     Raises:
         UsageError: at construction, if ``variation_target`` is unknown; in ``forward``, if the sequence is too short or
@@ -116,6 +118,7 @@ class GLAMModelLoss(LossModule):
         free_nats: float = 1.0,
         variation_target: str = "logits",
         variation_free_nats: float = 1.0,
+        keep_state: bool = False,
     ) -> None:
         super().__init__()
         if variation_target not in VARIATION_TARGETS:
@@ -128,6 +131,7 @@ class GLAMModelLoss(LossModule):
         self.free_nats = free_nats
         self.variation_target = variation_target
         self.variation_free_nats = variation_free_nats
+        self.keep_state = keep_state
         optional = {"dynamics": dynamics_coeff, "representation": representation_coeff, "variation": variation_coeff}
         terms = ["reconstruction", "reward", "termination", *(name for name, weight in optional.items() if weight)]
         self.out_keys = [f"loss_{name}" for name in terms]
@@ -159,6 +163,8 @@ class GLAMModelLoss(LossModule):
         pixels = tensordict.get(keys.pixels)
         inputs = {"pixels": pixels, "action": tensordict.get(keys.action)}
         outputs = self.world_model(TensorDict(inputs, batch_size=tensordict.shape))
+        if self.keep_state:
+            tensordict.set("state", outputs["state"].detach())
 
         # Decoder: every frame.
         terms = {"loss_reconstruction": formulas.reconstruction_loss(outputs["reconstruction"], pixels)}

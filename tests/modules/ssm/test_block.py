@@ -166,8 +166,8 @@ def test_convolution_by_hand(dtype):
 
 def test_windows_share_the_input_projection():
     block, tokens = make_block(), make_tokens(6)
-    projected = block.in_proj(tokens).unfold(1, 4, 1).mT.flatten(0, 1)  # (b 3, 4, 2 d_inner)
-    inner, _ = block.mix(projected)
+    signal, gate = (part.unfold(1, 4, 1).mT.flatten(0, 1) for part in block.project(tokens))  # (b 3, 4, d_inner)
+    inner, _ = block.mix(signal, gate)
     windows = torch.stack([tokens[:, t : t + 4] for t in range(3)], dim=1).flatten(0, 1)
     torch.testing.assert_close(block.out_proj(inner), block(windows)[0])
 
@@ -177,16 +177,28 @@ def test_slots_before_the_start_leave_no_trace(absent):
     block, tokens = make_block(), make_tokens(7)
     valid = (torch.arange(7) >= absent).to(tokens.dtype).reshape(1, 7, 1).expand(2, 7, 1)
     wanted, wanted_memory = block(tokens[:, absent:])
-    inner, memory = block.mix(block.in_proj(tokens), valid)
+    inner, memory = block.mix(*block.project(tokens), valid)
     torch.testing.assert_close(block.out_proj(inner)[:, absent:], wanted)
     stepped = block.initial_memory(2)
     for t in range(7):
         assert t > absent or not any(tensor.any() for tensor in stepped.values())
-        inner, stepped = block.mix_step(block.in_proj(tokens[:, t]), stepped, valid[:, t])
+        inner, stepped = block.mix_step(*block.project(tokens[:, t]), stepped, valid[:, t])
     torch.testing.assert_close(block.out_proj(inner), wanted[:, -1])
     for key in ("conv", "ssm"):
         torch.testing.assert_close(memory[key], wanted_memory[key])
         torch.testing.assert_close(stepped[key], wanted_memory[key])
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 4, 7])
+def test_the_last_output_alone(length, tracked):
+    block, tokens = make_block(), make_tokens(length)
+    valid = (torch.arange(length) >= length - 3).to(tokens.dtype).reshape(1, length, 1).expand(2, length, 1)
+    for mask in (None, valid):
+        signal, gate = block.project(tokens)
+        wanted = block.mix(signal, gate, mask)[0][:, -1]
+        with torch.set_grad_enabled(tracked):
+            torch.testing.assert_close(block.mix_last(signal, gate[:, -1], mask), wanted)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5])
@@ -289,14 +301,14 @@ def test_names_its_paper():
 
 def test_errors():
     block = make_block()
-    with pytest.raises(ValueError, match=r"\(2, 24\); wanted \[b t 24\]"):
+    with pytest.raises(ValueError, match=r"\(2, 6\); wanted \[b t 6\]"):
         block(make_tokens(3)[:, 0])
-    with pytest.raises(ValueError, match=r"\(2, 3, 24\); wanted \[b 24\]"):
+    with pytest.raises(ValueError, match=r"\(2, 3, 6\); wanted \[b 6\]"):
         block.step(make_tokens(3), block.initial_memory(2))
-    with pytest.raises(ValueError, match=r"\(2, 0, 24\); wanted"):
+    with pytest.raises(ValueError, match=r"\(2, 0, 6\); wanted"):
         block(make_tokens(0))
-    with pytest.raises(ValueError, match=r"\(2, 3, 6\); wanted \[b t 24\]"):
-        block.mix(make_tokens(3))
+    with pytest.raises(ValueError, match=r"\(2, 3, 12\); wanted \[b t 6\]"):
+        block(make_tokens(3).repeat(1, 1, 2))
     with pytest.raises(ValueError, match="dt_init is 'zero'; wanted"):
         MambaBlock(WIDTH, dt_init="zero")
     with pytest.raises(UsageError, match="no scan backend 'cuda'"):

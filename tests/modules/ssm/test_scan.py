@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
 import torch
 
-from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.ssm import (
     available_backends,
-    resolve_backend,
     selective_scan,
     selective_scan_reference,
     selective_scan_step,
 )
+from torchrl_glam.modules.ssm.scan import selective_scan_last
 from torchrl_glam.modules.ssm.torch_backend import torch_scan
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "state")
 BATCH, WIDTH, STATE = 3, 5, 4
+BACKENDS = available_backends("cpu")  # triton among them under its interpreter: test_triton.py
 
 
 def make_inputs(length, dtype=torch.float64, seed=0):
@@ -61,7 +62,7 @@ def assert_same(got, wanted, names=NAMES):
 
 
 @pytest.mark.parametrize("length", [1, 4, 16, 64])
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_backend_equals_reference_with_all_gradients(backend, length):
     inputs = make_inputs(length)
     got = run_with_gradients(lambda *args: selective_scan(*args, backend=backend), inputs)
@@ -72,20 +73,23 @@ def test_backend_equals_reference_with_all_gradients(backend, length):
 
 
 @pytest.mark.parametrize(("weigh_y", "weigh_state"), [(1.0, 0.0), (0.0, 1.0)])
-def test_gradients_of_one_output_alone(weigh_y, weigh_state):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_one_output_alone(backend, weigh_y, weigh_state):
     inputs = make_inputs(6)
-    got = run_with_gradients(selective_scan, inputs, weigh_y, weigh_state)
+    scan = functools.partial(selective_scan, backend=backend)
+    got = run_with_gradients(scan, inputs, weigh_y, weigh_state)
     wanted = run_with_gradients(selective_scan_reference, inputs, weigh_y, weigh_state)
     assert_same(got[2], wanted[2])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradient_of_one_input_alone(name):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradient_of_one_input_alone(backend, name):
     inputs = make_inputs(6)
     wanted = run_with_gradients(selective_scan_reference, inputs)[2][NAMES.index(name)]
     alone = [tensor.detach() for tensor in inputs]
     alone[NAMES.index(name)].requires_grad_()
-    y, state = torch_scan(*alone)
+    y, state = selective_scan(*alone, backend=backend)
     generator = torch.Generator().manual_seed(1)
     weights = [torch.randn(output.shape, generator=generator, dtype=y.dtype) for output in (y, state)]
     loss = (y * weights[0]).sum() + (state * weights[1]).sum()
@@ -102,7 +106,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *args: torch_scan(*args, None, None), inputs[:5])
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_two_steps_by_hand(backend):
     # decays exp(-ln 2 * (1, 2)) = (1/2, 1/4)
     # h_1 = 1/2 * 4 + 1 * 2 * 3 = 8     y_1 = 1 * 8 + 10 * 3 = 38
@@ -124,7 +128,7 @@ def test_two_steps_by_hand(backend):
     assert got[3][0, 1, 0].item() == pytest.approx(10 - 4 * math.log(2))
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_two_states_by_hand(backend):
     # decays (1/2, 1/4); h_1 = (1, 2), y_1 = 3; h_2 = (1/2 + 3 * 2, 1/2 - 1 * 2) = (6.5, -1.5), y_2 = 2 * 6.5 - 4 * 1.5
     u, delta = torch.tensor([[[1.0], [2.0]]]), torch.ones(1, 2, 1)
@@ -136,13 +140,15 @@ def test_two_states_by_hand(backend):
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_steps_equal_scan_with_gradients(skip):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_steps_equal_scan_with_gradients(backend, skip):
     inputs = make_inputs(5)
 
     def unrolled(u, delta, A, B, C, D, state):
         ys = []
         for t in range(u.shape[1]):
-            y, state = selective_scan_step(u[:, t], delta[:, t], A, B[:, t], C[:, t], D if skip else None, state)
+            step = u[:, t], delta[:, t], A, B[:, t], C[:, t], D if skip else None, state
+            y, state = selective_scan_step(*step, backend=backend)
             ys.append(y)
         return torch.stack(ys, dim=1), state
 
@@ -154,7 +160,7 @@ def test_steps_equal_scan_with_gradients(skip):
     assert_same(got[2], wanted[2])
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_scan_goes_on_from_its_last_state(backend):
     u, delta, A, B, C, D, state = make_inputs(7)
     whole, last = selective_scan(u, delta, A, B, C, D, state, backend=backend)
@@ -165,13 +171,29 @@ def test_a_scan_goes_on_from_its_last_state(backend):
     torch.testing.assert_close(state, last)
 
 
-def test_inputs_and_outputs_share_no_memory():
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_last_output_alone(backend, skip, track):
+    inputs = make_inputs(5)[: 6 if skip else 5]
+    wanted = selective_scan_reference(*inputs)[0][:, -1]
+    with torch.set_grad_enabled(track):
+        y = selective_scan_last(*inputs, backend=backend)
+    torch.testing.assert_close(y.detach(), wanted.detach())
+    assert y.requires_grad == track
+    if track:
+        weights = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
+        gradients = (torch.autograd.grad((out * weights).sum(), inputs) for out in (y, wanted))
+        assert_same(*gradients, names=NAMES[: len(inputs)])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inputs_and_outputs_share_no_memory(backend):
     inputs = [tensor.detach() for tensor in make_inputs(3)]
     copies = [tensor.clone() for tensor in inputs]
-    _, last = selective_scan(*inputs)
-    _, stepped = selective_scan_step(
-        inputs[0][:, 0], inputs[1][:, 0], inputs[2], *(x[:, 0] for x in inputs[3:5]), *inputs[5:]
-    )
+    _, last = selective_scan(*inputs, backend=backend)
+    step = inputs[0][:, 0], inputs[1][:, 0], inputs[2], *(x[:, 0] for x in inputs[3:5]), *inputs[5:]
+    _, stepped = selective_scan_step(*step, backend=backend)
     last.zero_(), stepped.zero_()
     for name, tensor, copy in zip(NAMES, inputs, copies, strict=True):
         assert torch.equal(tensor, copy), name
@@ -199,7 +221,7 @@ def test_without_gradient_keeps_nothing():
         assert_same(outputs, wanted, ("y", "last state"))
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_long_and_stiff_sequences_stay_finite(backend):
     u, delta, A, B, C, D, state = make_inputs(64, torch.float32)
     y, last, gradients = run_with_gradients(
@@ -216,13 +238,13 @@ def test_single_precision_is_close_to_double():
     torch.testing.assert_close(last.double(), wanted[1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_autocast_changes_nothing(backend):
     inputs = make_inputs(6, torch.float32)
     step = [tensor[:, 0] if tensor.shape[1:2] == (6,) else tensor for tensor in inputs]
-    wanted = (*selective_scan(*inputs, backend=backend), *selective_scan_step(*step))
+    wanted = (*selective_scan(*inputs, backend=backend), *selective_scan_step(*step, backend=backend))
     with torch.autocast("cpu", torch.bfloat16):
-        got = (*selective_scan(*inputs, backend=backend), *selective_scan_step(*step))
+        got = (*selective_scan(*inputs, backend=backend), *selective_scan_step(*step, backend=backend))
     for left, right in zip(got, wanted, strict=True):
         assert left.dtype == torch.float32
         assert torch.equal(left, right)
@@ -265,25 +287,3 @@ def test_step_refuses_a_sequence_and_a_state_of_another_batch():
         selective_scan_step(u, delta, A, B, C, D, state)
     with pytest.raises(ValueError, match=r"state has shape \(1, 5, 4\); wanted \(3, 5, 4\)"):
         selective_scan_step(u[:, 0], delta[:, 0], A, B[:, 0], C[:, 0], D, state[:1])
-
-
-def test_backend_names():
-    assert resolve_backend("auto") == "torch"
-    assert {"reference", "torch"} <= set(available_backends())
-    assert [resolve_backend(name) for name in available_backends()] == list(available_backends())
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("triton", "'triton' is planned, not implemented yet"),
-        ("mamba_ssm", "not implemented yet"),
-        ("cudda", "no scan backend 'cudda'"),
-    ],
-)
-def test_unavailable_backends_are_refused(name, text):
-    if name in available_backends():
-        pytest.skip(f"{name} is available here")
-    with pytest.raises(UsageError, match=text) as error:
-        selective_scan(*make_inputs(1), backend=name)
-    assert str(error.value).endswith("use one of: auto, reference, torch.")

@@ -4,7 +4,8 @@
 passed in and out, never an attribute. For every backbone:
 
 * ``step`` unrolled from ``initial_memory`` gives the beliefs of ``forward``;
-* ``forward`` over a context returns the memory from which ``step`` goes on.
+* ``forward`` over a context returns the memory from which ``step`` goes on;
+* ``prefill`` is ``forward`` for those who want the last belief alone.
 """
 
 from __future__ import annotations
@@ -60,3 +61,8 @@ class SequenceBackbone(nn.Module, abc.ABC):
         """
         beliefs, memory = self(tokens)
         return beliefs, None, memory
+
+    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """As ``forward``, but return the last belief alone ``[b d]``, for less where a backbone can."""
+        beliefs, memory = self(tokens)
+        return beliefs[:, -1], memory

@@ -44,13 +44,27 @@ class GMamba(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
         """``tokens [b t d]`` to ``u^g [b t d]`` and the memory after the last token."""
         hidden = tokens[:, 1:] - tokens[:, :-1]
-        memory = self.initial_memory(tokens.shape[0])
-        if hidden.shape[1]:
-            for index, layer in enumerate(self.layers):
-                hidden, memory["layers", str(index)] = layer(hidden)
-        memory["previous"] = tokens[:, -1].clone()
-        memory["started"] = torch.ones_like(memory["started"])
-        return nn.functional.pad(self.output(hidden), (0, 0, 1, 0)), memory
+        layers = {}
+        for index, layer in enumerate(self.layers):
+            if hidden.shape[1]:
+                hidden, layers[str(index)] = layer(hidden)
+            else:
+                layers[str(index)] = layer.initial_memory(tokens.shape[0])
+        return nn.functional.pad(self.output(hidden), (0, 0, 1, 0)), self._memory(tokens[:, -1], layers)
+
+    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """``tokens [b t d]`` to the last ``u^g [b d]`` and the memory after the last token."""
+        if tokens.shape[1] == 1:
+            changes, memory = self(tokens)
+            return changes[:, -1], memory
+        hidden = tokens[:, 1:] - tokens[:, :-1]
+        *earlier, last = self.layers
+        layers = {}
+        for index, layer in enumerate(earlier):
+            hidden, layers[str(index)] = layer(hidden)
+        inner, layers[str(len(earlier))] = last.mamba.mix(*last.project(hidden))
+        change = self.output(hidden[:, -1] + last.finish(inner[:, -1]))
+        return change, self._memory(tokens[:, -1], layers)
 
     def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
         """``token [b d]`` to ``u^g [b d]`` and the new memory."""
@@ -59,9 +73,13 @@ class GMamba(nn.Module):
         layers = {}
         for index, layer in enumerate(self.layers):
             hidden, layers[str(index)] = layer.step(hidden, memory["layers", str(index)], valid)
-        started = torch.ones_like(memory["started"])
-        new = {"previous": token.clone(), "started": started, "layers": layers}
-        return self.output(hidden) * valid, TensorDict(new, batch_size=memory.batch_size, device=memory.device)
+        return self.output(hidden) * valid, self._memory(token, layers)
+
+    def _memory(self, token: Tensor, layers: dict[str, TensorDict]) -> TensorDict:
+        started = torch.ones(token.shape[0], dtype=torch.bool, device=token.device)
+        previous = token.to(next(self.parameters(), token).dtype, copy=True)  # autocast may have given less
+        new = {"previous": previous, "started": started, "layers": layers}
+        return TensorDict(new, batch_size=token.shape[:1], device=token.device)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
         """``previous [b d]``, ``started [b]`` (bool) and each layer's memory."""
@@ -77,7 +95,8 @@ class LMamba(nn.Module):
     """Local branch ``u^l``: Mamba layers over the last ``window`` tokens from a zero state, then Linear (no bias).
 
     All windows run in one batched call. The first layer's projection depends on one token alone, so it is computed
-    once per token, not once per window, and only the last output of a window is projected.
+    once per token, not once per window, and of the last layer only the last output of a window exists. Slots before
+    the start of the sequence hold zeros and leave the state at zero.
 
     Args:
         width: ``d``.
@@ -97,62 +116,82 @@ class LMamba(nn.Module):
         self.window = window
         self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Linear(width, width, bias=False)
+        # A single layer looks at the gate and the token of a window's last slot alone.
+        self.remembered = ("signal", "gate", "token") if num_layers > 1 else ("signal",)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
         """``tokens [b t d]`` to ``u^l [b t d]`` and the memory after the last token."""
         batch, time, _ = tokens.shape
-        projected = self.layers[0].project(tokens)
-
-        def windows(sequence: Tensor) -> Tensor:  # (b t x) -> (b*w, s, x)
-            return sequence.unfold(1, min(self.window, time), 1).transpose(-1, -2).flatten(0, 1)
-
-        def ends(outputs: Tensor) -> Tensor:  # (b*w, s, x) -> (b t x): the first window whole, then the last of each
-            outputs = outputs.unflatten(0, (batch, -1))
-            return torch.cat([outputs[:, 0, :-1], outputs[:, :, -1]], 1)
-
-        hidden, inner = self._run(windows(tokens), windows(projected))
-        last = ends(hidden) + self.layers[-1].finish(ends(inner))
-        memory = self.initial_memory(batch)
-        kept = min(self.window, time)
-        new = {
-            "tokens": torch.cat([memory["tokens"][:, kept:], tokens[:, time - kept :]], 1),
-            "projected": torch.cat([memory["projected"][:, kept:], projected[:, time - kept :]], 1),
-            "length": torch.full_like(memory["length"], kept),
+        windows = {
+            name: self._windows(entries) if name in self.remembered else entries.flatten(0, 1).unsqueeze(1)
+            for name, entries in self._entries(tokens).items()
         }
-        return self.output(last), TensorDict(new, batch_size=[batch], device=memory.device)
+        ages = torch.arange(self.window - 1, -1, -1, device=tokens.device)
+        valid = (ages <= torch.arange(time, device=tokens.device).unsqueeze(-1)).unsqueeze(-1).to(tokens.dtype)
+        last = self._run(windows, valid.repeat(batch, 1, 1)).unflatten(0, (batch, time))
+        dtype = self.layers[0].mamba.in_proj.weight.dtype  # autocast may have given less
+        ends = {name: windows[name].unflatten(0, (batch, time))[:, -1] for name in self.remembered}
+        new = {name: end.to(dtype, copy=True) for name, end in ends.items()}
+        new["length"] = torch.full((batch,), min(self.window, time), device=tokens.device)
+        return last, TensorDict(new, batch_size=[batch], device=tokens.device)
+
+    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """``tokens [b t d]`` to the last ``u^l [b d]`` and the memory after the last token: one window, not ``t``."""
+        memory = self.initial_memory(tokens.shape[0])
+        *earlier, last = tokens[:, -self.window :].unbind(1)
+        if earlier:
+            for name, entries in self._entries(torch.stack(earlier, 1)).items():
+                if name in self.remembered:
+                    memory[name] = torch.cat([memory[name][:, len(earlier) :], entries], 1)
+            memory["length"] = memory["length"] + len(earlier)
+        return self.step(last, memory)
 
     def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
         """``token [b d]`` to ``u^l [b d]`` and the new memory."""
-        tokens = torch.cat([memory["tokens"][:, 1:], token.unsqueeze(1)], 1)
-        projected = torch.cat([memory["projected"][:, 1:], self.layers[0].project(token).unsqueeze(1)], 1)
+        windows = {name: entry.unsqueeze(1) for name, entry in self._entries(token).items()}
+        for name in self.remembered:
+            windows[name] = torch.cat([memory[name][:, 1:], windows[name]], 1)
         length = (memory["length"] + 1).clamp_max(self.window)
-        age = torch.arange(self.window - 1, -1, -1, device=token.device)
-        valid = (age < length.unsqueeze(-1)).unsqueeze(-1).to(token.dtype)
-        hidden, inner = self._run(tokens, projected, valid)
-        last = hidden[:, -1] + self.layers[-1].finish(inner[:, -1])
-        new = {"tokens": tokens, "projected": projected, "length": length}
-        return self.output(last), TensorDict(new, batch_size=memory.batch_size, device=memory.device)
+        ages = torch.arange(self.window - 1, -1, -1, device=token.device)
+        valid = (ages < length.unsqueeze(-1)).unsqueeze(-1).to(token.dtype)
+        new = {name: windows[name] for name in self.remembered}
+        memory = TensorDict({**new, "length": length}, batch_size=memory.batch_size, device=memory.device)
+        return self._run(windows, valid), memory
 
-    def _run(self, hidden: Tensor, projected: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run windows ``[n s d]`` up to the last layer's ``finish``: residual ``[n s d]`` and scan ``[n s inner]``.
+    def _entries(self, tokens: Tensor) -> dict[str, Tensor]:
+        """What a window is made of, each computed from one token ``[.. d]``."""
+        signal, gate = self.layers[0].project(tokens)
+        return {"signal": signal, "gate": gate, "token": tokens}
+
+    def _windows(self, entries: Tensor) -> Tensor:
+        """Entries ``[b t x]`` to the window that ends at each of them, ``[b*t s x]``; zeros before the start.
+
+        Not ``unfold``: compiled by torch 2.13 for a CPU, the backward pass of this one wrote beyond its memory.
+        """
+        time = entries.shape[1]
+        padded = nn.functional.pad(entries, (0, 0, self.window - 1, 0))
+        return torch.stack([padded[:, age : age + time] for age in range(self.window)], 2).flatten(0, 1)
+
+    def _run(self, windows: dict[str, Tensor], valid: Tensor) -> Tensor:
+        """Run windows ``[n s x]`` and return the output at their last slots, ``[n d]``.
 
         ``valid [n s 1]`` is 0 for slots before the start of the sequence, which must leave the state at zero.
         """
-        inner, _ = self.layers[0].mamba.mix(projected, valid)
-        for previous, layer in pairwise(self.layers):
-            hidden = hidden + previous.finish(inner)
-            inner, _ = layer.mamba.mix(layer.project(hidden), valid)
-        return hidden, inner
+        signal, gate, hidden = windows["signal"], windows["gate"], windows["token"]
+        for layer, following in pairwise(self.layers):
+            inner, _ = layer.mamba.mix(signal, gate, valid)
+            hidden = hidden + layer.finish(inner)
+            signal, gate = following.project(hidden)
+        last = self.layers[-1]
+        return self.output(hidden[:, -1] + last.finish(last.mamba.mix_last(signal, gate[:, -1], valid)))
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The last ``tokens [b s d]``, their ``projected [b s 2*inner]`` and how many they are, ``length [b]``."""
+        """The last ``signal [b s inner]`` (deeper: ``gate``, ``token`` too) and how many they are, ``length [b]``."""
         weight = self.layers[0].mamba.in_proj.weight
-        new = {
-            "tokens": weight.new_zeros(batch_size, self.window, self.width),
-            "projected": weight.new_zeros(batch_size, self.window, weight.shape[0]),
-            "length": torch.zeros(batch_size, dtype=torch.long, device=weight.device),
-        }
-        return TensorDict(new, batch_size=[batch_size], device=weight.device)
+        widths = {"signal": weight.shape[0] // 2, "gate": weight.shape[0] // 2, "token": self.width}
+        new = {name: weight.new_zeros(batch_size, self.window, widths[name]) for name in self.remembered}
+        length = torch.zeros(batch_size, dtype=torch.long, device=weight.device)
+        return TensorDict({**new, "length": length}, batch_size=[batch_size], device=weight.device)
 
 
 class GLAMDynamics(SequenceBackbone):
@@ -193,6 +232,13 @@ class GLAMDynamics(SequenceBackbone):
         place, local_memory = self.lmamba(tokens)
         memory = {"gmamba": global_memory, "lmamba": local_memory}
         return change + place, change, TensorDict(memory, batch_size=tokens.shape[:1], device=tokens.device)
+
+    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """See :meth:`SequenceBackbone.prefill`."""
+        change, global_memory = self.gmamba.prefill(tokens)
+        place, local_memory = self.lmamba.prefill(tokens)
+        memory = {"gmamba": global_memory, "lmamba": local_memory}
+        return change + place, TensorDict(memory, batch_size=tokens.shape[:1], device=tokens.device)
 
     def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
         """See :meth:`SequenceBackbone.step`."""

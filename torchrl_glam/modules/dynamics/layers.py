@@ -41,17 +41,17 @@ class ResidualMamba(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
         """``tokens [b t d]`` to ``[b t d]`` and the layer's memory."""
-        inner, memory = self.mamba.mix(self.project(tokens))
+        inner, memory = self.mamba.mix(*self.project(tokens))
         return tokens + self.finish(inner), memory
 
     def step(self, token: Tensor, memory: TensorDict, valid: Tensor | None = None) -> tuple[Tensor, TensorDict]:
         """``token [b d]`` to ``[b d]`` and the new memory; where ``valid [b 1]`` is 0 the memory stays as it is."""
-        inner, memory = self.mamba.mix_step(self.project(token), memory, valid)
+        inner, memory = self.mamba.mix_step(*self.project(token), memory, valid)
         return token + self.finish(inner), memory
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """The part before the convolution, ``[.. d]`` to ``[.. 2*inner]``: it depends on one token alone."""
-        return self.mamba.in_proj(self.norm(tokens))
+    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The part before the convolution, ``[.. d]`` to signal and gate ``[.. inner]``: one token alone decides it."""
+        return self.mamba.project(self.norm(tokens))
 
     def finish(self, inner: Tensor) -> Tensor:
         """The part after the scan, ``[.. inner]`` to ``[.. d]``, without the residual."""

@@ -2,43 +2,82 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+
+import torch
+
 from torchrl_glam.errors import UsageError
 
-_PLANNED = ("triton", "mamba_ssm")
+_has_triton = importlib.util.find_spec("triton") is not None
+# Not so for most installations of mamba_ssm 2.3, whose build leaves out this extension unless told otherwise.
+_has_mamba_ssm = all(importlib.util.find_spec(name) is not None for name in ("mamba_ssm", "selective_scan_cuda"))
+# Triton reads this once, when it is imported, and torch imports Triton.
+_interprets_triton = os.environ.get("TRITON_INTERPRET") == "1"
+
+_BACKENDS = ("reference", "torch", "triton", "mamba_ssm")
 
 
-def available_backends() -> tuple[str, ...]:
-    """The backends that can run on this machine, the oracle first.
+def available_backends(device: torch.device | str | None = None) -> tuple[str, ...]:
+    """The backends that can run, the oracle first.
+
+    Args:
+        device: where they are to run; by default on any device of this machine.
 
     Examples:
-        >>> available_backends()
+        >>> available_backends("cpu")[:2]
         ('reference', 'torch')
     """
-    return ("reference", "torch")
+    return tuple(name for name in _BACKENDS if _obstacle(name, device) is None)
 
 
-def resolve_backend(name: str) -> str:
+def resolve_backend(name: str, device: torch.device | str | None = None) -> str:
     """The backend that ``name`` stands for; an explicit choice is kept or refused, never replaced.
 
     Args:
-        name: ``"auto"`` or the name of a backend.
+        name: the name of a backend, or ``"auto"``: ``"triton"`` on a CUDA device if the package triton is installed,
+            otherwise ``"torch"``.
+        device: where it is to run. Without it the check of the name is all this is good for: a backend passes if any
+            device of this machine can run it, and ``"auto"`` stands for ``"torch"``.
 
     Returns:
         One of :func:`available_backends`.
 
     Raises:
-        UsageError: if no backend has this name, or if it is not implemented yet.
+        UsageError: if no backend has this name, or if it cannot run here.
 
     Examples:
-        >>> resolve_backend("auto")
+        >>> resolve_backend("auto", "cpu")
         'torch'
     """
     if name == "auto":
-        return "torch"
-    available = available_backends()
-    if name in available:
+        return "triton" if _has_triton and device is not None and torch.device(device).type == "cuda" else "torch"
+    if name in ("reference", "torch"):
         return name
-    choices = ", ".join(("auto", *available))
-    if name in _PLANNED:
-        raise UsageError(f"The scan backend {name!r} is planned, not implemented yet; use one of: {choices}.")
-    raise UsageError(f"There is no scan backend {name!r}; use one of: {choices}.")
+    obstacle = _obstacle(name, device) if name in _BACKENDS else f"There is no scan backend {name!r}"
+    if obstacle is None:
+        return name
+    raise UsageError(f"{obstacle}; use one of: {', '.join(('auto', *available_backends(device)))}.")
+
+
+def _obstacle(name: str, device: torch.device | str | None) -> str | None:
+    """Why this backend cannot run, and what to do about it; None if it can."""
+    on_cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
+    where = "and there is none here" if device is None else f"not on {str(device)!r}"
+    if name == "triton":
+        if not _has_triton:
+            return "The scan backend 'triton' needs the package triton (pip install triton)"
+        if not on_cuda and not _interprets_triton:
+            return (
+                f"The scan backend 'triton' runs on a CUDA device, {where} "
+                "(TRITON_INTERPRET=1 in the environment interprets it on a CPU, slowly)"
+            )
+    if name == "mamba_ssm":
+        if not _has_mamba_ssm:
+            return (
+                "The scan backend 'mamba_ssm' needs the package mamba_ssm with its extension selective_scan_cuda "
+                "(MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation 'torchrl_glam[cuda]')"
+            )
+        if not on_cuda:
+            return f"The scan backend 'mamba_ssm' runs on a CUDA device, {where}"
+    return None

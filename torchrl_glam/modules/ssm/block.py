@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchrl_glam.modules.ssm.backends import resolve_backend
 from torchrl_glam.modules.ssm.convolution import causal_convolution
 from torchrl_glam.modules.ssm.initialisation import init_dt_proj
-from torchrl_glam.modules.ssm.scan import scan_dtype, selective_scan, selective_scan_step
+from torchrl_glam.modules.ssm.scan import scan_dtype, selective_scan, selective_scan_last, selective_scan_step
 
 
 class MambaBlock(nn.Module):
@@ -86,31 +86,54 @@ class MambaBlock(nn.Module):
         return self._memory(conv, ssm)
 
     def forward(self, x: Tensor) -> tuple[Tensor, TensorDict]:
-        """Run a sequence [b t d_model] from zero memory; return y [b t d_model] and the memory after it."""
-        inner, memory = self.mix(self.in_proj(x))
+        """Run a sequence [b t d_model] from zero memory; return y [b t d_model] and the memory after it.
+
+        Raises:
+            ValueError: if the shape of ``x`` does not fit.
+        """
+        self._check(x, "b t")
+        inner, memory = self.mix(*self.project(x))
         return self.out_proj(inner), memory
 
-    def mix(self, projected: Tensor, valid: Tensor | None = None) -> tuple[Tensor, TensorDict]:
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``in_proj`` of tokens [.. d_model]: the convolution's input and the gate, both [.. d_inner]."""
+        signal, gate = self.in_proj(x).chunk(2, dim=-1)
+        return signal, gate
+
+    def mix(self, signal: Tensor, gate: Tensor, valid: Tensor | None = None) -> tuple[Tensor, TensorDict]:
         """Everything between ``in_proj``, which windows that overlap can so share, and ``out_proj``.
 
         Args:
-            projected: ``in_proj(x)`` [b t 2*d_inner], t >= 1.
+            signal, gate: what :meth:`project` gave [b t d_inner], t >= 1.
             valid: [b t 1], 0 for slots before the start of the sequence (all valid ones come after them): these leave
                 the memory at zero, as if they were not there.
 
         Returns:
             The input of ``out_proj`` [b t d_inner], and the memory after the last token.
-
-        Raises:
-            ValueError: if the shape does not fit.
         """
-        x, gate = self._split(projected, "b t")
         if valid is not None:
-            x = x * valid
-        padded = F.pad(x, (0, 0, self.d_conv - 1, 0))
+            signal = signal * valid
+        padded = F.pad(signal, (0, 0, self.d_conv - 1, 0))
         u = self._convolve(padded)
         y, ssm = selective_scan(u, *self._select(u, valid), self.D, backend=self.backend)
-        return y * F.silu(gate), self._memory(padded[:, x.shape[1] :], ssm)
+        return y * F.silu(gate), self._memory(padded[:, signal.shape[1] :], ssm)
+
+    def mix_last(self, signal: Tensor, gate: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The last output of :meth:`mix` alone, for less.
+
+        Args:
+            signal: as for :meth:`mix`.
+            gate: the gate of the last token [b d_inner].
+            valid: as for :meth:`mix`.
+
+        Returns:
+            The input of ``out_proj`` for the last token [b d_inner].
+        """
+        if valid is not None:
+            signal = signal * valid
+        u = self._convolve(F.pad(signal, (0, 0, self.d_conv - 1, 0)))
+        y = selective_scan_last(u, *self._select(u, valid), self.D, backend=self.backend)
+        return y * F.silu(gate)
 
     def step(self, x: Tensor, memory: TensorDictBase) -> tuple[Tensor, TensorDict]:
         """Run one token.
@@ -125,40 +148,33 @@ class MambaBlock(nn.Module):
         Raises:
             ValueError: if the shape of ``x`` does not fit.
         """
-        inner, memory = self.mix_step(self.in_proj(x), memory)
+        self._check(x, "b")
+        inner, memory = self.mix_step(*self.project(x), memory)
         return self.out_proj(inner), memory
 
     def mix_step(
-        self, projected: Tensor, memory: TensorDictBase, valid: Tensor | None = None
+        self, signal: Tensor, gate: Tensor, memory: TensorDictBase, valid: Tensor | None = None
     ) -> tuple[Tensor, TensorDict]:
         """Everything of :meth:`step` between ``in_proj`` and ``out_proj``.
 
         Args:
-            projected: ``in_proj(x)`` [b 2*d_inner].
+            signal, gate: what :meth:`project` gave [b d_inner].
             memory: as for :meth:`step`.
             valid: [b 1], 0 where the sequence has not begun yet: there a zero memory stays zero.
 
         Returns:
             The input of ``out_proj`` [b d_inner], and the memory after the token.
-
-        Raises:
-            ValueError: if the shape does not fit.
         """
-        x, gate = self._split(projected, "b")
         if valid is not None:
-            x = x * valid
-        window = torch.cat([memory["conv"].to(x.dtype), x[:, None]], dim=1)
+            signal = signal * valid
+        window = torch.cat([memory["conv"].to(signal.dtype), signal[:, None]], dim=1)
         u = self._convolve(window).squeeze(1)
-        y, ssm = selective_scan_step(u, *self._select(u, valid), self.D, memory["ssm"])
+        y, ssm = selective_scan_step(u, *self._select(u, valid), self.D, memory["ssm"], backend=self.backend)
         return y * F.silu(gate), self._memory(window[:, 1:], ssm)
 
-    def _split(self, projected: Tensor, layout: str) -> tuple[Tensor, Tensor]:
-        """Split the output of ``in_proj`` into the input of the convolution and the gate."""
-        came, width = projected.shape, 2 * self.d_inner
-        if len(came) != len(layout.split()) + 1 or came[-1] != width or 0 in came:
-            raise ValueError(f"in_proj gave the shape {tuple(came)}; wanted [{layout} {width}], none of them 0.")
-        x, gate = projected.chunk(2, dim=-1)
-        return x, gate
+    def _check(self, x: Tensor, layout: str) -> None:
+        if x.dim() != len(layout.split()) + 1 or x.shape[-1] != self.d_model or 0 in x.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}; wanted [{layout} {self.d_model}], none of them 0.")
 
     def _convolve(self, padded: Tensor) -> Tensor:
         return F.silu(causal_convolution(padded, self.conv1d.weight, self.conv1d.bias))

@@ -26,8 +26,10 @@ import torch
 from torch import Tensor
 
 from torchrl_glam.modules.ssm.backends import resolve_backend
+from torchrl_glam.modules.ssm.mamba_ssm_backend import mamba_ssm_scan
 from torchrl_glam.modules.ssm.shapes import check_shapes
-from torchrl_glam.modules.ssm.torch_backend import torch_scan
+from torchrl_glam.modules.ssm.torch_backend import torch_scan, torch_scan_last
+from torchrl_glam.modules.ssm.triton_backend import triton_scan, triton_step
 
 
 def selective_scan_reference(
@@ -55,7 +57,12 @@ def selective_scan_reference(
 
 
 _ScanFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
-_SCANS: dict[str, _ScanFunction] = {"reference": selective_scan_reference, "torch": torch_scan}
+_SCANS: dict[str, _ScanFunction] = {
+    "reference": selective_scan_reference,
+    "torch": torch_scan,
+    "triton": triton_scan,
+    "mamba_ssm": mamba_ssm_scan,
+}
 
 
 def selective_scan(
@@ -88,7 +95,7 @@ def selective_scan(
 
     Raises:
         ValueError: if a shape does not fit.
-        UsageError: if the backend is unknown or not available.
+        UsageError: if the backend is unknown, not available, or cannot do this (``"mamba_ssm"`` takes no state).
 
     Examples:
         >>> u, delta = torch.randn(2, 5, 3), torch.rand(2, 5, 3)
@@ -97,7 +104,7 @@ def selective_scan(
         >>> y.shape, state.shape
         (torch.Size([2, 5, 3]), torch.Size([2, 3, 4]))
     """
-    scan = _SCANS[resolve_backend(backend)]
+    scan = _SCANS[resolve_backend(backend, u.device)]
     check_shapes("b t d", u, delta, A, B, C, D, state)
     dtype = scan_dtype(u)
     with torch.autocast(u.device.type, enabled=False):
@@ -106,8 +113,44 @@ def selective_scan(
     return y.to(u.dtype), last_state
 
 
+def selective_scan_last(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """The last output of :func:`selective_scan` from a zero state, ``y[:, -1]`` [b d].
+
+    Where no gradient is wanted, the ``torch`` backend computes nothing else.
+
+    Args and errors are those of :func:`selective_scan`.
+    """
+    inputs = (u, delta, A, B, C)
+    differentiate = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    if differentiate or resolve_backend(backend, u.device) != "torch":
+        return selective_scan(*inputs, D, backend=backend)[0][:, -1]
+    check_shapes("b t d", *inputs, D, None)
+    dtype = scan_dtype(u)
+    with torch.autocast(u.device.type, enabled=False):
+        y = torch_scan_last(*(tensor.to(dtype) for tensor in inputs))
+        y = y if D is None else torch.addcmul(y, D.to(dtype), u[:, -1].to(dtype))
+    return y.to(u.dtype)
+
+
 def selective_scan_step(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    state: Tensor,
+    *,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """One step of :func:`selective_scan`; ``state`` is left as it is.
 
@@ -119,23 +162,35 @@ def selective_scan_step(
         C: output matrix [b n].
         D: weights of the skip connection [d], or None.
         state: the state before the step [b d n].
+        backend: as for :func:`selective_scan`; ``"triton"`` has a kernel of its own for a step, the others share one
+            implementation.
 
     Returns:
         y [b d] in the dtype of ``u``, and the state after the step [b d n].
 
     Raises:
         ValueError: if a shape does not fit.
+        UsageError: if the backend is unknown or not available.
     """
+    step = triton_step if resolve_backend(backend, u.device) == "triton" else _step
     check_shapes("b d", u, delta, A, B, C, D, state)
     dtype = scan_dtype(u)
     with torch.autocast(u.device.type, enabled=False):
-        x, delta, B, C = u.to(dtype), delta.to(dtype), B.to(dtype), C.to(dtype)
-        decay = (delta[:, :, None] * A.to(dtype)).exp_()
-        state = (decay * state.to(dtype)).addcmul_((delta * x)[:, :, None], B[:, None, :])
-        # A matrix product, not (state * C).sum(-1): torch 2.13's CPU compiler gets the sum wrong, without a warning.
-        y = (state @ C[:, :, None]).squeeze(-1)
-        y = y if D is None else torch.addcmul(y, D.to(dtype), x)
+        D = None if D is None else D.to(dtype)
+        y, state = step(u.to(dtype), delta.to(dtype), A.to(dtype), B.to(dtype), C.to(dtype), D, state.to(dtype))
     return y.to(u.dtype), state
+
+
+def _step(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Compute :func:`selective_scan_step`, all inputs having one floating dtype."""
+    decay = (delta[:, :, None] * A).exp_()
+    state = (decay * state).addcmul_((delta * u)[:, :, None], B[:, None, :])
+    # A matrix product, not (state * C).sum(-1): torch 2.13's CPU compiler gets the sum wrong, without a warning. A row
+    # times a matrix: MKL takes 10 times as long for a matrix times a column.
+    y = torch.bmm(C[:, None, :], state.mT).squeeze(1)
+    return (y if D is None else torch.addcmul(y, D, u)), state
 
 
 def scan_dtype(tensor: Tensor) -> torch.dtype:

@@ -1,14 +1,18 @@
 """The ``torch`` backend: one time step at a time, with a backward pass written by hand.
 
 Letters as in :mod:`~torchrl_glam.modules.ssm.scan`. Inside, a state lies as [b n d]: broadcasting ``delta`` [b d] then
-runs along the long, contiguous d, about 1.5 times as fast on a CPU as along n. No tensor of size [b t d n] exists; the
-exponentials are computed again in the backward pass, so that only the inputs and the states are kept.
+runs along the long, contiguous d, about 1.5 times as fast on a CPU as along n. No tensor of size [b t d n] exists but
+the states that the backward pass needs; exponentials are computed again there. Many short windows run in parts of the
+batch whose state stays in the cache.
 
 With ``v_t = delta_t u_t``, ``a_t = exp(delta_t A)``, and ``g_t`` the gradient of the loss with respect to ``h_t``::
 
     g_t = C_t dy_t + a_{t+1} g_{t+1}
     dB_t = g_t . v_t        dv_t = B_t . g_t        dC_t = h_t . dy_t
     ddelta_t = sum_n(A q_t)  dA = sum_bt(delta_t q_t)  where  q_t = a_t g_t h_{t-1}
+
+Both passes are custom operators: a compiler calls them as they stand. torch 2.13's CPU compiler returns wrong values,
+without a warning, for such a loop unrolled with ``(h * C).sum(-1)``, and takes minutes over 64 steps of it.
 """
 
 from __future__ import annotations
@@ -17,89 +21,144 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+_PART = 2**18  # elements of a state that are worked on at once: 1 MB of floats
 
 
 def torch_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan`, all inputs having one floating dtype."""
-    if state is None:
-        state = u.new_zeros(u.shape[0], *A.shape)
     inputs = (delta, delta * u, A, B, C, state)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
-        y, last_state = _TorchScan.apply(*inputs)
-    else:
-        y, last_state, _ = _run(*inputs, keep_states=False)
+    tracked = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs)
+    y, last_state, _ = _forward(*inputs, keep_states=tracked)
     return (y if D is None else torch.addcmul(y, D, u)), last_state
 
 
-def _run(
-    delta: Tensor, v: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, *, keep_states: bool
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Run the recurrence; the list holds ``h_0 .. h_t`` as [b n d], or nothing."""
-    A, h = A.mT.contiguous(), state.mT.contiguous()
-    ys, states = [], [h]
-    for t in range(delta.shape[1]):
-        # The buffer of the exponential becomes the new state.
+def torch_scan_last(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan_last` without D; no gradients.
+
+    The sum over n runs along a middle dimension: torch 2.13's CPU compiler gets this form right (tests), and makes one
+    pass of it, which ``bmm`` would break up.
+    """
+    A, v = A.mT, delta * u
+    h = B[:, 0, :, None] * v[:, 0, None, :]
+    for t in range(1, u.shape[1]):
         h = (delta[:, t, None, :] * A).exp_().mul_(h).addcmul_(B[:, t, :, None], v[:, t, None, :])
-        ys.append(torch.bmm(C[:, t, None, :], h))
-        if keep_states:
-            states.append(h)
-    last_state = h.mT.clone(memory_format=torch.contiguous_format)
-    return torch.cat(ys, dim=1), last_state, states if keep_states else []
+    return (C[:, -1, :, None] * h).sum(dim=1)
 
 
-class _TorchScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        y, last_state, states = _run(*inputs, keep_states=True)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:-1], *states)
-        return y, last_state
+@torch.library.custom_op("torchrl_glam::torch_scan", mutates_args=())
+def _forward(
+    delta: Tensor, v: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None, keep_states: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return y [b t d], the last state [b d n] and, if they are to be kept, ``h_1 .. h_t`` as [t b n d]."""
+    batch, time, width = delta.shape
+    A = A.mT.contiguous()
+    y, last_state = _fresh(delta), delta.new_empty(batch, width, A.shape[0])
+    states = delta.new_empty(time, batch, *A.shape) if keep_states else delta.new_empty(0)
+    for part in _parts(batch, A.numel()):
+        h = None if state is None else state[part].mT.contiguous()
+        for t in range(time):
+            if h is None:  # the first step from a zero state
+                h = torch.mul(B[part, t, :, None], v[part, t, None, :], out=states[t, part] if keep_states else None)
+            else:
+                decay = torch.mul(delta[part, t, None, :], A, out=states[t, part] if keep_states else None).exp_()
+                h = decay.mul_(h).addcmul_(B[part, t, :, None], v[part, t, None, :])
+            y[part, t] = torch.bmm(C[part, t, None, :], h).squeeze(1)
+        assert h is not None  # t >= 1
+        last_state[part] = h.mT
+    return y, last_state, states
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        delta, v, A, B, C, *states = ctx.saved_tensors
-        need_delta, need_v, need_A, need_B, need_C, need_state = ctx.needs_input_grad
-        if grad_y is None:
-            grad_y = torch.zeros_like(delta)
-        A = A.mT.contiguous()
-        g = torch.zeros_like(states[0]) if grad_last is None else _copy_transposed(grad_last)
-        buffer = torch.empty_like(g)  # Fresh memory at every step would cost more than the arithmetic.
-        grad_A = torch.zeros_like(g) if need_A else None
-        ddelta, dv, dB, dC = [], [], [], []
+
+@_forward.register_fake
+def _(
+    delta: Tensor, v: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None, keep_states: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, time, _ = delta.shape
+    states = delta.new_empty(time, batch, *A.mT.shape) if keep_states else delta.new_empty(0)
+    return _fresh(delta), delta.new_empty(batch, *A.shape), states
+
+
+@torch.library.custom_op("torchrl_glam::torch_scan_backward", mutates_args=())
+def _backward(
+    grad_y: Tensor,
+    grad_last: Tensor | None,
+    delta: Tensor,
+    v: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    state: Tensor | None,
+    states: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of delta, v, A, B, C and the first state (empty if there was none)."""
+    A = A.mT.contiguous()
+    ddelta, dv, dB, dC = (_fresh(x) for x in (delta, v, B, C))
+    dA, dstate = torch.zeros_like(A), delta.new_empty(0) if state is None else _fresh(state)
+    for part in _parts(delta.shape[0], A.numel()):
+        g = torch.zeros_like(states[0, part])
+        if grad_last is not None:
+            g.copy_(grad_last[part].mT)
+        buffer, grad_A = torch.empty_like(g), torch.zeros_like(g)
         for t in reversed(range(delta.shape[1])):
-            dy = grad_y[:, t]
-            if need_C:
-                dC.append(_matvec(states[t + 1], dy))
-            g.addcmul_(C[:, t, :, None], dy[:, None, :])
-            if need_B:
-                dB.append(_matvec(g, v[:, t]))
-            if need_v:
-                dv.append(_matvec(g.mT, B[:, t]))
-            g.mul_(torch.mul(delta[:, t, None, :], A, out=buffer).exp_())
-            if need_delta or need_A:
-                q = torch.mul(g, states[t], out=buffer)
-                if grad_A is not None:
-                    grad_A.addcmul_(delta[:, t, None, :], q)
-                if need_delta:
-                    ddelta.append(q.mul_(A).sum(dim=1))
-        grad_state = _copy_transposed(g) if need_state else None
-        grad_A = None if grad_A is None else grad_A.sum(dim=0).mT
-        return _over_time(ddelta), _over_time(dv), grad_A, _over_time(dB), _over_time(dC), grad_state
+            dy, step = grad_y[part, t, None, :], delta[part, t, None, :]
+            # A row times a matrix: MKL takes 10 times as long for a matrix times a column.
+            dC[part, t] = torch.bmm(dy, states[t, part].mT).squeeze(1)
+            g.addcmul_(C[part, t, :, None], dy)
+            dB[part, t] = torch.bmm(v[part, t, None, :], g.mT).squeeze(1)
+            dv[part, t] = torch.bmm(B[part, t, None, :], g).squeeze(1)
+            if t == 0 and state is None:
+                ddelta[part, t] = 0.0
+                continue
+            before = state[part].mT if t == 0 and state is not None else states[t - 1, part]
+            g.mul_(torch.mul(step, A, out=buffer).exp_())
+            q = torch.mul(g, before, out=buffer)
+            grad_A.addcmul_(step, q)
+            ddelta[part, t] = q.mul_(A).sum(dim=1)
+        dA += grad_A.sum(dim=0)
+        if state is not None:
+            dstate[part] = g.mT
+    return ddelta, dv, dA.mT.contiguous(), dB, dC, dstate
 
 
-def _matvec(matrix: Tensor, vector: Tensor) -> Tensor:
-    """[b i j], [b j] -> [b i]."""
-    return torch.bmm(matrix, vector[..., None]).squeeze(-1)
+@_backward.register_fake
+def _(
+    grad_y: Tensor,
+    grad_last: Tensor | None,
+    delta: Tensor,
+    v: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    state: Tensor | None,
+    states: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ddelta, dv, dA, dB, dC = (_fresh(x) for x in (delta, v, A, B, C))
+    return ddelta, dv, dA, dB, dC, delta.new_empty(0) if state is None else _fresh(state)
 
 
-def _copy_transposed(state: Tensor) -> Tensor:
-    return state.mT.clone(memory_format=torch.contiguous_format)
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)  # the states have none, and zeros for them would be as large
+    ctx.save_for_backward(*inputs[:6], output[2])
 
 
-def _over_time(steps: list[Tensor]) -> Tensor | None:
-    """Stack gradients gathered from the last step to the first; none were asked for if there are none."""
-    return torch.stack(steps[::-1], dim=1) if steps else None
+def _differentiate(ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    delta = ctx.saved_tensors[0]
+    grad_y = torch.zeros_like(delta) if grad_y is None else grad_y
+    *gradients, grad_state = _backward(grad_y, grad_last, *ctx.saved_tensors)
+    return (*gradients, grad_state if ctx.needs_input_grad[5] else None, None)
+
+
+torch.library.register_autograd("torchrl_glam::torch_scan", _differentiate, setup_context=_setup_context)
+
+
+def _fresh(tensor: Tensor) -> Tensor:
+    """Contiguous memory of this shape: a compiler relies on the strides that the fakes promise."""
+    return tensor.new_empty(tensor.shape)
+
+
+def _parts(batch: int, size: int) -> list[slice]:
+    """Slices of the batch whose states, of ``size`` each, are about ``_PART`` together."""
+    rows = max(1, _PART // size)
+    return [slice(start, start + rows) for start in range(0, batch, rows)]

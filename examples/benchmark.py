@@ -1,0 +1,84 @@
+"""What each part of a training step costs, on this machine, against the baseline `sliding` in the same process.
+
+    python examples/benchmark.py preset=paper threads=2 out=tables.md
+    python examples/benchmark.py report=scaling picture=scaling.png     # imagination by horizon and by context
+    python examples/benchmark.py --profile                              # and a trace for chrome://tracing or Perfetto
+
+`sliding` recomputes its window at each imagined step, scans with the sequential reference and compiles nothing; `eager`
+and `compiled` are the options given. Encoding and the emulator step are the same in each: a ratio far from 1 there says
+that the machine was busy. All options are `key=value`: those of a run (torchrl_glam/config.py) and those of
+torchrl_glam/benchmarks/options.py.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from torchrl_glam import benchmarks
+from torchrl_glam.benchmarks import BenchmarkConfig, Report
+from torchrl_glam.cli import command_line, resolve_device
+from torchrl_glam.config import GLAMConfig
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+TRACE = "profile.json"  # written by --profile; profile=FILE names another
+COMMAND = shlex.join(["python", "examples/benchmark.py", *sys.argv[1:]])
+
+
+def progress(line: str) -> None:
+    """Tell stderr what is being done; stdout is for the tables alone."""
+    tqdm.write(line, file=sys.stderr)
+
+
+@command_line(CONFIGS, "benchmark")
+def main(config: GLAMConfig) -> None:
+    """Measure, print Markdown, write the files asked for."""
+    assert isinstance(config, BenchmarkConfig)
+    device = resolve_device(config.device)
+    benchmarks.check_options(config)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    report = {Report.tables: tables, Report.scans: scans, Report.scaling: scaling}[config.report]
+    parts = [benchmarks.header(config, device, COMMAND), *report(config, device)]
+    text = "\n\n".join(parts)
+    print(text)
+    if config.out is not None:
+        Path(config.out).write_text(text + "\n")
+
+
+def tables(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
+    """Components of every variant, then scans, then what a trace shows."""
+    results = benchmarks.measure_variants(config, device, progress)
+    yield benchmarks.component_tables(results)
+    yield from scans(config, device)
+    if config.profile is not None:
+        top = results[config.variants[-1]].top_operations
+        yield f"Trace of `{config.variants[-1].value}`: {config.profile}\n\n```\n{top.strip()}\n```"
+
+
+def scans(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
+    """The selective scan at the world model's sizes."""
+    options = config.world_model.dynamics
+    sizes = (config.replay.batch_size, options.expand * options.width, options.d_state)
+    progress("scans")
+    yield benchmarks.scan_table(benchmarks.measure_scans(*sizes, device, repeats=config.repeats), *sizes)
+
+
+def scaling(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
+    """Imagination by horizon and by context, as a picture and its numbers."""
+    picture = Path(config.picture)
+    points = benchmarks.measure_scaling(config, device, progress)
+    benchmarks.write_scaling(points, picture.with_suffix(".csv"))
+    benchmarks.draw_scaling(points, config, picture)
+    yield benchmarks.scaling_table(points)
+    yield f"![Time of imagination by horizon and by context]({picture})"
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = [f"profile={TRACE}" if word == "--profile" else word for word in sys.argv[1:]]
+    main()

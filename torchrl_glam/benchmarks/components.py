@@ -1,0 +1,144 @@
+"""The parts of one step of training, each callable by itself, built as ``examples/glam_atari.py`` builds them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
+
+from torchrl_glam import factory
+from torchrl_glam.config import GLAMConfig, Starts
+from torchrl_glam.modules import GLAMPolicy
+
+ENCODE = "encode frames"
+WORLD_MODEL = "world-model update"
+PREFILL = "context prefill"
+IMAGINATION = "imagination, per step"
+AGENT = "agent update"
+ACTING = "acting"
+EMULATOR = "emulator step"
+SEQUENCES = "replay: sequences"
+CONTEXTS = "replay: contexts"
+WHOLE = "whole step"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of the step: ``run`` does it ``count`` times."""
+
+    name: str
+    run: Callable[[], object]
+    count: int = 1
+
+
+class Workload:
+    """Everything that one step of training needs, on records of random play.
+
+    Args:
+        config: the run's options.
+        device: where the networks are.
+    """
+
+    def __init__(self, config: GLAMConfig, device: torch.device) -> None:
+        logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes
+        factory.set_seeds(config.seed)
+        self.config, self.device = config, device
+        self.env = factory.make_env(config)
+        self.world_model = factory.make_world_model(config, self.env.action_spec, device)
+        self.actor, self.critic = factory.make_agent(config, self.world_model, self.env.action_spec)
+        self.policy = factory.make_policy(config, self.world_model, self.actor, self.env.action_spec)
+        self.imagined_env = factory.make_imagined_env(config, self.world_model, self.env.action_spec)
+        self.update_world_model = factory.make_world_model_trainer(config, self.world_model)
+        self.update_policy = factory.make_policy_trainer(config, self.imagined_env, self.actor, self.critic)
+        self.sequences, self.contexts = factory.make_replay(config, self.env, device)
+        # total_frames bounds a run, not this: -1 is without end.
+        self.collector = factory.make_collector(replace(config, total_frames=-1), self.env, self.policy)
+        self.collected = iter(self.collector)
+        for step in islice(self.collected, config.training.warmup_frames):
+            self.sequences.extend(step)
+
+    @property
+    def starts_from_replay(self) -> bool:
+        """Whether rollouts start from contexts of their own, ``imagination.starts=replay``."""
+        return self.config.imagination.starts is Starts.replay
+
+    def whole_step(self) -> None:
+        """One iteration of the loop of ``examples/glam_atari.py``, with both updates."""
+        self.sequences.extend(next(self.collected))
+        if self.starts_from_replay:
+            self.contexts.prefetch()
+        batch = self.sequences.sample().to(self.device, non_blocking=True)
+        self.update_world_model(batch)
+        starts = self.contexts.sample() if self.starts_from_replay else batch
+        self.update_policy(starts, self.config.imagination.horizon)
+
+    def components(self) -> list[Component]:
+        """The parts in the order of the step, with inputs drawn once, and last the whole."""
+        sequences = self.sequences.sample().to(self.device)
+        contexts = self.contexts.sample()
+        horizon = self.config.imagination.horizon
+        with torch.no_grad():
+            sequences["state"] = self.world_model.encode(sequences["pixels"])  # as the update leaves it
+            start = self._start(contexts, sequences)
+            rollout = self.imagined_env.imagine(start, self.actor, horizon)
+        replayed = _Replayed(self.device, rollout)
+        update_agent = factory.make_policy_trainer(self.config, replayed, self.actor, self.critic)  # type: ignore[arg-type]
+        imagine = torch.no_grad()(lambda: self.imagined_env.imagine(start, self.actor, horizon))
+        return [
+            Component(ENCODE, torch.no_grad()(lambda: self.world_model.encode(sequences["pixels"]))),
+            Component(WORLD_MODEL, lambda: self.update_world_model(sequences.copy())),
+            Component(PREFILL, torch.no_grad()(lambda: self._start(contexts, sequences))),
+            Component(IMAGINATION, imagine, count=horizon),
+            Component(AGENT, lambda: update_agent(sequences, horizon)),
+            Component(ACTING, self._make_acting()),
+            Component(EMULATOR, _Emulator(factory.make_env(self.config))),
+            Component(SEQUENCES, self.sequences.sample),
+            Component(CONTEXTS, self.contexts.sample),
+            Component(WHOLE, self.whole_step),
+        ]
+
+    def _start(self, contexts: TensorDictBase, sequences: TensorDictBase) -> TensorDictBase:
+        if self.starts_from_replay:
+            return self.imagined_env.start(contexts["pixels"], contexts["action"])
+        options = {"number": self.config.imagination.batch_size, "first": self.config.model_loss.first_valid}
+        return self.imagined_env.start_within(sequences["state"], sequences["action"], **options)
+
+    def _make_acting(self) -> Callable[[], object]:
+        """One call of the policy with a full context."""
+        policy: GLAMPolicy = self.policy
+        env = factory.make_env(self.config).append_transform(policy.make_tensordict_primer())
+        seen = env.reset().to(self.device)
+        seen["context", "length"].fill_(policy.context_length)
+        return lambda: policy(seen.copy())
+
+
+class _Replayed:
+    """An imagined env that has imagined already: what is left of the policy update is the agent's part."""
+
+    def __init__(self, device: torch.device, rollout: TensorDictBase) -> None:
+        self.device, self.rollout = device, rollout
+
+    def start(self, *args: object) -> None:
+        """Nothing to start."""
+
+    def start_within(self, *args: object, **options: object) -> None:
+        """Nothing to start."""
+
+    def imagine(self, *args: object) -> TensorDictBase:
+        """The rollout, which the losses may write to."""
+        return self.rollout.copy()
+
+
+class _Emulator:
+    """Random play."""
+
+    def __init__(self, env: EnvBase) -> None:
+        self.env, self.tensordict = env, env.reset()
+
+    def __call__(self) -> None:
+        _, self.tensordict = self.env.step_and_maybe_reset(self.env.rand_action(self.tensordict))
