@@ -15,8 +15,9 @@ from torchrl_glam import factory
 from torchrl_glam.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.data import newest_records
+from torchrl_glam.estimate import estimate_seconds
 from torchrl_glam.report.pictures import imagine_frames, write_strip
-from torchrl_glam.run import Run, estimate_seconds
+from torchrl_glam.run import Run
 from torchrl_glam.training import evaluate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -52,7 +53,7 @@ def main(config: GLAMConfig) -> None:
         if frame <= schedule.warmup_frames:
             continue
         if replay_starts and frame % schedule.policy_every == 0:
-            contexts.prefetch()  # gathered during the world model's update, if the replay is not on its device
+            contexts.draw()  # and, where the replay is not on the device, gather during the world model's update
         if frame % schedule.world_model_every == 0:
             batch = sequences.sample().to(device, non_blocking=True)
             model_metrics = update_world_model(batch)
@@ -64,6 +65,8 @@ def main(config: GLAMConfig) -> None:
         if frame % schedule.save_every == 0:
             run.save(**networks)
     run.save(**networks)
+    collector.shutdown()
+    contexts.shutdown()
 
     # What it can do, and what it imagines.
     evaluation_env = factory.make_env(config, seed=config.seed + 1_000_000)

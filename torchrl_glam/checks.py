@@ -29,6 +29,11 @@ def check_config(config: GLAMConfig) -> None:
     if replay.batch_length < (least := config.model_loss.first_valid + 2):
         wanted = f"at least model_loss.first_valid + 2 = {least}"
         raise UsageError(f"replay.batch_length={replay.batch_length} is too short for the loss: give {wanted}")
+    backend = config.world_model.dynamics.backend
+    if config.training.compile and backend in ("reference", "mamba_ssm"):
+        raise UsageError(
+            f"training.compile=true cannot compile world_model.dynamics.backend={backend}: use auto, torch or triton"
+        )
     every = (config.training.world_model_every, config.training.policy_every)
     if imagination.starts is Starts.batch and every[1] % every[0]:
         raise UsageError(

@@ -45,9 +45,11 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
         def composed(options: DictConfig) -> None:
-            keep_freed_memory()
             try:
-                main(_to_config(options, config_name))
+                config = _to_config(options, config_name)
+                if config.training.keep_memory:
+                    keep_freed_memory()
+                main(config)
             except SHORT_ERRORS as error:  # here, because hydra 1.3 announces an exception that leaves a job
                 sys.exit(_fail(error))
 

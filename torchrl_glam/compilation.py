@@ -4,48 +4,68 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import CudaGraphModule
 
 COMPILED: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": {"fallback_random": True}}
 """Arguments of ``torch.compile``: for the sizes that come, and with the draws of the plain function."""
+
+Replay = Callable[[TensorDictBase], TensorDictBase]
 
 
 class CapturedPerConstants:
     """A function of a tensordict and constants, captured as one CUDA graph for each choice of the constants.
 
-    The first call with new constants runs as it is, the second captures, later ones replay. With gradients the function
-    runs as it is, and where capturing fails a warning says why and it does so from then on.
+    The batch size and autocast's state count as constants. The first call with new ones runs as it is, the second
+    captures, later ones replay; each kept graph holds its memory. With gradients the function runs as it is, and where
+    capturing fails a warning says why and it does so from then on.
+
+    Not tensordict 0.14's ``CudaGraphModule``, which waits for the GPU at every replay and does not look at the batch
+    size.
 
     Args:
-        function: takes a tensordict, whose shapes do not change, and constants; returns a new tensordict and does not
-            synchronise.
+        function: takes a tensordict and constants, which can be hashed; returns a new tensordict, does not synchronise.
     """
 
     def __init__(self, function: Callable[..., TensorDictBase]) -> None:
         self._function = function
-        self._graphs: dict[tuple[Any, ...], Callable[[TensorDictBase], TensorDictBase]] = {}
+        self._replays: dict[tuple[Any, ...], Replay | None] = {}
         self._failed = False
 
     def __call__(self, tensordict: TensorDictBase, *constants: Any) -> TensorDictBase:
         """Run the function."""
         if torch.is_grad_enabled() or self._failed:
             return self._function(tensordict, *constants)
-        if constants not in self._graphs:
-            function = partial(self._with_constants, constants)
-            self._graphs[constants] = CudaGraphModule(function, in_keys=[], out_keys=[])
-        try:
-            return self._graphs[constants](tensordict)
-        except RuntimeError as error:
-            warnings.warn(f"no CUDA graph of {self._function.__name__}, which runs without: {error}", stacklevel=2)
-            self._failed = True
-            return self._function(tensordict, *constants)
+        precision = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+        key = (tensordict.shape, precision, *constants)
+        if key not in self._replays:
+            self._replays[key] = None
+            return self._without_cast_cache(tensordict, constants)
+        replay = self._replays[key]
+        if replay is None:
+            try:
+                replay = self._replays[key] = self._capture(tensordict, constants)
+            except RuntimeError as error:
+                warnings.warn(f"no CUDA graph of {self._function.__name__}, which runs without: {error}", stacklevel=2)
+                self._failed = True
+                return self._function(tensordict, *constants)
+        return replay(tensordict)
 
-    def _with_constants(self, constants: tuple[Any, ...], tensordict: TensorDictBase) -> TensorDictBase:
+    def _capture(self, tensordict: TensorDictBase, constants: tuple[Any, ...]) -> Replay:
+        inputs, graph = tensordict.clone(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may be gathering a batch
+            outputs = self._without_cast_cache(inputs.copy(), constants)
+
+        def replay(tensordict: TensorDictBase) -> TensorDictBase:
+            inputs.update_(tensordict)
+            graph.replay()
+            return outputs.clone()
+
+        return replay
+
+    def _without_cast_cache(self, tensordict: TensorDictBase, constants: tuple[Any, ...]) -> TensorDictBase:
         # Autocast would keep the weights that it has cast until the caller leaves it: a graph captured meanwhile would
         # read those, freed by then, at every replay.
         caches = torch.is_autocast_cache_enabled()

@@ -162,7 +162,7 @@ class ImaginationConfig:
 
     batch_size: int = 1024
     starts: Starts = Starts.replay
-    context_length: int = 16  # real steps before each rollout; starts=batch has those of the batch
+    context_length: int = 16  # real steps before each rollout; starts=batch has those of its batch
     memory: ImaginedMemory = ImaginedMemory.carried
     window: int = 8  # tokens that memory=sliding sees
     horizon: int = 16
@@ -202,6 +202,7 @@ class TrainingConfig:
     save_every: int = 5000  # environment steps between writings of weights.pt
     compile: bool = False  # the imagined step; on CUDA the updates too, and imagination is captured as a graph
     precision: Precision = Precision.float32
+    keep_memory: bool = True  # glibc: freed memory is kept for reuse, which is faster; see allocator.py
     overlap: bool = False  # the emulator steps during the updates; actions are then one update behind
 
 

@@ -132,15 +132,18 @@ def make_policy_update(
             terms = run(rollout)
         norm = optimizer_step(checked_loss(terms), parameters, optimizer, max_norm)
         slow_critic.step()
-        metrics = {
-            "grad_norm": norm,
-            "imagined_reward": rollout["next", "reward"].mean(),
-            "imagined_return": rollout["value_target"].mean(),
-            "return_scale": return_norm.scale().squeeze(-1),
-        }
-        return terms.detach().update(metrics)
+        return terms.detach().update({"grad_norm": norm, **rollout_metrics(rollout, return_norm)})
 
     return update
+
+
+def rollout_metrics(rollout: TensorDictBase, return_norm: PercentileValueNorm) -> dict[str, Tensor]:
+    """What an imagined rollout promises, and the scale of the advantages; scalars."""
+    return {
+        "imagined_reward": rollout["next", "reward"].mean(),
+        "imagined_return": rollout["value_target"].mean(),
+        "return_scale": return_norm.scale().squeeze(-1),
+    }
 
 
 def evaluate(

@@ -132,6 +132,10 @@ BAD_INPUTS = {
     "no channels": (["world_model.channels=[]"], ["world_model.channels=[]", "at least 1"]),
     "backend that cannot run here": (["world_model.dynamics.backend=triton"], ["triton", "auto, reference, torch"]),
     "unknown scan backend": (["world_model.dynamics.backend=cuda"], ["cuda", "torch"]),
+    "backend that cannot be compiled": (
+        ["training.compile=true", "world_model.dynamics.backend=reference"],
+        ["training.compile=true", "world_model.dynamics.backend=reference"],
+    ),
     "no batch to start from": (
         ["imagination.starts=batch", "training.world_model_every=2"],
         ["imagination.starts=batch", "training.policy_every=1", "multiple of training.world_model_every=2"],
@@ -214,6 +218,7 @@ def test_2000_steps_of_pong_at_the_cpu_preset(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_debug_run_on_cuda(tmp_path):
     process = run_example("preset=debug", "device=cuda", f"run_dir={tmp_path / 'run'}")
     assert process.returncode == 0, process.stderr

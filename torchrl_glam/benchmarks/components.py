@@ -71,7 +71,7 @@ class Workload:
         """One iteration of the loop of ``examples/glam_atari.py``, with both updates."""
         self.sequences.extend(next(self.collected))
         if self.starts_from_replay:
-            self.contexts.prefetch()
+            self.contexts.draw()
         batch = self.sequences.sample().to(self.device, non_blocking=True)
         self.update_world_model(batch)
         starts = self.contexts.sample() if self.starts_from_replay else batch

@@ -92,11 +92,6 @@ class Prefetcher:
         gather = partial(self._gather, index)
         self._drawn = sampler.write_count, gather if self._worker is None else self._worker.submit(gather).result
 
-    def prefetch(self) -> None:
-        """Calls :meth:`draw` if there is a worker; without one the draw can wait for :meth:`sample`."""
-        if self._worker is not None:
-            self.draw()
-
     def sample(self) -> TensorDictBase:
         """Returns the batch [b t] drawn before, or one drawn now, as ``replay.sample()`` would, on ``device``.
 

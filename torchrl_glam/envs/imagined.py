@@ -185,11 +185,12 @@ class GLAMImaginedEnv(ImaginedEnv):
         """
         if horizon < 1:
             raise UsageError(f"horizon is {horizon}: imagine wants at least one step")
-        return self._unroll(start.select("state", "belief", "memory"), policy, horizon)
+        return self._split(self._unroll(start.select("state", "belief", "memory"), policy, horizon))
 
     def _imagine(
         self, tensordict: TensorDictBase, policy: Callable[[TensorDictBase], TensorDictBase], horizon: int
     ) -> TensorDict:
+        """``state`` and ``belief`` ``[b n+1 x]``, and a ``rollout [b n]`` of the rest."""
         visited, outcomes = [], []
         with set_exploration_type(ExplorationType.RANDOM):
             for _ in range(horizon):
@@ -198,14 +199,19 @@ class GLAMImaginedEnv(ImaginedEnv):
                 visited.append(tensordict.exclude("memory"))
                 outcomes.append(following.select("reward", "terminated", "done"))
                 tensordict = following.select("state", "belief", "memory")
-        return self._join(visited, outcomes, tensordict)
-
-    def _join(self, visited: list[TensorDictBase], outcomes: list[TensorDictBase], last: TensorDictBase) -> TensorDict:
         rollout = TensorDict.stack([step.exclude("state", "belief") for step in visited], 1)
-        following = TensorDict.stack(outcomes, 1)
+        rollout.set("next", TensorDict.stack(outcomes, 1))
+        states = {
+            key: torch.stack([*(step.get(key) for step in visited), tensordict.get(key)], 1)
+            for key in ("state", "belief")
+        }
+        return TensorDict({**states, "rollout": rollout}, batch_size=tensordict.batch_size, device=self.device)
+
+    @staticmethod
+    def _split(imagined: TensorDictBase) -> TensorDict:
+        """Put views of the states into the rollout: outside the graph, whose outputs are copied one by one."""
+        rollout = imagined.get("rollout")
         for key in ("state", "belief"):
-            values = torch.stack([*(step.get(key) for step in visited), last.get(key)], 1)
-            rollout.set(key, values[:, :-1])
-            following.set(key, values[:, 1:])
-        rollout.set("next", following)
+            rollout.set(key, imagined.get(key)[:, :-1])
+            rollout.set(("next", key), imagined.get(key)[:, 1:])
         return rollout

@@ -78,6 +78,7 @@ def make_actor(
         in_keys=["logits"],
         spec=action_spec,
         distribution_class=OneHotCategorical,
+        distribution_kwargs={"validate_args": False},  # it would wait for the GPU, and so forbid a CUDA graph
         return_log_prob=True,
     )
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.modules.ssm.cases import make_inputs, values_and_gradients, weigh
+from tests.updates import assert_close_in_norm
 from torchrl_glam.modules.ssm import available_backends, selective_scan, selective_scan_reference, selective_scan_step
 from torchrl_glam.modules.ssm.triton_backend import triton_scan
 
@@ -14,12 +15,6 @@ BACKENDS = available_backends("cuda")
 SIZES = [(32, 64, 512, 16), (2000, 4, 512, 16), (1024, 16, 512, 16)]
 TOLERANCE = 1e-5
 NAMES = ("y", "last state", "u", "delta", "A", "B", "C", "D", "state")
-
-
-def assert_close_in_norm(left, right, tolerance, name):
-    """The greatest difference is at most so large a part of the greatest value."""
-    error = (left.double() - right).abs().max() / right.abs().max()
-    assert error <= tolerance, f"{name} differs by {error:.1e} of its greatest value; at most {tolerance:.0e} is right."
 
 
 @pytest.mark.parametrize("with_state", [True, False])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
-from torchrl_glam.modules.dynamics.glam import GLAMDynamics, GMamba, LMamba
+from torchrl_glam.modules.dynamics.glam import GLAMDynamics
+from torchrl_glam.modules.dynamics.gmamba import GMamba
 from torchrl_glam.modules.dynamics.layers import ResidualMamba
+from torchrl_glam.modules.dynamics.lmamba import LMamba
 from torchrl_glam.modules.dynamics.sliding import SlidingWindow
 
 __all__ = ["GLAMDynamics", "GMamba", "LMamba", "ResidualMamba", "SequenceBackbone", "SlidingWindow"]

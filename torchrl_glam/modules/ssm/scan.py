@@ -162,8 +162,8 @@ def selective_scan_step(
         C: output matrix [b n].
         D: weights of the skip connection [d], or None.
         state: the state before the step [b d n].
-        backend: as for :func:`selective_scan`; ``"triton"`` has a kernel of its own for a step, the others share one
-            implementation.
+        backend: as for :func:`selective_scan`; ``"triton"`` runs its scan kernel, compiled for one step; the others
+            share one implementation.
 
     Returns:
         y [b d] in the dtype of ``u``, and the state after the step [b d n].

@@ -1,0 +1,139 @@
+"""How options of speed reach what they switch; on a CPU, with stand-ins where a GPU would be."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+import torch
+from torchrl.collectors import Collector
+
+from tests.test_switches import CONFIGS, SPEC, TINY, load, tiny_world_model
+from torchrl_glam import cli, factory
+from torchrl_glam.data import OverlappedCollector
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+GAME = "env.name=tests.games:CatchBall-v0"
+
+
+def spy(monkeypatch, name):
+    """Let ``factory.<name>`` note its keyword arguments, in the dictionary returned, and go on."""
+    came, original = {}, getattr(factory, name)
+
+    def noting(*args, **options):
+        came.update(options)
+        return original(*args, **options)
+
+    monkeypatch.setattr(factory, name, noting)
+    return came
+
+
+def make_trainers(config):
+    """World model, imagined environment, actor, critic and the two updates."""
+    world_model = tiny_world_model(config)
+    env = factory.make_imagined_env(config, world_model, SPEC)
+    actor, critic = factory.make_agent(config, world_model, SPEC)
+    updates = (
+        factory.make_world_model_trainer(config, world_model),
+        factory.make_policy_trainer(config, env, actor, critic),
+    )
+    return world_model, env, actor, critic, updates
+
+
+@pytest.mark.parametrize(("overlap", "wanted"), [("true", OverlappedCollector), ("false", Collector)])
+def test_overlap_chooses_the_collector(overlap, wanted):
+    schedule = ["total_frames=6", "training.warmup_frames=4"]
+    config = load("preset=debug", *TINY, GAME, *schedule, f"training.overlap={overlap}")
+    env = factory.make_env(config)
+    world_model = factory.make_world_model(config, env.action_spec, CPU)
+    actor, _ = factory.make_agent(config, world_model, env.action_spec)
+    policy, acted = factory.make_policy(config, world_model, actor, env.action_spec), []
+    policy.register_forward_pre_hook(lambda *_: acted.append(1))
+    collector = factory.make_collector(config, env, policy)
+    assert type(collector) is wanted
+    acted.clear()  # torchrl's tries the policy out
+    assert len(list(collector)) == 6
+    assert len(acted) == 6 - 4
+    collector.shutdown()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision_reaches_both_updates(make_batch, precision):
+    config = load("preset=paper", *TINY, f"training.precision={precision}")
+    world_model, _, actor, critic, updates = make_trainers(config)
+    seen = []
+
+    def look(*_):
+        seen.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32)
+
+    batch = make_batch(2, 8, (64, 64, 3))
+    for module, run in (
+        (world_model.encoder, lambda: updates[0](batch)),
+        (actor, lambda: updates[1](batch, 2)),
+        (critic, lambda: updates[1](batch, 2)),
+    ):
+        handle = module.register_forward_pre_hook(look)
+        run()
+        handle.remove()
+        assert seen
+        assert set(seen) == {getattr(torch, precision)}
+        seen.clear()
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_compile_reaches_imagination_and_on_cuda_the_updates(monkeypatch, compiled):
+    """``torch.compile`` itself compiles nothing before the first call."""
+    config = load("preset=paper", *TINY, f"training.compile={compiled}")
+    names = ("GLAMImaginedEnv", "make_world_model_update", "make_policy_update")
+    imagined, model, policy = (spy(monkeypatch, name) for name in names)
+    make_trainers(config)
+    assert imagined["compiled"] is compiled
+    assert (model["compile"], policy["compile"]) == (False, False)
+    assert factory._compile_updates(config, CUDA) is compiled
+
+
+@pytest.mark.parametrize(
+    ("device", "place", "ring", "pinned"),
+    [
+        (CPU, "auto", CPU, False),
+        (CPU, "device", CPU, False),
+        (CPU, "host", CPU, False),
+        (CUDA, "auto", CUDA, False),
+        (CUDA, "device", CUDA, False),
+        (CUDA, "host", CPU, True),
+    ],
+)
+def test_place_of_the_replay(monkeypatch, device, place, ring, pinned):
+    """Memory is pinned, and a thread gathers, where batches go from main memory to a GPU."""
+    config = load("preset=debug", *TINY, GAME, f"replay.device={place}")
+    came = {}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**12, 10**12))
+    monkeypatch.setattr(factory, "make_replay_views", lambda _, **options: came.update(options) or ("long", "short"))
+    monkeypatch.setattr(factory, "Prefetcher", lambda *args, **options: (*args, options))
+    sequences, contexts = factory.make_replay(config, factory.make_env(config), device)
+    assert (came["device"], came["pin_memory"]) == (ring, pinned)
+    assert (sequences, contexts) == ("long", ("short", device, {"threaded": pinned}))
+
+
+@pytest.mark.parametrize("place", ["auto", "device", "host"])
+def test_a_replay_on_a_cpu_has_no_thread(place):
+    config = load("preset=debug", *TINY, GAME, f"replay.device={place}")
+    env = factory.make_env(config)
+    sequences, contexts = factory.make_replay(config, env, CPU)
+    sequences.extend(env.rollout(30))
+    contexts.draw()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+    for batch in (sequences.sample(), contexts.sample()):
+        assert {value.device for value in batch.values(True, True)} == {CPU}
+        assert not batch["pixels"].is_pinned()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_keep_memory_is_done_by_the_command_line_first(monkeypatch, keep):
+    happened = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: happened.append("kept"))
+    monkeypatch.setattr(sys, "argv", ["glam_atari", "preset=debug", f"training.keep_memory={keep}"])
+    cli.command_line(CONFIGS, "glam_atari")(lambda config: happened.append("run"))()
+    assert happened == (["kept", "run"] if keep else ["run"])

@@ -1,0 +1,54 @@
+"""Small updates that several tests share, and how close two numbers are."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torchrl.data import OneHot
+from torchrl.modules import PercentileValueNorm
+from torchrl.objectives import A2CLoss, SoftUpdate
+
+from torchrl_glam.envs import GLAMImaginedEnv
+from torchrl_glam.modules import make_actor, make_critic
+from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
+from torchrl_glam.training import make_policy_update, make_world_model_update
+
+
+def assert_close_in_norm(left, right, tolerance, name):
+    """The greatest difference is at most so large a part of the greatest value."""
+    assert left.shape == right.shape, name
+    error = (left.double() - right.double()).abs().max() / right.double().abs().max().clamp_min(1e-12)
+    assert error <= tolerance, f"{name} differs by {error:.1e} of its greatest value; at most {tolerance:.0e} is right."
+
+
+def make_model_update(world_model, keep_state=False, **options):
+    """The world model's loss and its update by SGD: Adam would turn the rounding of a tiny gradient into a step."""
+    loss = GLAMModelLoss(world_model, keep_state=keep_state, free_nats=0.0, variation_free_nats=0.0)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=1e-2)
+    return loss, make_world_model_update(loss, optimizer, 1000.0, **options)
+
+
+def make_agent(world_model, shake):
+    """An actor and a critic in which every parameter matters, on the world model's device."""
+    sizes, device = (world_model.state_size, world_model.dynamics.width), next(world_model.parameters()).device
+    actor = make_actor(*sizes, OneHot(3, device=device), hidden=8)
+    return shake(actor, 0.5).to(device), shake(make_critic(*sizes, hidden=8), 0.1).to(device)
+
+
+def make_agent_update(world_model, actor, critic, **options):
+    """An imagined environment, actor loss, critic loss, and the agent's update, by SGD."""
+    device = next(world_model.parameters()).device
+    env = GLAMImaginedEnv(world_model, OneHot(3), batch_size=4)
+    norm = PercentileValueNorm(rate=0.01, device=device)
+    actor_loss = A2CLoss(actor, critic, critic_coeff=None, entropy_coeff=1e-2, advantage_norm=norm)
+    critic_loss = GLAMCriticLoss(critic, critic.bins)
+    slow_critic = SoftUpdate(critic_loss, tau=0.02)
+    optimizer = torch.optim.SGD([*actor.parameters(), *critic.parameters()], lr=1e-2)
+    update = make_policy_update(env, actor, actor_loss, critic_loss, norm, slow_critic, optimizer, 100.0, **options)
+    return env, actor_loss, critic_loss, update
+
+
+def twice(*modules):
+    """Two sets of copies, for two ways to the same numbers."""
+    return copy.deepcopy(modules), copy.deepcopy(modules)

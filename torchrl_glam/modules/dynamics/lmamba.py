@@ -1,0 +1,120 @@
+"""LMamba, GLAM's local branch (section "Inference module"): Mamba over a window of the last tokens.
+
+``b`` batch, ``t`` time, ``d`` width, ``s`` window length, ``x`` any width. It reads ``e_{t-s+1} .. e_t`` from a zero
+state and returns ``u^l_t``, where things stand. Before the first full window (``t < s - 1``) it reads what there is.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.dynamics.layers import MambaStack
+
+
+class LMamba(nn.Module):
+    """Local branch ``u^l``: Mamba layers over the last ``window`` tokens from a zero state, then Linear (no bias).
+
+    All windows run in one batched call. The first layer's projection depends on one token alone, so it is computed
+    once per token, not once per window, and of the last layer only the last output of a window exists. Slots before
+    the start of the sequence hold zeros and leave the state at zero.
+
+    Args:
+        width: ``d``.
+        num_layers: Mamba layers, chained.
+        window: ``s``, tokens in a window, the current one included.
+        mamba: keyword arguments of :class:`ResidualMamba`.
+
+    Raises:
+        UsageError: if ``num_layers`` or ``window`` is below 1.
+    """
+
+    def __init__(self, width: int, num_layers: int = 1, window: int = 4, **mamba: Any) -> None:
+        super().__init__()
+        if window < 1:
+            raise UsageError(f"window={window}: LMamba sees at least 1 token, the current one")
+        self.width = width
+        self.window = window
+        self.layers = MambaStack(width, num_layers, **mamba)
+        self.output = nn.Linear(width, width, bias=False)
+        # A single layer looks at the gate and the token of a window's last slot alone.
+        self.remembered = ("signal", "gate", "token") if num_layers > 1 else ("signal",)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """``tokens [b t d]`` to ``u^l [b t d]`` and the memory after the last token."""
+        batch, time, _ = tokens.shape
+        windows = {
+            name: self._windows(entries) if name in self.remembered else entries.flatten(0, 1).unsqueeze(1)
+            for name, entries in self._entries(tokens).items()
+        }
+        ages = torch.arange(self.window - 1, -1, -1, device=tokens.device)
+        valid = (ages <= torch.arange(time, device=tokens.device).unsqueeze(-1)).unsqueeze(-1).to(tokens.dtype)
+        last = self._run(windows, valid.repeat(batch, 1, 1)).unflatten(0, (batch, time))
+        dtype = self.layers[0].mamba.in_proj.weight.dtype  # autocast may have given less
+        ends = {name: windows[name].unflatten(0, (batch, time))[:, -1] for name in self.remembered}
+        new = {name: end.to(dtype, copy=True) for name, end in ends.items()}
+        new["length"] = torch.full((batch,), min(self.window, time), device=tokens.device)
+        return last, TensorDict(new, batch_size=[batch], device=tokens.device)
+
+    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """``tokens [b t d]`` to the last ``u^l [b d]`` and the memory after the last token: one window, not ``t``."""
+        memory = self.initial_memory(tokens.shape[0])
+        *earlier, last = tokens[:, -self.window :].unbind(1)
+        if earlier:
+            for name, entries in self._entries(torch.stack(earlier, 1)).items():
+                if name in self.remembered:
+                    memory[name] = torch.cat([memory[name][:, len(earlier) :], entries], 1)
+            memory["length"] = memory["length"] + len(earlier)
+        return self.step(last, memory)
+
+    def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
+        """``token [b d]`` to ``u^l [b d]`` and the new memory."""
+        windows = {name: entry.unsqueeze(1) for name, entry in self._entries(token).items()}
+        for name in self.remembered:
+            windows[name] = torch.cat([memory[name][:, 1:], windows[name]], 1)
+        length = (memory["length"] + 1).clamp_max(self.window)
+        ages = torch.arange(self.window - 1, -1, -1, device=token.device)
+        valid = (ages < length.unsqueeze(-1)).unsqueeze(-1).to(token.dtype)
+        new = {name: windows[name] for name in self.remembered}
+        memory = TensorDict({**new, "length": length}, batch_size=memory.batch_size, device=memory.device)
+        return self._run(windows, valid), memory
+
+    def _entries(self, tokens: Tensor) -> dict[str, Tensor]:
+        """What a window is made of, each computed from one token ``[.. d]``."""
+        signal, gate = self.layers[0].project(tokens)
+        return {"signal": signal, "gate": gate, "token": tokens}
+
+    def _windows(self, entries: Tensor) -> Tensor:
+        """Entries ``[b t x]`` to the window that ends at each of them, ``[b*t s x]``; zeros before the start.
+
+        Not ``unfold``: compiled by torch 2.13 for a CPU, the backward pass of this one wrote beyond its memory.
+        """
+        time = entries.shape[1]
+        padded = nn.functional.pad(entries, (0, 0, self.window - 1, 0))
+        return torch.stack([padded[:, age : age + time] for age in range(self.window)], 2).flatten(0, 1)
+
+    def _run(self, windows: dict[str, Tensor], valid: Tensor) -> Tensor:
+        """Run windows ``[n s x]`` and return the output at their last slots, ``[n d]``.
+
+        ``valid [n s 1]`` is 0 for slots before the start of the sequence, which must leave the state at zero.
+        """
+        signal, gate, hidden = windows["signal"], windows["gate"], windows["token"]
+        for layer, following in pairwise(self.layers):
+            inner, _ = layer.mamba.mix(signal, gate, valid)
+            hidden = hidden + layer.finish(inner)
+            signal, gate = following.project(hidden)
+        last = self.layers[-1]
+        return self.output(hidden[:, -1] + last.finish(last.mamba.mix_last(signal, gate[:, -1], valid)))
+
+    def initial_memory(self, batch_size: int) -> TensorDict:
+        """The last ``signal [b s inner]`` (deeper: ``gate``, ``token`` too) and how many they are, ``length [b]``."""
+        weight = self.layers[0].mamba.in_proj.weight
+        widths = {"signal": weight.shape[0] // 2, "gate": weight.shape[0] // 2, "token": self.width}
+        new = {name: weight.new_zeros(batch_size, self.window, widths[name]) for name in self.remembered}
+        length = torch.zeros(batch_size, dtype=torch.long, device=weight.device)
+        return TensorDict({**new, "length": length}, batch_size=[batch_size], device=weight.device)
