@@ -69,12 +69,12 @@ def check_options(config: BenchmarkConfig) -> None:
         raise UsageError(f"variants={[variant.value for variant in config.variants]}: give each of them once")
     files = {"out": config.out, "profile": config.profile}
     if config.report is Report.scaling:
+        if Path(config.picture).suffix != ".png":
+            raise UsageError(f"picture={config.picture}: give a file that ends in .png")
         if not _has_matplotlib:
             raise UsageError(
                 'report=scaling draws with matplotlib, which is missing: pip install "torchrl_glam[report]"'
             )
-        if Path(config.picture).suffix != ".png":
-            raise UsageError(f"picture={config.picture}: give a file that ends in .png")
         files["picture"] = config.picture
     for option, file in files.items():
         if file is not None and (Path(file).is_dir() or not Path(file).parent.is_dir()):
