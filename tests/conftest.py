@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,3 +67,20 @@ def make_batch() -> Callable[..., TensorDict]:
         )
 
     return build
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run an example in this process, see it exit with status 2 before it says a word; return its line of stderr."""
+
+    def run(example: Path, *options: str) -> str:
+        monkeypatch.setattr(sys, "argv", [str(example), *options])
+        with pytest.raises(SystemExit) as exit_info:
+            runpy.run_path(str(example), run_name="__main__")
+        out, err = capsys.readouterr()
+        assert exit_info.value.code == 2
+        assert out == ""
+        (line,) = err.strip().splitlines()
+        return line
+
+    return run

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -289,20 +290,8 @@ def test_scaling_draws_a_picture_and_keeps_its_numbers(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run the example in this process, see it exit with status 2 before it says a word; return its line of stderr."""
-
-    def run(*options: str) -> str:
-        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
-        with pytest.raises(SystemExit) as exit_info:
-            runpy.run_path(str(EXAMPLE), run_name="__main__")
-        out, err = capsys.readouterr()
-        assert exit_info.value.code == 2
-        assert out == ""
-        (line,) = err.strip().splitlines()
-        return line
-
-    return run
+def refused(refuse: Callable[..., str]) -> Callable[..., str]:
+    return partial(refuse, EXAMPLE)
 
 
 BAD_INPUTS = {

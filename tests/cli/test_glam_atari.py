@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -33,20 +34,8 @@ def run_example(*options: str, folder: Path = ROOT) -> subprocess.CompletedProce
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run the example in this process, see it exit with status 2 before it says a word; return its line of stderr."""
-
-    def run(*options: str) -> str:
-        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
-        with pytest.raises(SystemExit) as exit_info:
-            runpy.run_path(str(EXAMPLE), run_name="__main__")
-        out, err = capsys.readouterr()
-        assert exit_info.value.code == 2
-        assert out == ""
-        (line,) = err.strip().splitlines()
-        return line
-
-    return run
+def refused(refuse: Callable[..., str]) -> Callable[..., str]:
+    return partial(refuse, EXAMPLE)
 
 
 @pytest.fixture(scope="module")

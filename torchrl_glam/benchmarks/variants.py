@@ -127,6 +127,7 @@ def _count(config: GLAMConfig, device: torch.device) -> dict[str, int]:
     workload = Workload(config, device)
     parts = [component for component in workload.components() if component.name != WHOLE]
     flops = {part.name: timing.count_flops(part.run) // part.count for part in parts}
+    workload.collector.shutdown()
     return flops | {WHOLE: _whole_flops(flops, workload)}
 
 

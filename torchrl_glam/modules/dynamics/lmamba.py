@@ -52,8 +52,7 @@ class LMamba(nn.Module):
             name: self._windows(entries) if name in self.remembered else entries.flatten(0, 1).unsqueeze(1)
             for name, entries in self._entries(tokens).items()
         }
-        ages = torch.arange(self.window - 1, -1, -1, device=tokens.device)
-        valid = (ages <= torch.arange(time, device=tokens.device).unsqueeze(-1)).unsqueeze(-1).to(tokens.dtype)
+        valid = self._valid(torch.arange(1, time + 1, device=tokens.device)).to(tokens.dtype)
         last = self._run(windows, valid.repeat(batch, 1, 1)).unflatten(0, (batch, time))
         dtype = self.layers[0].mamba.in_proj.weight.dtype  # autocast may have given less
         ends = {name: windows[name].unflatten(0, (batch, time))[:, -1] for name in self.remembered}
@@ -78,8 +77,7 @@ class LMamba(nn.Module):
         for name in self.remembered:
             windows[name] = torch.cat([memory[name][:, 1:], windows[name]], 1)
         length = (memory["length"] + 1).clamp_max(self.window)
-        ages = torch.arange(self.window - 1, -1, -1, device=token.device)
-        valid = (ages < length.unsqueeze(-1)).unsqueeze(-1).to(token.dtype)
+        valid = self._valid(length).to(token.dtype)
         new = {name: windows[name] for name in self.remembered}
         memory = TensorDict({**new, "length": length}, batch_size=memory.batch_size, device=memory.device)
         return self._run(windows, valid), memory
@@ -97,6 +95,11 @@ class LMamba(nn.Module):
         time = entries.shape[1]
         padded = nn.functional.pad(entries, (0, 0, self.window - 1, 0))
         return torch.stack([padded[:, age : age + time] for age in range(self.window)], 2).flatten(0, 1)
+
+    def _valid(self, length: Tensor) -> Tensor:
+        """Which slots ``[n s 1]`` of a window hold one of the ``length [n]`` tokens there are so far."""
+        ages = torch.arange(self.window - 1, -1, -1, device=length.device)
+        return (ages < length.unsqueeze(-1)).unsqueeze(-1)
 
     def _run(self, windows: dict[str, Tensor], valid: Tensor) -> Tensor:
         """Run windows ``[n s x]`` and return the output at their last slots, ``[n d]``.

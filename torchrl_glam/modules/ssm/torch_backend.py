@@ -53,10 +53,9 @@ def _forward(
     delta: Tensor, v: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None, keep_states: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y [b t d], the last state [b d n] and, if they are to be kept, ``h_1 .. h_t`` as [t b n d]."""
-    batch, time, width = delta.shape
+    y, last_state, states = _allocate(delta, v, A, B, C, state, keep_states)
+    batch, time, _ = delta.shape
     A = A.mT.contiguous()
-    y, last_state = _fresh(delta), delta.new_empty(batch, width, A.shape[0])
-    states = delta.new_empty(time, batch, *A.shape) if keep_states else delta.new_empty(0)
     for part in _parts(batch, A.numel()):
         h = None if state is None else state[part].mT.contiguous()
         for t in range(time):
@@ -72,7 +71,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(
+def _allocate(
     delta: Tensor, v: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None, keep_states: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, time, _ = delta.shape
@@ -93,9 +92,9 @@ def _backward(
     states: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of delta, v, A, B, C and the first state (empty if there was none)."""
+    ddelta, dv, dA, dB, dC, dstate = _allocate_gradients(grad_y, grad_last, delta, v, A, B, C, state, states)
     A = A.mT.contiguous()
-    ddelta, dv, dB, dC = (_fresh(x) for x in (delta, v, B, C))
-    dA, dstate = torch.zeros_like(A), delta.new_empty(0) if state is None else _fresh(state)
+    dA.zero_()
     for part in _parts(delta.shape[0], A.numel()):
         g = torch.zeros_like(states[0, part])
         if grad_last is not None:
@@ -116,14 +115,14 @@ def _backward(
             q = torch.mul(g, before, out=buffer)
             grad_A.addcmul_(step, q)
             ddelta[part, t] = q.mul_(A).sum(dim=1)
-        dA += grad_A.sum(dim=0)
+        dA += grad_A.sum(dim=0).mT
         if state is not None:
             dstate[part] = g.mT
-    return ddelta, dv, dA.mT.contiguous(), dB, dC, dstate
+    return ddelta, dv, dA, dB, dC, dstate
 
 
 @_backward.register_fake
-def _(
+def _allocate_gradients(
     grad_y: Tensor,
     grad_last: Tensor | None,
     delta: Tensor,
