@@ -6,7 +6,7 @@
 
 `sliding` recomputes its window at each imagined step, scans with the sequential reference and compiles nothing; `eager`
 and `compiled` are the options given. Encoding and the emulator step are the same in each: a ratio far from 1 there says
-that the machine was busy. All options are `key=value`: those of a run (torchrl_glam/config.py) and those of
+that the machine was busy. All options are `key=value`: those of a run (torchrl_glam/config) and those of
 torchrl_glam/benchmarks/options.py.
 """
 

@@ -2,7 +2,7 @@
 
     python examples/glam_atari.py env.name=ALE/Pong-v5
 
-Options are `key=value`; torchrl_glam/config.py lists all of them.
+Options are `key=value`; torchrl_glam/config lists all of them.
 """
 
 from __future__ import annotations

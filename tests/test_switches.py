@@ -20,6 +20,7 @@ from torchrl_glam import factory
 from torchrl_glam.checks import check_config
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.data.replay import make_replay
+from torchrl_glam.factory import updates
 from torchrl_glam.modules import (
     GLAMDynamics,
     GLAMPolicy,
@@ -201,12 +202,12 @@ def terms_of(batch, *overrides, seed=0):
     def keep(loss, optimizer, max_norm, **options):
         captured["loss"] = loss
 
-    original, factory.make_world_model_update = factory.make_world_model_update, keep
+    original, updates.make_world_model_update = updates.make_world_model_update, keep
     try:
         torch.manual_seed(5)
         factory.make_world_model_trainer(config, world_model)
     finally:
-        factory.make_world_model_update = original
+        updates.make_world_model_update = original
     torch.manual_seed(seed)
     with torch.no_grad():
         return captured["loss"](batch)
@@ -434,17 +435,17 @@ def test_details_of_the_released_variation():
 def test_the_fixed_map_is_not_trained(batch):
     config = load("preset=released", *TINY)
     captured = {}
-    original = factory.make_world_model_update
+    original = updates.make_world_model_update
 
     def keep(loss, optimizer, max_norm, **options):
         captured.update(loss=loss, optimizer=optimizer)
         return original(loss, optimizer, max_norm)
 
-    factory.make_world_model_update = keep
+    updates.make_world_model_update = keep
     try:
         update = factory.make_world_model_trainer(config, tiny_world_model(config))
     finally:
-        factory.make_world_model_update = original
+        updates.make_world_model_update = original
     part = captured["loss"].feature_variation
     before = part.feature_map.weight.clone(), part.head.linear.weight.clone()
     update(batch)
@@ -513,7 +514,7 @@ def test_defaults_that_are_spelt_otherwise_agree_too():
 def test_every_option_of_the_world_models_loss_reaches_it(monkeypatch):
     """No option may be declared and then forgotten: each is changed and found again in the loss."""
     seen = {}
-    monkeypatch.setattr(factory, "make_world_model_update", lambda loss, *_, **__: seen.update(loss=loss))
+    monkeypatch.setattr(updates, "make_world_model_update", lambda loss, *_, **__: seen.update(loss=loss))
     changed = {
         "first_valid": 5,
         "dynamics_coeff": 0.7,
@@ -541,7 +542,8 @@ def test_every_option_of_the_backbone_reaches_it():
         "expand": 3,
         "backend": "reference",
     }
-    assert set(changed) == {option.name for option in fields(options.DynamicsConfig)}
+    others = {"name", "num_heads", "dropout", "max_length", "target", "kwargs"}  # tests/test_swaps.py
+    assert set(changed) | others == {option.name for option in fields(options.DynamicsConfig)}
     config = load("preset=paper", *TINY, *(f"world_model.dynamics.{name}={value}" for name, value in changed.items()))
     dynamics = tiny_world_model(config).dynamics
     assert dynamics.width == 12

@@ -12,20 +12,21 @@ from torchrl.collectors import Collector
 from tests.test_switches import CONFIGS, SPEC, TINY, load, tiny_world_model
 from torchrl_glam import cli, factory
 from torchrl_glam.data import OverlappedCollector
+from torchrl_glam.factory import networks, objectives, real, updates
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GAME = "env.name=tests.games:CatchBall-v0"
 
 
-def spy(monkeypatch, name):
-    """Let ``factory.<name>`` note its keyword arguments, in the dictionary returned, and go on."""
-    came, original = {}, getattr(factory, name)
+def spy(monkeypatch, module, name):
+    """Let ``name``, as a module of the factory knows it, note its keyword arguments, in the dictionary returned, and go on."""
+    came, original = {}, getattr(module, name)
 
     def noting(*args, **options):
         came.update(options)
         return original(*args, **options)
 
-    monkeypatch.setattr(factory, name, noting)
+    monkeypatch.setattr(module, name, noting)
     return came
 
 
@@ -86,12 +87,13 @@ def test_precision_reaches_both_updates(make_batch, precision):
 def test_compile_reaches_imagination_and_on_cuda_the_updates(monkeypatch, compiled):
     """``torch.compile`` itself compiles nothing before the first call."""
     config = load("preset=paper", *TINY, f"training.compile={compiled}")
-    names = ("GLAMImaginedEnv", "make_world_model_update", "make_policy_update")
-    imagined, model, policy = (spy(monkeypatch, name) for name in names)
+    imagined = spy(monkeypatch, networks, "GLAMImaginedEnv")
+    model = spy(monkeypatch, updates, "make_world_model_update")
+    policy = spy(monkeypatch, objectives, "OnPolicyObjective")
     make_trainers(config)
     assert imagined["compiled"] is compiled
     assert (model["compile"], policy["compile"]) == (False, False)
-    assert factory._compile_updates(config, CUDA) is compiled
+    assert updates._compile_updates(config, CUDA) is compiled
 
 
 @pytest.mark.parametrize(
@@ -110,8 +112,8 @@ def test_place_of_the_replay(monkeypatch, device, place, ring, pinned):
     config = load("preset=debug", *TINY, GAME, f"replay.device={place}")
     came = {}
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**12, 10**12))
-    monkeypatch.setattr(factory, "make_replay_views", lambda _, **options: came.update(options) or ("long", "short"))
-    monkeypatch.setattr(factory, "Prefetcher", lambda *args, **options: (*args, options))
+    monkeypatch.setattr(real, "make_replay_views", lambda _, **options: came.update(options) or ("long", "short"))
+    monkeypatch.setattr(real, "Prefetcher", lambda *args, **options: (*args, options))
     sequences, contexts = factory.make_replay(config, factory.make_env(config), device)
     assert (came["device"], came["pin_memory"]) == (ring, pinned)
     assert (sequences, contexts) == ("long", ("short", device, {"threaded": pinned}))

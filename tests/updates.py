@@ -12,7 +12,7 @@ from torchrl.objectives import A2CLoss, SoftUpdate
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import make_actor, make_critic
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
-from torchrl_glam.training import make_policy_update, make_world_model_update
+from torchrl_glam.training import OnPolicyObjective, make_glam_estimate, make_policy_update, make_world_model_update
 
 
 def assert_close_in_norm(left, right, tolerance, name):
@@ -36,7 +36,7 @@ def make_agent(world_model, shake):
     return shake(actor, 0.5).to(device), shake(make_critic(*sizes, hidden=8), 0.1).to(device)
 
 
-def make_agent_update(world_model, actor, critic, **options):
+def make_agent_update(world_model, actor, critic, compile=False, **options):
     """An imagined environment, actor loss, critic loss, and the agent's update, by SGD."""
     device = next(world_model.parameters()).device
     env = GLAMImaginedEnv(world_model, OneHot(3), batch_size=4)
@@ -45,8 +45,16 @@ def make_agent_update(world_model, actor, critic, **options):
     critic_loss = GLAMCriticLoss(critic, critic.bins)
     slow_critic = SoftUpdate(critic_loss, tau=0.02)
     optimizer = torch.optim.SGD([*actor.parameters(), *critic.parameters()], lr=1e-2)
-    update = make_policy_update(env, actor, actor_loss, critic_loss, norm, slow_critic, optimizer, 100.0, **options)
-    return env, actor_loss, critic_loss, update
+    objective = OnPolicyObjective(
+        env,
+        actor,
+        [actor_loss, critic_loss],
+        make_glam_estimate(critic_loss, norm),
+        start=lambda contexts: env.start(contexts["pixels"], contexts["action"]),
+        target=slow_critic,
+        compile=compile,
+    )
+    return env, actor_loss, critic_loss, make_policy_update(objective, optimizer, 100.0, **options)
 
 
 def twice(*modules):

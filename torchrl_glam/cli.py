@@ -28,6 +28,11 @@ from torchrl_glam.errors import UsageError
 
 Main = Callable[[GLAMConfig], None]
 
+# An import path is short for an option of the group `custom`.
+IMPORTED = {
+    "dynamics": ("dynamics=custom", "world_model.dynamics.target"),
+    "objective": ("objective=custom", "objective.loss"),
+}
 SHORT_ERRORS = (UsageError, HydraException, OmegaConfBaseException, FloatingPointError)
 
 
@@ -56,6 +61,8 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
         @functools.wraps(main)
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra 1.3 otherwise prints its own many lines and exits
+            sys.path.append(os.getcwd())  # for modules of the user's
+            sys.argv[1:] = expand_import_paths(sys.argv[1:])
             try:
                 hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(composed)()
             except SHORT_ERRORS as error:
@@ -66,6 +73,25 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
         return command
 
     return decorate
+
+
+def expand_import_paths(arguments: list[str]) -> list[str]:
+    """Write ``objective=package.module.Loss`` and ``dynamics=package.module.Class`` as options that Hydra knows.
+
+    Examples:
+        >>> from torchrl_glam.cli import expand_import_paths
+        >>> expand_import_paths(["seed=1", "objective=my_losses.MyLoss"])
+        ['seed=1', 'objective=custom', 'objective.loss=my_losses.MyLoss']
+    """
+    expanded: list[str] = []
+    for argument in arguments:
+        option, _, path = argument.partition("=")
+        if option in IMPORTED and re.fullmatch(r"\w+([.:]\w+)+", path):
+            choice, target = IMPORTED[option]
+            expanded += [choice, f"{target}={path}"]
+        else:
+            expanded.append(argument)
+    return expanded
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -105,6 +131,8 @@ def _explain(error: BaseException) -> str:
     """What came, what was wanted and what to do, in one line."""
     text = " ".join(str(error).split())
     if unknown := re.match(r"Could not override '([^']+)'", text):
+        if ".kwargs." in unknown[1]:
+            return f"{unknown[1]} is not there yet: write +{unknown[1]}=..."
         return _unknown_option(unknown[1])
     if missing := re.search(
         r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text
@@ -124,7 +152,7 @@ def _unknown_option(name: str) -> str:
     known = list(_option_names(OmegaConf.structured(GLAMConfig)))
     matches = difflib.get_close_matches(name, known, n=3)
     matches = matches or [option for option in known if option.split(".")[-1] == name.split(".")[-1]][:3]
-    advice = f"did you mean {' or '.join(matches)}?" if matches else "options are listed in torchrl_glam/config.py"
+    advice = f"did you mean {' or '.join(matches)}?" if matches else "options are listed in torchrl_glam/config"
     return f"there is no option {name}: {advice}"
 
 

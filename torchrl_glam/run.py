@@ -89,8 +89,7 @@ class Run:
         self.device_name = _device_name(device)
         self.write(
             f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
-            f"device {self.device_name} | preset {config.preset} | "
-            f"scan {resolve_backend(config.world_model.dynamics.backend, device)} | "
+            f"device {self.device_name} | {describe_choices(config, device)} | "
             f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
             f"{config.total_frames} frames, about {_duration(seconds)} and the evaluation | {self.folder}"
         )
@@ -118,7 +117,7 @@ class Run:
         values: dict[str, float] = {}
         for name, metrics in parts.items():
             check_finite(metrics)
-            values |= {f"{name}/{key}": float(value) for key, value in metrics.items()}
+            values |= {f"{name}/{key}": value.float().mean().item() for key, value in metrics.items()}
         self.log(frame, values)
         self.shown |= {short: f"{values[key]:.3g}" for key, short in SHOWN_LOSSES.items() if key in values}
         self.bar.set_postfix(self.shown, refresh=False)
@@ -154,6 +153,9 @@ class Run:
             "env": config.env.name,
             "protocol": config.env.protocol.value,
             "preset": config.preset,
+            "ablation": config.ablation,
+            "dynamics": config.world_model.dynamics.name.value,
+            "objective": config.objective.name,
             "seed": config.seed,
             "total_frames": config.total_frames,
             "returns": returns,
@@ -173,6 +175,15 @@ class Run:
     def write(self, line: str) -> None:
         """Print a line above the progress bar."""
         tqdm.write(line)
+
+
+def describe_choices(config: GLAMConfig, device: torch.device) -> str:
+    """Preset, and what was swapped: ablation, backbone, objective; how the scan is computed."""
+    swapped = {"ablation": config.ablation, "dynamics": config.world_model.dynamics.name.value}
+    swapped["objective"] = config.objective.name
+    named = [f"{option} {value}" for option, value in swapped.items() if value not in ("none", "glam")]
+    scan = resolve_backend(config.world_model.dynamics.backend, device)
+    return " | ".join([f"preset {config.preset}", *named, f"scan {scan}"])
 
 
 def _device_name(device: torch.device) -> str:

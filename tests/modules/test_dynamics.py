@@ -260,16 +260,10 @@ class Shift(nn.Module):
     ids=["one", "two chained"],
 )
 def test_output_at_t_reads_the_change_from_t_minus_1_to_t(layers, wanted):
-    gmamba = GMamba(1).double()
-    gmamba.layers, gmamba.output = nn.ModuleList(layers), nn.Sequential(nn.Identity())
-    gmamba.initial_memory = lambda batch_size: TensorDict(
-        {
-            "previous": torch.zeros(batch_size, 1, dtype=torch.float64),
-            "started": torch.zeros(batch_size, dtype=torch.bool),
-            "layers": {str(index): layer.initial_memory(batch_size) for index, layer in enumerate(layers)},
-        },
-        [batch_size],
-    )
+    gmamba = GMamba(1, len(layers)).double()
+    gmamba.output = nn.Sequential(nn.Identity())
+    for index, layer in enumerate(layers):
+        gmamba.layers[index] = layer
     tokens = torch.tensor([[[1.0], [4.0], [9.0], [16.0], [0.0]]], dtype=torch.float64)
     assert gmamba(tokens)[0].flatten().tolist() == wanted
     assert unroll(gmamba, tokens)[0].flatten().tolist() == wanted

@@ -13,11 +13,12 @@ from torchrl.data import OneHot
 from torchrl.modules import PercentileValueNorm
 from torchrl.objectives import SoftUpdate
 
-from torchrl_glam import factory, training
+from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import make_critic
 from torchrl_glam.objectives import GLAMCriticLoss
+from torchrl_glam.training import policy
 
 GAMMA, LAMBDA = 0.9, 0.5
 
@@ -265,7 +266,7 @@ def agent(make_world_model, shake):
 def spy_on(monkeypatch, env):
     """Keep rollouts and gradients of updates, and count updates of the return norm."""
     rollouts, gradients, norms = [], [], []
-    imagine, step, update = env.imagine, training.optimizer_step, PercentileValueNorm.update
+    imagine, step, update = env.imagine, policy.optimizer_step, PercentileValueNorm.update
 
     def keep_rollout(*arguments):
         rollouts.append(imagine(*arguments))
@@ -282,7 +283,7 @@ def spy_on(monkeypatch, env):
         return update(norm, value_target)
 
     env.imagine = keep_rollout
-    monkeypatch.setattr(training, "optimizer_step", keep_gradients)
+    monkeypatch.setattr(policy, "optimizer_step", keep_gradients)
     monkeypatch.setattr(PercentileValueNorm, "update", count)
     return rollouts, gradients, norms
 
@@ -399,7 +400,7 @@ def test_gradients_of_the_agent_stay_in_the_agent(agent, make_batch):
 def test_optimizer_is_the_papers(agent, make_batch, monkeypatch):
     *_, update = agent(20.0)
     steps = []
-    step = training.optimizer_step
+    step = policy.optimizer_step
 
     def keep(loss, parameters, optimizer, max_norm):
         norm = step(loss, parameters, optimizer, max_norm)
@@ -407,7 +408,7 @@ def test_optimizer_is_the_papers(agent, make_batch, monkeypatch):
         steps.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["eps"], max_norm, norm, clipped))
         return norm
 
-    monkeypatch.setattr(training, "optimizer_step", keep)
+    monkeypatch.setattr(policy, "optimizer_step", keep)
     update(make_batch(5, 6), 3)
     lr, eps, max_norm, norm, clipped = steps[0]
     assert (lr, eps, max_norm) == (3e-5, 1e-5, 100.0)

@@ -12,6 +12,8 @@ from torchrl.envs import Compose, EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules.utils import get_primers_from_module
 
+from torchrl_glam.errors import UsageError
+
 
 class OverlappedCollector:
     """Collects one real step per iteration and takes the next one while the caller works on it.
@@ -37,7 +39,7 @@ class OverlappedCollector:
         exploration_type: of the policy.
 
     Raises:
-        ValueError: if ``env`` has batch dimensions.
+        UsageError: if ``env`` has batch dimensions.
 
     Examples:
         >>> from tensordict.nn import TensorDictModule
@@ -59,7 +61,8 @@ class OverlappedCollector:
         exploration_type: ExplorationType = ExplorationType.RANDOM,
     ) -> None:
         if env.batch_size:
-            raise ValueError(f"the environment has the batch size {list(env.batch_size)}: give a single one")
+            batch = list(env.batch_size)
+            raise UsageError(f"the environment has the batch size {batch}, overlapped collection wants a single one")
         self._env, self._policy, self._policy_device = with_primers(env, policy), policy, policy_device
         self._total_frames, self._init_random_frames = total_frames, init_random_frames
         self._exploration_type = exploration_type

@@ -40,8 +40,8 @@ def ring_device(place: str, device: torch.device, num_bytes: int, *, share: floa
 
 
 def record_bytes(env: EnvBase) -> int:
-    """Bytes that the replay takes for one record of ``env``."""
-    return env.fake_tensordict().select(*KEYS).bytes()
+    """Bytes that the replay takes for one record of ``env``, or of one of its batch."""
+    return env.fake_tensordict().select(*KEYS).bytes() // env.batch_size.numel()
 
 
 class Prefetcher:

@@ -13,6 +13,8 @@ from torchrl.data.replay_buffers.storages import Storage
 from torchrl.data.replay_buffers.writers import ImmutableDatasetWriter
 from torchrl.envs import Transform
 
+from torchrl_glam.errors import UsageError
+
 KEYS = ("pixels", "action", ("next", "reward"), ("next", "terminated"), ("next", "done"), ("next", "life_loss"))
 """What a record keeps: the root's pixels only, half the memory, for a sequence holds the next ones anyway."""
 
@@ -23,26 +25,30 @@ def make_replay(
     sequences: tuple[int, int] = (32, 64),
     contexts: tuple[int, int] = (1024, 16),
     newest: int = 0,
+    num_envs: int = 1,
     device: torch.device | str = "cpu",
     pin_memory: bool = False,
 ) -> tuple[TensorDictReplayBuffer, TensorDictReplayBuffer]:
     """Makes two views of one ring of ``capacity`` records, which differ in the windows they sample.
 
-    The first is written by ``extend``, with one environment's records [n] as a collector yields them; keys beyond
-    ``KEYS`` are dropped. The second only reads. ``sample()`` of each returns windows [b t] of consecutive records with
-    ``KEYS`` and ``index``, their place in the ring. Windows are drawn uniformly with replacement and cross the ends of
-    episodes, as in STORM (arXiv 2310.09615), but never the ring's seam. To save both, save the first, which owns the
-    writer.
+    The first is written by ``extend``, with records as a collector yields them: [t] of one environment, [num_envs t] of
+    several; keys beyond ``KEYS`` are dropped. The second only reads. ``sample()`` of each returns windows [b t] of one
+    environment's consecutive records with ``KEYS`` and ``index``, their place in the ring. Windows are drawn uniformly
+    with replacement and cross the ends of episodes, as in STORM (arXiv 2310.09615), but never the ring's seam. To save
+    both, save the first, which owns the writer.
 
     Args:
-        capacity: records held before the oldest are overwritten; one of 64x64 takes 12.5 kB.
+        capacity: records held, of all environments, before the oldest are overwritten, rounded down to a multiple of
+            ``num_envs``; one of 64x64 takes 12.5 kB.
         sequences: number and length (b, t) of the windows of the first buffer, for the world model.
         contexts: the same of the second, from which imagination starts.
         newest: each batch holds this many windows that are the newest ones; the rest come from the older ones.
+        num_envs: environments that take their steps together. The ring holds their records in turns.
         device: where the records lie and the samples come out, see :func:`torchrl_glam.data.ring_device`.
         pin_memory: whether samples come out in pinned memory, for copies to a GPU; ``device`` is the CPU then.
 
     Raises:
+        UsageError: if there are no environments, or more than the ring has room for.
         ValueError: by ``sample``, if there are too few records, and by ``extend``, if they are of another kind.
 
     Examples:
@@ -53,16 +59,18 @@ def make_replay(
         >>> replay.sample()["pixels"].shape, contexts.sample().shape
         (torch.Size([2, 8, 64, 64, 3]), torch.Size([4, 3]))
     """
-    storage = WindowStorage(capacity, device=device, pin_memory=pin_memory)
+    if not 1 <= num_envs <= capacity:
+        raise UsageError(f"num_envs={num_envs} with capacity={capacity}: give 1 or more, and room for a step of each")
+    storage = WindowStorage(capacity - capacity % num_envs, device=device, pin_memory=pin_memory)
     writer = RoundRobinWriter()
 
     def view(windows: tuple[int, int], writer_of_view: Any) -> TensorDictReplayBuffer:
         batch_size, length = windows
         return TensorDictReplayBuffer(
             storage=storage,
-            sampler=WindowSampler(writer, length, newest),
+            sampler=WindowSampler(writer, length, newest, num_envs),
             writer=writer_of_view,
-            transform=PackPixels(),
+            transform=PackPixels(num_envs),
             batch_size=batch_size,
         )
 
@@ -70,12 +78,18 @@ def make_replay(
 
 
 def newest_records(replay: TensorDictReplayBuffer, number: int) -> TensorDictBase:
-    """The last ``number`` records [n] written to the first buffer of :func:`make_replay`, oldest first."""
-    written = len(replay)
-    if number > written:
-        raise ValueError(f"the replay holds {written} records, {number} were asked for: collect more of them first")
+    """The last ``number`` records [n] written to the first buffer of :func:`make_replay`, oldest first.
+
+    Of several environments, those of the first one.
+
+    Raises:
+        ValueError: if there are too few records.
+    """
+    num_envs, written = replay.sampler.num_envs, len(replay)
+    if number > (held := written // num_envs):
+        raise ValueError(f"the replay holds {held} records, {number} were asked for: collect more of them first")
     end = replay._writer._cursor  # public in no form in torchrl 0.14.1
-    return replay[torch.arange(end - number, end) % written]
+    return replay[torch.arange(end - number * num_envs, end, num_envs) % written]
 
 
 class WindowStorage(LazyTensorStorage):
@@ -122,10 +136,11 @@ class WindowSampler(RandomSampler):
         writer: the ring's writer.
         length: records per window.
         newest: this many windows are the newest ones, the rest uniform over the older ones.
+        num_envs: the ring holds the records of this many environments in turns.
     """
 
-    def __init__(self, writer: RoundRobinWriter, length: int, newest: int = 0) -> None:
-        self._writer, self._length, self._newest = writer, length, newest
+    def __init__(self, writer: RoundRobinWriter, length: int, newest: int = 0, num_envs: int = 1) -> None:
+        self._writer, self._length, self._newest, self.num_envs = writer, length, newest, num_envs
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict]:
         """Returns the storage's indices of the windows [b t] and no further information.
@@ -133,14 +148,15 @@ class WindowSampler(RandomSampler):
         Raises:
             ValueError: if the ring holds too few records.
         """
-        written, older = len(storage), len(storage) - self._length + 1 - self._newest
+        written, span = len(storage), (self._length - 1) * self.num_envs  # from a window's first record to its last
+        older = written - span - self._newest
         if older < 1 or self._newest > batch_size:
             raise ValueError(self._refusal(storage, batch_size))
         # Drawn on the CPU, wherever the ring lies: `auto` then draws the same windows in both places.
         drawn = torch.randint(older, (batch_size - self._newest,), generator=self._rng)
         start = torch.cat([torch.arange(older, older + self._newest), drawn])  # 0 is the oldest window
         oldest = self._writer._cursor if written == storage.max_size else 0
-        steps = torch.arange(oldest, oldest + self._length, device=storage.device)
+        steps = torch.arange(oldest, oldest + span + 1, self.num_envs, device=storage.device)
         # non_blocking: a copy that waited would let a GPU run dry; CUDA has read pageable memory when it returns.
         return (start.to(storage.device, non_blocking=True)[:, None] + steps) % written, {}
 
@@ -152,9 +168,10 @@ class WindowSampler(RandomSampler):
     def _refusal(self, storage: Storage, batch_size: int) -> str:
         if self._newest > batch_size:
             return f"a batch of {batch_size} windows cannot hold the {self._newest} newest ones: lower newest"
+        least = (self._length - 1) * self.num_envs + 1 + self._newest
         return (
             f"the replay holds {len(storage)} records (capacity {storage.max_size}), "
-            f"sampling wants {self._length + self._newest} at least: collect more of them first"
+            f"sampling wants {least} at least: collect more of them first"
         )
 
 
@@ -163,25 +180,37 @@ class PackPixels(Transform):
 
     PyTorch gathers rows element by element, so eight bytes an element are up to eight times faster than one. Narrower
     elements serve where the width does not divide.
+
+    Args:
+        num_envs: records of several environments [num_envs t] are put in turns, [t num_envs], and flattened.
     """
 
     _ELEMENTS = ((8, torch.int64), (4, torch.int32), (2, torch.int16), (1, torch.uint8))
+
+    def __init__(self, num_envs: int = 1) -> None:
+        super().__init__()
+        self._batch = [num_envs] if num_envs > 1 else []
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Packs records on their way in.
 
         Raises:
-            ValueError: if they are not a row [n] of records with RGB images of uint8.
+            ValueError: if they are not [t], or [num_envs t], with RGB images of uint8.
         """
-        pixels = tensordict["pixels"]
-        if tensordict.ndim != 1 or pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != torch.uint8:
+        pixels, shape = tensordict["pixels"], list(tensordict.shape)
+        rgb = pixels.ndim == len(shape) + 3 and pixels.shape[-1] == 3 and pixels.dtype == torch.uint8
+        if not shape or shape[:-1] != self._batch or not rgb:
+            wanted = " ".join(map(str, [*self._batch, "t"]))
             raise ValueError(
-                f"the replay got records {list(tensordict.shape)} with pixels {list(pixels.shape)} {pixels.dtype}: "
-                "extend it with records [n] of one environment and pixels [n h w 3] uint8"
+                f"the replay got records {shape} with pixels {list(pixels.shape)} {pixels.dtype}: "
+                f"extend it with records [{wanted}] and pixels [{wanted} h w 3] uint8"
             )
-        rows = pixels.flatten(-2).contiguous()
+        records = tensordict.select(*KEYS)
+        if self._batch:
+            records = records.transpose(0, 1).flatten()
+        rows = records["pixels"].flatten(-2).contiguous()
         dtype = next(dtype for size, dtype in self._ELEMENTS if rows.shape[-1] % size == 0)
-        return tensordict.select(*KEYS).set("pixels", rows.view(dtype))
+        return records.set("pixels", rows.view(dtype))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Unpacks records on their way out, without a copy."""

@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModule
 from torch import Tensor
-from torchrl.data import Binary, Categorical, Composite, TensorSpec, Unbounded
+from torchrl.data import Categorical, Composite, TensorSpec, Unbounded
 from torchrl.envs import ImaginedEnv, ModelBasedEnvBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.envs.utils import ExplorationType, make_composite_from_td, set_exploration_type
 
 from torchrl_glam.compilation import COMPILED, CapturedPerConstants
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.continuation import Continuation
 from torchrl_glam.modules.dynamics import SequenceBackbone
 from torchrl_glam.modules.world_model import GLAMWorldModel, LatentTransition
 
@@ -30,11 +33,21 @@ class GLAMImaginedEnv(ImaginedEnv):
 
     Parameters are shared with ``world_model``. Keep that in eval mode while imagining (BatchNorm).
 
+    Code that knows ``state`` and ``belief`` alone, such as ``torchrl.objectives.DreamerV3ActorLoss``, keeps the memory
+    too if all of a start lies under one key: ``loss.set_keys(state="start", belief="start")``, and then
+    ``loss(TensorDict({"start": env.start(pixels, action)}, [b]))``. ``reset`` unpacks it.
+
+    Without a batch size the env steps tensordicts of any shape, as ``torchrl.modules.CEMPlanner`` and ``MPPIPlanner``
+    want it. They plan for continuous actions, and for ``OneHot(n, dtype=torch.float32)`` (they draw normal noise of the
+    spec's dtype and project it), from what :meth:`start` returns; under ``torch.no_grad()`` they need less memory.
+
     Args:
         world_model: the model to imagine with.
         action_spec: the real environment's action spec, without batch dimensions.
-        batch_size: number of imagined environments ``b``.
+        batch_size: number of imagined environments ``b``; any shape if not given.
         dynamics: a stand-in for the world model's backbone, such as a ``SlidingWindow`` over it.
+        keep_memory: whether ``rollout`` returns the memory, twice per step, as its specs say. Without it the memory of
+            two steps exists at a time.
         compiled: make one compiled graph of a step (15 s once on a CPU) with the draws of the plain one, and on CUDA
             capture ``imagine`` as a CUDA graph for each policy and horizon. (An argument named ``compile`` never gets
             here: torchrl 0.14.1 takes it from every environment, to compile ``step_and_maybe_reset``.)
@@ -60,8 +73,9 @@ class GLAMImaginedEnv(ImaginedEnv):
         world_model: GLAMWorldModel,
         action_spec: TensorSpec,
         *,
-        batch_size: int,
+        batch_size: int | None = None,
         dynamics: SequenceBackbone | None = None,
+        keep_memory: bool = True,
         compiled: bool = False,
     ) -> None:
         # ImaginedEnv.__init__ (torchrl 0.14.1) insists on a mean/var observation and a base env: go round it.
@@ -69,10 +83,12 @@ class GLAMImaginedEnv(ImaginedEnv):
             self,
             world_model.make_wrapper(dynamics),
             device=next(world_model.parameters()).device,
-            batch_size=torch.Size([batch_size]),
+            batch_size=torch.Size([] if batch_size is None else [batch_size]),
             allow_done_after_reset=True,
         )
         self._set_specs(world_model, action_spec)
+        if not keep_memory:
+            self._post_step_mdp_hooks = self._forget
         self._run_step = torch.compile(self._step, **COMPILED) if compiled else self._step
         self._unroll = CapturedPerConstants(self._imagine) if compiled and self.device.type == "cuda" else self._imagine
 
@@ -86,7 +102,7 @@ class GLAMImaginedEnv(ImaginedEnv):
         num_categoricals, num_classes = world_model.latent_shape
         state = Unbounded((*batch, num_categoricals * num_classes), device=device)
         belief = Unbounded((*batch, world_model.dynamics.width), device=device)
-        memory = self._memory_spec(self.transition.dynamics.initial_memory(batch[0]))
+        memory = make_composite_from_td(self._initial_memory(batch), unsqueeze_null_shapes=False)
         observation = Composite(state=state, belief=belief, memory=memory, shape=batch, device=device)
         self.observation_spec = observation
         self.state_spec = observation.clone()
@@ -95,16 +111,8 @@ class GLAMImaginedEnv(ImaginedEnv):
         done = Categorical(2, shape=(*batch, 1), dtype=torch.bool, device=device)
         self.done_spec = Composite(done=done, terminated=done.clone(), shape=batch, device=device)
 
-    def _memory_spec(self, memory: TensorDictBase) -> Composite:
-        def spec(value: Tensor | TensorDictBase) -> TensorSpec:
-            if isinstance(value, TensorDictBase):
-                return self._memory_spec(value)
-            if value.dtype == torch.bool:
-                return Binary(shape=value.shape, device=value.device, dtype=value.dtype)
-            return Unbounded(value.shape, device=value.device, dtype=value.dtype)
-
-        entries = {key: spec(value) for key, value in memory.items()}
-        return Composite(entries, shape=memory.batch_size, device=memory.device)
+    def _initial_memory(self, batch: torch.Size) -> TensorDictBase:
+        return self.transition.dynamics.initial_memory(batch.numel()).reshape(batch)
 
     def start(self, pixels: Tensor, action: Tensor) -> TensorDict:
         """Read real contexts and return where imagination starts.
@@ -148,16 +156,43 @@ class GLAMImaginedEnv(ImaginedEnv):
         return start.to(self.device).update({"done": flag, "terminated": flag.clone()})
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
-        """Start from the ``state``, ``belief`` and ``memory`` given, else from an empty memory and a random state."""
-        if tensordict is not None and "memory" in tensordict:
-            return self._with_flags(tensordict.select("state", "belief", "memory"))
-        belief = self.observation_spec["belief"].zero()
+        """Start from the ``state``, ``belief`` and ``memory`` given, else from an empty memory and a random state.
+
+        Those given may lie under ``start``, which is taken out of ``tensordict``: a rollout would carry it along.
+        """
+        given = None if tensordict is None else tensordict.pop("start", tensordict)
+        if given is not None and "memory" in given:
+            return self._with_flags(given.select("state", "belief", "memory"))
+        batch = self.batch_size if given is None else given.shape
+        belief = self.observation_spec["belief"].zero(batch[: len(batch) - len(self.batch_size)])
         state = self.transition.world_model.predict_state(belief)
-        memory = self.transition.dynamics.initial_memory(belief.shape[0])
-        return self._with_flags(TensorDict({"state": state, "belief": belief, "memory": memory}, self.batch_size))
+        memory = self._initial_memory(batch)
+        return self._with_flags(TensorDict({"state": state, "belief": belief, "memory": memory}, batch))
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        return ModelBasedEnvBase._step(self, tensordict)
+        if tensordict.ndim == 1:  # as the backbone wants it
+            return ModelBasedEnvBase._step(self, tensordict)
+        inputs = tensordict.select("state", "action", "memory").reshape(-1)
+        return ModelBasedEnvBase._step(self, inputs).reshape(tensordict.shape)
+
+    @staticmethod
+    def _forget(tensordict: TensorDictBase, following: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        """Leave the memory out of what a rollout stacks; what ``following`` steps from keeps it."""
+        return tensordict.exclude("memory", ("next", "memory")), following
+
+    def _rollout_nonstop(self, **options: Any) -> list[TensorDictBase]:
+        *steps, last = super()._rollout_nonstop(**options)
+        if self._post_step_mdp_hooks is not None:  # torchrl 0.14.1 does not call it after the last step
+            last, _ = self._post_step_mdp_hooks(last, last)
+        return [*steps, last]
+
+    def make_continuation_model(self) -> TensorDictModule:
+        """For ``torchrl.objectives.DreamerV3ActorLoss``: reads ``belief``, writes ``continuation`` ``[.. 1]``.
+
+        That is the probability that the episode did not end on the way to this state.
+        """
+        head = self.transition.world_model.termination_head
+        return TensorDictModule(Continuation(head), in_keys=["belief"], out_keys=["continuation"])
 
     def _set_seed(self, seed: int | None) -> None:
         """Imagination draws from torch's global generator: seed that with ``torch.manual_seed``."""

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from torchrl_glam.modules.actor_critic import make_actor, make_critic
-from torchrl_glam.modules.dynamics import GLAMDynamics, SequenceBackbone, SlidingWindow
+from torchrl_glam.modules.dynamics import (
+    GLAMDynamics,
+    GMamba,
+    LMamba,
+    MambaDynamics,
+    ParallelDynamics,
+    SequenceBackbone,
+    SlidingWindow,
+    TransformerDynamics,
+    check_backbone,
+)
 from torchrl_glam.modules.policy import GLAMPolicy
 from torchrl_glam.modules.ssm import MambaBlock
 from torchrl_glam.modules.world_model import GLAMWorldModel
@@ -12,9 +22,15 @@ __all__ = [
     "GLAMDynamics",
     "GLAMPolicy",
     "GLAMWorldModel",
+    "GMamba",
+    "LMamba",
     "MambaBlock",
+    "MambaDynamics",
+    "ParallelDynamics",
     "SequenceBackbone",
     "SlidingWindow",
+    "TransformerDynamics",
+    "check_backbone",
     "make_actor",
     "make_critic",
 ]

@@ -1,16 +1,26 @@
-"""Actor and critic of STORM's agent: MLPs on the concatenation of latent and belief, ``[z, h]``."""
+"""Actors and critics: STORM's MLPs on the concatenation of latent and belief, ``[z, h]``.
+
+``b`` any leading shape, ``k c`` categoricals and classes, ``d`` width of the belief, ``a`` width of an action.
+"""
 
 from __future__ import annotations
 
 from typing import cast
 
 import torch
-from tensordict.nn import TensorDictModule
+from tensordict.nn import NormalParamExtractor, TensorDictModule, TensorDictSequential
 from torch import Tensor, nn
-from torchrl.data import TensorSpec
-from torchrl.modules import OneHotCategorical, ProbabilisticActor
+from torchrl.data import Bounded, OneHot, TensorSpec
+from torchrl.modules import OneHotCategorical, ProbabilisticActor, SymExpTwoHot
 
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.heads import TwoHotHead, make_trunk
+from torchrl_glam.modules.squashed_normal import SquashedNormal
+
+STATE_KEYS = ["state", "belief"]
+NUM_BINS = 255
+MIN_SCALE = 0.1
+"""Least standard deviation of a continuous action before squashing (DreamerV3, arXiv 2301.04104)."""
 
 
 class StateMLP(nn.Module):
@@ -34,6 +44,24 @@ class StateMLP(nn.Module):
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
+class NormalMLP(nn.Module):
+    """Mean and standard deviation of a normal, from ``[z, h]``.
+
+    Args:
+        state_size, width, hidden, num_layers: as for :class:`StateMLP`.
+        action_size: ``a``.
+    """
+
+    def __init__(self, state_size: int, width: int, action_size: int, hidden: int = 512, num_layers: int = 2) -> None:
+        super().__init__()
+        self.network = StateMLP(state_size, width, 2 * action_size, hidden, num_layers)
+        self.split = NormalParamExtractor(scale_lb=MIN_SCALE)
+
+    def forward(self, state: Tensor, belief: Tensor) -> tuple[Tensor, Tensor]:
+        """``state [b k*c]``, ``belief [b d]`` to mean and standard deviation ``[b a]``."""
+        return self.split(self.network(state, belief))
+
+
 class TwoHotCritic(nn.Module):
     """Two-hot logits and decoded value of ``[z, h]``.
 
@@ -55,7 +83,7 @@ class CriticModule(TensorDictModule):
     """:class:`TwoHotCritic` on tensordicts: ``state``, ``belief`` to ``state_value_logits``, ``state_value``."""
 
     def __init__(self, critic: TwoHotCritic) -> None:
-        super().__init__(critic, in_keys=["state", "belief"], out_keys=["state_value_logits", "state_value"])
+        super().__init__(critic, in_keys=STATE_KEYS, out_keys=["state_value_logits", "state_value"])
 
     @property
     def bins(self) -> Tensor:
@@ -66,15 +94,40 @@ class CriticModule(TensorDictModule):
 def make_actor(
     state_size: int, width: int, action_spec: TensorSpec, hidden: int = 512, num_layers: int = 2
 ) -> ProbabilisticActor:
-    """Actor for one-hot actions: reads ``state`` and ``belief``, writes ``logits``, ``action`` and its log-probability.
+    """Actor: reads ``state`` and ``belief``, writes ``action``, its ``action_log_prob [b]`` and what it was drawn from.
+
+    That is ``logits`` for one-hot actions. For continuous ones it is ``loc`` and ``scale`` of a normal, which is
+    squashed into the bounds (:class:`~torchrl_glam.modules.squashed_normal.SquashedNormal`).
 
     Args:
         state_size, width, hidden, num_layers: as for :class:`StateMLP`.
-        action_spec: a one-hot spec; its last dimension is the number of actions.
+        action_spec: ``OneHot``, or ``Bounded`` with floats, of shape ``[.. a]``.
+
+    Raises:
+        UsageError: if ``action_spec`` is something else.
+
+    Examples:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from torchrl.data import Bounded
+        >>> from torchrl_glam.modules import make_actor
+        >>> actor = make_actor(state_size=12, width=8, action_spec=Bounded(-1, 1, (2,)), hidden=16)
+        >>> states = TensorDict({"state": torch.zeros(5, 12), "belief": torch.zeros(5, 8)}, [5])
+        >>> actor(states)["action"].shape
+        torch.Size([5, 2])
     """
-    network = StateMLP(state_size, width, action_spec.shape[-1], hidden, num_layers)
+    sizes = {"hidden": hidden, "num_layers": num_layers}
+    if isinstance(action_spec, OneHot):
+        return _make_one_hot_actor(StateMLP(state_size, width, action_spec.shape[-1], **sizes), action_spec)
+    if isinstance(action_spec, Bounded) and action_spec.dtype.is_floating_point:
+        return _make_continuous_actor(NormalMLP(state_size, width, action_spec.shape[-1], **sizes), action_spec)
+    kind = f"{type(action_spec).__name__} of {action_spec.dtype}"
+    raise UsageError(f"the actions are {kind}: an actor is made for OneHot, or Bounded with floats")
+
+
+def _make_one_hot_actor(network: StateMLP, action_spec: TensorSpec) -> ProbabilisticActor:
     return ProbabilisticActor(
-        TensorDictModule(network, in_keys=["state", "belief"], out_keys=["logits"]),
+        TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["logits"]),
         in_keys=["logits"],
         spec=action_spec,
         distribution_class=OneHotCategorical,
@@ -83,6 +136,65 @@ def make_actor(
     )
 
 
+def _make_continuous_actor(network: NormalMLP, action_spec: TensorSpec) -> ProbabilisticActor:
+    first = (0,) * (action_spec.ndim - 1)  # of a batch of environments, which have the same bounds
+    return ProbabilisticActor(
+        TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["loc", "scale"]),
+        in_keys=["loc", "scale"],
+        spec=action_spec,
+        distribution_class=SquashedNormal,
+        distribution_kwargs={"low": action_spec.space.low[first], "high": action_spec.space.high[first]},
+        return_log_prob=True,
+    )
+
+
 def make_critic(state_size: int, width: int, hidden: int = 512, num_layers: int = 2) -> CriticModule:
     """Critic for :class:`~torchrl_glam.objectives.GLAMCriticLoss`; arguments as for :class:`StateMLP`."""
     return CriticModule(TwoHotCritic(state_size, width, hidden, num_layers))
+
+
+def make_value(state_size: int, width: int, hidden: int = 512, num_layers: int = 2) -> TensorDictModule:
+    """Critic for TorchRL's actor-critic losses: writes the scalar ``state_value [b 1]``; 0 before any training.
+
+    Args:
+        state_size, width, hidden, num_layers: as for :class:`StateMLP`.
+    """
+    return TensorDictModule(
+        _zero_output(StateMLP(state_size, width, 1, hidden, num_layers)), in_keys=STATE_KEYS, out_keys=["state_value"]
+    )
+
+
+def make_symexp_critic(state_size: int, width: int, hidden: int = 512, num_layers: int = 2) -> TensorDictSequential:
+    """Critic for ``torchrl.objectives.DreamerV3ValueLoss(..., value_loss="two_hot")``; 0 before any training.
+
+    Writes ``state_value_logits [b 255]`` and ``state_value [b 1]``, decoded by TorchRL's ``SymExpTwoHot``: the expected
+    value over bins in raw units, where :func:`make_critic` has the expected bin in symlog space.
+
+    Args:
+        state_size, width, hidden, num_layers: as for :class:`StateMLP`.
+    """
+    network = _zero_output(StateMLP(state_size, width, NUM_BINS, hidden, num_layers))
+    return TensorDictSequential(
+        TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["state_value_logits"]),
+        TensorDictModule(SymExpTwoHot(NUM_BINS), in_keys=["state_value_logits"], out_keys=["state_value"]),
+    )
+
+
+def make_q_values(
+    state_size: int, width: int, num_actions: int, hidden: int = 512, num_layers: int = 2
+) -> TensorDictModule:
+    """Critic for TorchRL's ``DiscreteSACLoss``: writes ``action_value [b num_actions]``; 0 before any training.
+
+    Args:
+        state_size, width, hidden, num_layers: as for :class:`StateMLP`.
+        num_actions: how many discrete actions.
+    """
+    network = _zero_output(StateMLP(state_size, width, num_actions, hidden, num_layers))
+    return TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["action_value"])
+
+
+def _zero_output(network: StateMLP) -> StateMLP:
+    """Predict 0 until there is something to predict (DreamerV3)."""
+    nn.init.zeros_(network.output.weight)
+    nn.init.zeros_(network.output.bias)
+    return network

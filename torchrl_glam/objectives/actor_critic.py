@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict import TensorDict, TensorDictBase, TensorDictParams, unravel_key
 from tensordict.nn import TensorDictModule, dispatch
 from tensordict.utils import NestedKey
 from torch import Tensor
-from torchrl.objectives import LossModule
+from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.value import TDLambdaEstimator
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.objectives import functional as formulas
+from torchrl_glam.objectives.batch import check_keys, check_padding
 
 
 class GLAMCriticLoss(LossModule):
@@ -26,14 +28,15 @@ class GLAMCriticLoss(LossModule):
     Args:
         critic_network: reads the state, writes two-hot logits and the decoded value
             (:func:`~torchrl_glam.modules.make_critic`).
-        bins: the grid, ``[bins]``, in symlog space.
+        bins: the grid, ``[bins]``, in symlog space; ``critic_network.bins`` if not given.
         gamma: discount.
         lmbda: lambda of the return.
         bootstrap: ``next`` for the lambda return with ``V_{t+1}``; ``current`` for the released code's ``V_t`` in its
             place.
 
     Raises:
-        UsageError: if ``bootstrap`` is neither.
+        UsageError: at construction, if ``bootstrap`` is neither or no bins are found; in ``forward``, if the rollout is
+            padded or lacks a key.
 
     Examples:
         >>> import torch
@@ -42,7 +45,7 @@ class GLAMCriticLoss(LossModule):
         >>> from torchrl_glam.modules import make_critic
         >>> from torchrl_glam.objectives import GLAMCriticLoss
         >>> critic = make_critic(state_size=8, width=4, hidden=16)
-        >>> loss = GLAMCriticLoss(critic, critic.bins)
+        >>> loss = GLAMCriticLoss(critic)
         >>> updater = SoftUpdate(loss, tau=0.02)
         >>> def states():
         ...     return {"state": torch.zeros(2, 5, 8), "belief": torch.zeros(2, 5, 4)}
@@ -76,6 +79,7 @@ class GLAMCriticLoss(LossModule):
         terminated: NestedKey = "terminated"
 
     default_keys = _AcceptedKeys
+    default_value_estimator = ValueEstimators.TDLambda
     tensor_keys: _AcceptedKeys
     critic_network: TensorDictModule
     critic_network_params: TensorDictParams
@@ -86,7 +90,7 @@ class GLAMCriticLoss(LossModule):
     def __init__(
         self,
         critic_network: TensorDictModule,
-        bins: Tensor,
+        bins: Tensor | None = None,
         *,
         gamma: float = 0.985,
         lmbda: float = 0.95,
@@ -95,33 +99,53 @@ class GLAMCriticLoss(LossModule):
         super().__init__()
         if bootstrap not in ("next", "current"):
             raise UsageError(f"bootstrap is {bootstrap!r}: choose next or current")
+        if bins is None and (bins := getattr(critic_network, "bins", None)) is None:
+            raise UsageError(f"{type(critic_network).__name__} has no bins: give the grid of its logits as bins=...")
         self.convert_to_functional(critic_network, "critic_network", create_target_params=True)
         self.register_buffer("bins", bins.clone(), persistent=False)
         self.bootstrap = bootstrap
+        self.gamma = gamma
         self.lmbda = lmbda
-        # torchrl 0.14.1's vectorised TD(lambda) raises IndexError where gamma * lmbda is 0: go through time instead.
-        self.returns = TDLambdaEstimator(
-            gamma=gamma, lmbda=lmbda, value_network=None, device=bins.device, vectorized=False
-        )
+        self.make_value_estimator()
 
     @property
     def in_keys(self) -> list[NestedKey]:
         """Keys that ``forward`` reads."""
         states = list(self.critic_network.in_keys)
         outcome = [self.tensor_keys.reward, self.tensor_keys.done, self.tensor_keys.terminated]
-        return [*states, *(("next", key) for key in [*states, *outcome])]
+        return [*states, *(unravel_key(("next", key)) for key in [*states, *outcome])]
 
-    def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
-        keys = self.tensor_keys
-        self.returns.set_keys(reward=keys.reward, done=keys.done, terminated=keys.terminated)
+    def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> GLAMCriticLoss:
+        """Change the return, as for TorchRL's losses: ``make_value_estimator(gamma=0.99, lmbda=0.9)``.
+
+        Args:
+            value_type: ``ValueEstimators.TDLambda``, the default, or an estimator of one's own without value network.
+            hyperparams: of the estimator; ``gamma`` and ``lmbda`` stay as they are if not given.
+
+        Raises:
+            NotImplementedError: for TorchRL's other types; TD(0) and TD(1) are ``lmbda=0`` and ``lmbda=1``.
+        """
+        if value_type not in (None, ValueEstimators.TDLambda):
+            return super().make_value_estimator(value_type, **hyperparams)
+        self.gamma = hyperparams.pop("gamma", self.gamma)
+        self.lmbda = hyperparams.pop("lmbda", self.lmbda)
+        # torchrl 0.14.1's vectorised TD(lambda) raises IndexError where gamma * lmbda is 0: go through time instead.
+        options = {"device": self.bins.device, "vectorized": False, **hyperparams}
+        self._value_estimator = TDLambdaEstimator(gamma=self.gamma, lmbda=self.lmbda, value_network=None, **options)
+        self._forward_value_estimator_keys()
+        return self
 
     @torch.no_grad()
     def estimate(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write value, advantage and both lambda returns into ``tensordict [b n]``, without gradient.
 
         ``advantage`` and ``value_target`` are what TorchRL's policy losses look for.
+
+        Raises:
+            UsageError: if a key is missing.
         """
         keys = self.tensor_keys
+        check_keys(self, tensordict)
         target, value = self._lambda_return(tensordict, self.critic_network_params)
         slow_target, _ = self._lambda_return(tensordict, self.target_critic_network_params)
         tensordict.set(keys.value, value)
@@ -141,7 +165,7 @@ class GLAMCriticLoss(LossModule):
             next_value = self._critic(following, params).get(self.tensor_keys.value)
         if self.bootstrap == "current":
             next_value = formulas.released_next_value(value, next_value, self.lmbda)
-        return self.returns.value_estimate(tensordict, next_value=next_value), value
+        return self.value_estimator.value_estimate(tensordict, next_value=next_value), value
 
     def _critic(self, tensordict: TensorDictBase, params: TensorDictParams) -> TensorDictBase:
         with params.to_module(self.critic_network, preserve_module_state=False):
@@ -154,6 +178,7 @@ class GLAMCriticLoss(LossModule):
         Targets that are already in ``tensordict`` (from :meth:`estimate`) are used, others are computed.
         """
         keys = self.tensor_keys
+        check_padding(self, tensordict)
         if any(tensordict.get(key, None) is None for key in (keys.value_target, keys.slow_value_target)):
             tensordict = self.estimate(tensordict.copy())
         target = tensordict.get(keys.value_target)

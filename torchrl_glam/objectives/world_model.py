@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from tensordict import TensorDict, TensorDictBase
-from tensordict.nn import dispatch
+from tensordict import TensorDict, TensorDictBase, unravel_key
+from tensordict.nn import TensorDictModuleBase, dispatch
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
@@ -16,6 +16,7 @@ from torchrl_glam.modules.heads import CategoricalHead
 from torchrl_glam.modules.latent import categorical_entropy, unimix_logits
 from torchrl_glam.modules.world_model import GLAMWorldModel
 from torchrl_glam.objectives import functional as formulas
+from torchrl_glam.objectives.batch import check_keys, check_padding
 
 VARIATION_TARGETS = ("logits", "latent", "features")
 
@@ -68,8 +69,8 @@ class GLAMModelLoss(LossModule):
             there.
 
     Raises:
-        UsageError: at construction, if ``variation_target`` is unknown; in ``forward``, if the sequence is too short or
-            a variation term is asked of a backbone that has no variation.
+        UsageError: at construction, if ``variation_target`` is unknown; in ``forward``, if the sequence is too short,
+            padded or lacks a key, or a variation term is asked of a backbone that has no variation.
 
     Examples:
         >>> import torch
@@ -96,12 +97,14 @@ class GLAMModelLoss(LossModule):
             action: actions ``[b t a]``.
             reward: read from ``("next", reward)``, ``[b t 1]``.
             termination: read from ``("next", termination)``, bool ``[b t 1]``; a lost life by default.
+            state: where ``keep_state`` writes, ``[b t k*c]``.
         """
 
         pixels: NestedKey = "pixels"
         action: NestedKey = "action"
         reward: NestedKey = "reward"
         termination: NestedKey = "life_loss"
+        state: NestedKey = "state"
 
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
@@ -134,7 +137,8 @@ class GLAMModelLoss(LossModule):
         self.keep_state = keep_state
         optional = {"dynamics": dynamics_coeff, "representation": representation_coeff, "variation": variation_coeff}
         terms = ["reconstruction", "reward", "termination", *(name for name, weight in optional.items() if weight)]
-        self.out_keys = [f"loss_{name}" for name in terms]
+        metrics = ["kl_dynamics", "posterior_entropy", "prior_entropy", *(["kl_variation"] if variation_coeff else [])]
+        self.out_keys = [*(f"loss_{name}" for name in terms), *metrics]
         if variation_target == "features":
             encoder, head = world_model.encoder, world_model.prior_head
             self.feature_variation = FeatureVariation(
@@ -145,7 +149,17 @@ class GLAMModelLoss(LossModule):
     def in_keys(self) -> list[NestedKey]:
         """Keys that ``forward`` reads."""
         keys = self.tensor_keys
-        return [keys.pixels, keys.action, ("next", keys.reward), ("next", keys.termination)]
+        outcome = (("next", keys.reward), ("next", keys.termination))
+        return [keys.pixels, keys.action, *map(unravel_key, outcome)]
+
+    @property
+    def functional(self) -> bool:
+        """Whether the parameters are kept apart from the module: no, the world model is used as it is."""
+        return False
+
+    def reset_parameters_recursive(self) -> None:
+        """Draw all parameters anew. (TorchRL's method looks for functional networks alone, and there are none.)"""
+        TensorDictModuleBase.reset_parameters_recursive(self)
 
     def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
         """No value estimator."""
@@ -159,12 +173,14 @@ class GLAMModelLoss(LossModule):
                 f"the batch has shape {tuple(tensordict.shape)}: GLAMModelLoss wants [b t] with t of at least "
                 f"{self.first_valid + 2}; sample longer sequences"
             )
-        self._check_keys(tensordict)
+        check_keys(self, tensordict)
+        check_padding(self, tensordict)
+        self._check_shapes(tensordict)
         pixels = tensordict.get(keys.pixels)
         inputs = {"pixels": pixels, "action": tensordict.get(keys.action)}
         outputs = self.world_model(TensorDict(inputs, batch_size=tensordict.shape))
         if self.keep_state:
-            tensordict.set("state", outputs["state"].detach())
+            tensordict.set(keys.state, outputs["state"].detach())
 
         # Decoder: every frame.
         terms = {"loss_reconstruction": formulas.reconstruction_loss(outputs["reconstruction"], pixels)}
@@ -183,18 +199,12 @@ class GLAMModelLoss(LossModule):
             terms.update(self._variation_terms(outputs))
         return TensorDict(terms, batch_size=[])
 
-    def _check_keys(self, tensordict: TensorDictBase) -> None:
-        """Raise UsageError for an entry that is missing or has another shape."""
-        for name, key in zip(("pixels", "action", "reward", "termination"), self.in_keys, strict=True):
-            value = tensordict.get(key, None)
-            if value is None:
-                raise UsageError(
-                    f"the batch has no {key}: add it, or name yours by loss.set_keys({name}=...); "
-                    f"it has {', '.join(map(str, tensordict.keys(True, True)))}"
-                )
-            wanted = {"pixels": "[b t h w channels]", "action": "[b t a]"}.get(name, "[b t 1]")
-            if value.ndim != len(wanted.split()) or (wanted == "[b t 1]" and value.shape[-1] != 1):
-                raise UsageError(f"{key} has shape {tuple(value.shape)}: GLAMModelLoss wants {wanted}")
+    def _check_shapes(self, tensordict: TensorDictBase) -> None:
+        """Raise UsageError for an entry that has another shape."""
+        for key, wanted in zip(self.in_keys, ("[b t h w channels]", "[b t a]", "[b t 1]", "[b t 1]"), strict=True):
+            shape = tuple(tensordict.get(key).shape)
+            if len(shape) != len(wanted.split()) or (wanted == "[b t 1]" and shape[-1] != 1):
+                raise UsageError(f"{key} has shape {shape}: GLAMModelLoss wants {wanted}")
 
     def _kl_terms(self, outputs: TensorDictBase) -> dict[str, Tensor]:
         """Dynamics and representation: the posterior of z_{t+1} against the prior from h_t."""

@@ -11,6 +11,7 @@ passed in and out, never an attribute. For every backbone:
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -66,3 +67,9 @@ class SequenceBackbone(nn.Module, abc.ABC):
         """As ``forward``, but return the last belief alone ``[b d]``, for less where a backbone can."""
         beliefs, memory = self(tokens)
         return beliefs[:, -1], memory
+
+
+def nest_memories(memories: Mapping[str, TensorDict]) -> TensorDict:
+    """One memory made of several (one at least) of the same batch size and device, each under its name."""
+    first = next(iter(memories.values()))
+    return TensorDict(dict(memories), batch_size=first.batch_size, device=first.device)

@@ -12,10 +12,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from torchrl_glam.modules.dynamics.base import SequenceBackbone
 from torchrl_glam.modules.dynamics.layers import MambaStack
 
 
-class GMamba(nn.Module):
+class GMamba(SequenceBackbone):
     """Global branch ``u^g``: Mamba layers over the variation sequence, then Linear (no bias), LayerNorm, SiLU.
 
     Layers are chained. (The released code feeds every layer the same input and keeps the last.)
@@ -27,46 +28,38 @@ class GMamba(nn.Module):
     """
 
     def __init__(self, width: int, num_layers: int = 1, **mamba: Any) -> None:
-        super().__init__()
-        self.width = width
+        super().__init__(width)
         self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Sequential(nn.Linear(width, width, bias=False), nn.LayerNorm(width), nn.SiLU())
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
         """``tokens [b t d]`` to ``u^g [b t d]`` and the memory after the last token."""
-        hidden = tokens[:, 1:] - tokens[:, :-1]
-        layers = {}
-        for index, layer in enumerate(self.layers):
-            if hidden.shape[1]:
-                hidden, layers[str(index)] = layer(hidden)
-            else:
-                layers[str(index)] = layer.initial_memory(tokens.shape[0])
+        changes = tokens[:, 1:] - tokens[:, :-1]
+        if changes.shape[1]:
+            hidden, layers = self.layers(changes)
+        else:
+            hidden, layers = changes, self.layers.initial_memory(tokens.shape[0])
         return nn.functional.pad(self.output(hidden), (0, 0, 1, 0)), self._memory(tokens[:, -1], layers)
+
+    def forward_variation(self, tokens: Tensor) -> tuple[Tensor, Tensor, TensorDict]:
+        """See :meth:`SequenceBackbone.forward_variation`: all that this branch says is variation."""
+        outputs, memory = self(tokens)
+        return outputs, outputs, memory
 
     def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
         """``tokens [b t d]`` to the last ``u^g [b d]`` and the memory after the last token."""
         if tokens.shape[1] == 1:
-            changes, memory = self(tokens)
-            return changes[:, -1], memory
-        hidden = tokens[:, 1:] - tokens[:, :-1]
-        *earlier, last = self.layers
-        layers = {}
-        for index, layer in enumerate(earlier):
-            hidden, layers[str(index)] = layer(hidden)
-        inner, layers[str(len(earlier))] = last.mamba.mix(*last.project(hidden))
-        change = self.output(hidden[:, -1] + last.finish(inner[:, -1]))
-        return change, self._memory(tokens[:, -1], layers)
+            return super().prefill(tokens)
+        hidden, layers = self.layers.prefill(tokens[:, 1:] - tokens[:, :-1])
+        return self.output(hidden), self._memory(tokens[:, -1], layers)
 
     def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
         """``token [b d]`` to ``u^g [b d]`` and the new memory."""
         valid = memory["started"].unsqueeze(-1).to(token.dtype)
-        hidden = token - memory["previous"]
-        layers = {}
-        for index, layer in enumerate(self.layers):
-            hidden, layers[str(index)] = layer.step(hidden, memory["layers", str(index)], valid)
+        hidden, layers = self.layers.step(token - memory["previous"], memory["layers"], valid)
         return self.output(hidden) * valid, self._memory(token, layers)
 
-    def _memory(self, token: Tensor, layers: dict[str, TensorDict]) -> TensorDict:
+    def _memory(self, token: Tensor, layers: TensorDict) -> TensorDict:
         started = torch.ones(token.shape[0], dtype=torch.bool, device=token.device)
         previous = token.to(torch.promote_types(token.dtype, torch.float32), copy=True)  # autocast may have given less
         new = {"previous": previous, "started": started, "layers": layers}
@@ -77,6 +70,5 @@ class GMamba(nn.Module):
         weight = next(self.parameters())
         previous = weight.new_zeros(batch_size, self.width)
         started = torch.zeros(batch_size, dtype=torch.bool, device=weight.device)
-        layers = {str(index): layer.initial_memory(batch_size) for index, layer in enumerate(self.layers)}
-        new = {"previous": previous, "started": started, "layers": layers}
+        new = {"previous": previous, "started": started, "layers": self.layers.initial_memory(batch_size)}
         return TensorDict(new, batch_size=[batch_size], device=weight.device)

@@ -12,6 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.dynamics.base import nest_memories
 from torchrl_glam.modules.ssm import MambaBlock
 
 
@@ -63,7 +64,7 @@ class ResidualMamba(nn.Module):
 
 
 class MambaStack(nn.ModuleList):
-    """A list of :class:`ResidualMamba`, typed as such.
+    """Layers of :class:`ResidualMamba`, chained. The memory is theirs, by number.
 
     Args:
         width: ``d``.
@@ -84,3 +85,30 @@ class MambaStack(nn.ModuleList):
 
     def __getitem__(self, index: int) -> ResidualMamba:  # type: ignore[override]  # no slices here
         return cast(ResidualMamba, super().__getitem__(index))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """``tokens [b t d]`` to ``[b t d]`` and the memory."""
+        memories = {}
+        for index, layer in enumerate(self):
+            tokens, memories[str(index)] = layer(tokens)
+        return tokens, nest_memories(memories)
+
+    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """As ``forward``, but the last output alone ``[b d]``: the last layer finishes no other."""
+        *earlier, last = self
+        memories = {}
+        for index, layer in enumerate(earlier):
+            tokens, memories[str(index)] = layer(tokens)
+        inner, memories[str(len(earlier))] = last.mamba.mix(*last.project(tokens))
+        return tokens[:, -1] + last.finish(inner[:, -1]), nest_memories(memories)
+
+    def step(self, token: Tensor, memory: TensorDict, valid: Tensor | None = None) -> tuple[Tensor, TensorDict]:
+        """``token [b d]`` to ``[b d]`` and the new memory; ``valid`` as for a layer."""
+        new: dict[str, TensorDict] = {}
+        for index, layer in enumerate(self):
+            token, new[str(index)] = layer.step(token, memory[str(index)], valid)
+        return token, nest_memories(new)
+
+    def initial_memory(self, batch_size: int) -> TensorDict:
+        """The memory before the first token."""
+        return nest_memories({str(index): layer.initial_memory(batch_size) for index, layer in enumerate(self)})

@@ -14,10 +14,11 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.dynamics.base import SequenceBackbone
 from torchrl_glam.modules.dynamics.layers import MambaStack
 
 
-class LMamba(nn.Module):
+class LMamba(SequenceBackbone):
     """Local branch ``u^l``: Mamba layers over the last ``window`` tokens from a zero state, then Linear (no bias).
 
     All windows run in one batched call. The first layer's projection depends on one token alone, so it is computed
@@ -35,10 +36,9 @@ class LMamba(nn.Module):
     """
 
     def __init__(self, width: int, num_layers: int = 1, window: int = 4, **mamba: Any) -> None:
-        super().__init__()
+        super().__init__(width)
         if window < 1:
             raise UsageError(f"window={window}: LMamba sees at least 1 token, the current one")
-        self.width = width
         self.window = window
         self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Linear(width, width, bias=False)

@@ -1,0 +1,64 @@
+"""Every option and its default: the paper's value (``preset=paper``), with its source.
+
+The dataclasses, in Hydra's ConfigStore once imported, are the schema of ``configs/*.yaml``: these say what differs.
+"""
+
+from __future__ import annotations
+
+from hydra.core.config_store import ConfigStore
+
+from torchrl_glam.config.agent import AgentConfig, ImaginationConfig, ObjectiveConfig
+from torchrl_glam.config.choices import (
+    Backbone,
+    Bootstrap,
+    Critic,
+    Device,
+    ImaginedMemory,
+    Logger,
+    Precision,
+    Protocol,
+    ReplayPlace,
+    Scheme,
+    Sees,
+    Starts,
+    VariationTarget,
+)
+from torchrl_glam.config.run import (
+    EnvConfig,
+    EvaluationConfig,
+    GLAMConfig,
+    OptimizerConfig,
+    ReplayConfig,
+    TrainingConfig,
+)
+from torchrl_glam.config.world_model import DynamicsConfig, ModelLossConfig, WorldModelConfig
+
+__all__ = [
+    "AgentConfig",
+    "Backbone",
+    "Bootstrap",
+    "Critic",
+    "Device",
+    "DynamicsConfig",
+    "EnvConfig",
+    "EvaluationConfig",
+    "GLAMConfig",
+    "ImaginationConfig",
+    "ImaginedMemory",
+    "Logger",
+    "ModelLossConfig",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "Precision",
+    "Protocol",
+    "ReplayConfig",
+    "ReplayPlace",
+    "Scheme",
+    "Sees",
+    "Starts",
+    "TrainingConfig",
+    "VariationTarget",
+    "WorldModelConfig",
+]
+
+ConfigStore.instance().store(name="glam_config", node=GLAMConfig)

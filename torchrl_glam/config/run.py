@@ -1,0 +1,89 @@
+"""Options of a whole run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from torchrl_glam.config.agent import AgentConfig, ImaginationConfig, ObjectiveConfig
+from torchrl_glam.config.choices import Device, Logger, Precision, Protocol, ReplayPlace
+from torchrl_glam.config.world_model import ModelLossConfig, WorldModelConfig
+
+
+@dataclass
+class EnvConfig:
+    """The real environment."""
+
+    name: str = "ALE/Pong-v5"
+    protocol: Protocol = Protocol.glam
+    num_envs: int = 1  # played side by side; on the ALE by its own vector environment
+    frame_skip: int | None = None  # emulator frames per step; None: 4 on the ALE, 1 elsewhere
+
+
+@dataclass
+class OptimizerConfig:
+    """Adam and the bound on the global gradient norm."""
+
+    lr: float = MISSING
+    eps: float = 1e-8
+    beta2: float = 0.999  # memory of the squared gradients; less forgets the first, huge ones sooner
+    max_norm: float = MISSING
+
+
+@dataclass
+class ReplayConfig:
+    """Real data and the world model's batches (GLAM section "Experiments": batch 32, length 64)."""
+
+    capacity: int = 100_000
+    batch_size: int = 32
+    batch_length: int = 64
+    newest: int = 0  # newest windows in every batch, contexts too (released code: 5), the rest uniform over the older
+    device: ReplayPlace = ReplayPlace.auto  # auto: the networks' device if it fits there
+
+
+@dataclass
+class TrainingConfig:
+    """How often each part is trained (STORM: every environment step), and by which means."""
+
+    warmup_frames: int = 1024  # environment steps of uniform actions before the first update
+    world_model_every: int = 1  # environment steps between world-model updates
+    policy_every: int = 1  # environment steps between policy updates
+    log_every: int = 100  # environment steps between rows of metrics
+    save_every: int = 5000  # environment steps between writings of weights.pt
+    compile: bool = False  # the imagined step; on CUDA the updates too, and imagination is captured as a graph
+    precision: Precision = Precision.float32
+    keep_memory: bool = True  # glibc: freed memory is kept for reuse, which is faster; see allocator.py
+    overlap: bool = False  # the emulator steps during the updates; actions are then one update behind
+
+
+@dataclass
+class EvaluationConfig:
+    """The evaluation at the end."""
+
+    episodes: int | None = None  # None: the protocol's number
+    greedy: bool = False  # sampled actions, as STORM evaluates
+
+
+@dataclass
+class GLAMConfig:
+    """One run."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    seed: int = 0
+    device: Device = Device.auto
+    preset: str = "auto"
+    ablation: str = "none"
+    total_frames: int = 100_000  # environment steps: 400 k emulator frames on the ALE
+    run_dir: str = "runs/glam"  # on the command line one folder per run, see configs/glam_atari.yaml
+    logger: Logger = Logger.csv
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    model_loss: ModelLossConfig = field(default_factory=ModelLossConfig)
+    model_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-4, max_norm=1000.0))
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    agent_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0))
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

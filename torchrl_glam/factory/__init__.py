@@ -1,0 +1,25 @@
+"""Config to objects: the only place that knows both."""
+
+from __future__ import annotations
+
+from torchrl_glam.factory.networks import make_agent, make_dynamics, make_imagined_env, make_policy, make_world_model
+from torchrl_glam.factory.objectives import make_objective
+from torchrl_glam.factory.real import make_collector, make_env, make_replay, num_evaluation_episodes, set_seeds
+from torchrl_glam.factory.updates import make_optimizer, make_policy_trainer, make_world_model_trainer
+
+__all__ = [
+    "make_agent",
+    "make_collector",
+    "make_dynamics",
+    "make_env",
+    "make_imagined_env",
+    "make_objective",
+    "make_optimizer",
+    "make_policy",
+    "make_policy_trainer",
+    "make_replay",
+    "make_world_model",
+    "make_world_model_trainer",
+    "num_evaluation_episodes",
+    "set_seeds",
+]

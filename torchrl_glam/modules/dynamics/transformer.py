@@ -1,0 +1,189 @@
+"""STORM's Transformer backbone (arXiv 2310.09615, section 3.2 and Table 5), with a memory of keys and values.
+
+``b`` batch, ``t`` time, ``d`` width, ``m`` slots of the memory (``max_length``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+from torch.nn import functional
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.dynamics.base import SequenceBackbone
+
+
+class TransformerLayer(nn.Module):
+    """``x = LayerNorm(x + Attention(x))``, then ``x = LayerNorm(x + FeedForward(x))``; dropout in training alone.
+
+    Args:
+        width: ``d``.
+        num_heads: attention heads, a divisor of ``width``.
+        dropout: probability, of attention weights and of what either part adds.
+    """
+
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.output = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def remember(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Keys and values ``[b t d]``, heads side by side, of ``tokens [b t d]``."""
+        keys, values = self.key_value(tokens).chunk(2, dim=-1)
+        return {"keys": keys, "values": values}
+
+    def forward(
+        self, tokens: Tensor, entries: dict[str, Tensor], filled: Tensor | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """``tokens [b t d]`` to ``[b t d]``, attending to keys and values ``[b m d]``.
+
+        Args:
+            tokens: they ask.
+            entries: what :meth:`remember` gave.
+            filled: which entries count, bool ``[b m]``; all of them if not given.
+            causal: let token ``t`` see the entries up to ``t`` alone.
+        """
+        mixed = functional.scaled_dot_product_attention(
+            self._heads(self.query(tokens)),
+            self._heads(entries["keys"]),
+            self._heads(entries["values"]),
+            attn_mask=None if filled is None else filled[:, None, None],
+            dropout_p=self.dropout.p if self.training else 0.0,
+            is_causal=causal,
+        )
+        mixed = self.output(mixed.transpose(1, 2).flatten(2))
+        tokens = self.attention_norm(tokens + self.dropout(mixed))
+        return self.feed_forward_norm(tokens + self.dropout(self.feed_forward(tokens)))
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        """``[b t d]`` to ``[b heads t d/heads]``."""
+        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class TransformerDynamics(SequenceBackbone):
+    """Causal Transformer with a learned embedding of the absolute position and norms after the residuals.
+
+    The memory holds each layer's keys and values ``[b max_length d]`` and how many count, ``length [b]``. Its shapes
+    never change, and elements of a batch may be of different lengths. It is full after ``max_length`` tokens: choose
+    that for the longest sequence, and for context and horizon of imagination together.
+
+    Args:
+        width: ``d``.
+        num_layers: Transformer layers. (STORM has 2; GLAM's ablation, with 1 Mamba layer in a branch, compares with 1.)
+        num_heads: attention heads.
+        dropout: probability, in training mode.
+        max_length: the longest sequence.
+
+    Raises:
+        UsageError: if ``num_heads`` does not divide ``width``, or ``num_layers`` or ``max_length`` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from torchrl_glam.modules import TransformerDynamics
+        >>> dynamics = TransformerDynamics(32, max_length=17).eval()
+        >>> beliefs, memory = dynamics(torch.randn(2, 16, 32))
+        >>> belief, memory = dynamics.step(torch.randn(2, 32), memory)
+        >>> beliefs.shape, belief.shape, memory["length"]
+        (torch.Size([2, 16, 32]), torch.Size([2, 32]), tensor([17, 17]))
+    """
+
+    def __init__(
+        self,
+        width: int = 256,
+        *,
+        num_layers: int = 1,
+        num_heads: int = 8,
+        dropout: float = 0.1,
+        max_length: int = 64,
+    ) -> None:
+        super().__init__(width)
+        if num_layers < 1 or max_length < 1:
+            raise UsageError(f"num_layers={num_layers} and max_length={max_length}: at least 1 of each is wanted")
+        if num_heads < 1 or width % num_heads:
+            raise UsageError(f"num_heads={num_heads} does not divide width={width}: choose a divisor")
+        self.max_length = max_length
+        # Small beside tokens of about 1, which it would drown otherwise; the paper does not say.
+        self.positions = nn.Parameter(torch.randn(max_length, width).mul(0.02))
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        layers = nn.ModuleList(TransformerLayer(width, num_heads, dropout) for _ in range(num_layers))
+        self.layers = cast(Sequence[TransformerLayer], layers)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """See :meth:`SequenceBackbone.forward`.
+
+        Raises:
+            UsageError: if there are more than ``max_length`` tokens.
+        """
+        return self._run(tokens)
+
+    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+        """See :meth:`SequenceBackbone.prefill`; in the last layer the last token alone asks."""
+        beliefs, memory = self._run(tokens, only_last=True)
+        return beliefs[:, -1], memory
+
+    def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
+        """See :meth:`SequenceBackbone.step`.
+
+        Raises:
+            RuntimeError: if the memory is full; on CUDA as a device-side assertion, some time later.
+        """
+        length = memory["length"]
+        # No Python branch, which would wait for the GPU and could not be compiled.
+        torch._assert_async(
+            (length < self.max_length).all(),
+            f"TransformerDynamics remembers max_length={self.max_length} tokens, no more: choose a greater max_length",
+        )
+        slots, position = torch.arange(self.max_length, device=length.device), length.unsqueeze(-1)
+        hidden, layers = self._place(token.unsqueeze(1), position), {}
+        for index, layer in enumerate(self.layers):
+            old, entry = memory["layers", str(index)], layer.remember(hidden)
+            here = (slots == position).unsqueeze(-1)
+            layers[str(index)] = {name: torch.where(here, entry[name].to(old[name].dtype), old[name]) for name in entry}
+            hidden = layer(hidden, layers[str(index)], slots <= position)
+        return hidden.squeeze(1), self._memory(layers, length + 1)
+
+    def initial_memory(self, batch_size: int) -> TensorDict:
+        """Empty ``keys`` and ``values`` of every layer, and ``length`` 0."""
+        layers = {
+            str(index): {
+                name: self.positions.new_zeros(batch_size, *self.positions.shape) for name in ("keys", "values")
+            }
+            for index in range(len(self.layers))
+        }
+        return self._memory(layers, torch.zeros(batch_size, dtype=torch.long, device=self.positions.device))
+
+    def _run(self, tokens: Tensor, only_last: bool = False) -> tuple[Tensor, TensorDict]:
+        batch, time, _ = tokens.shape
+        if time > self.max_length:
+            raise UsageError(f"{time} tokens came and max_length is {self.max_length}: choose a greater max_length")
+        hidden, layers = self._place(tokens, torch.arange(time, device=tokens.device)), {}
+        for index, layer in enumerate(self.layers):
+            entries = layer.remember(hidden)
+            layers[str(index)] = {name: self._pad(entry) for name, entry in entries.items()}
+            last = only_last and index == len(self.layers) - 1
+            hidden = layer(hidden[:, -1:], entries) if last else layer(hidden, entries, causal=True)
+        return hidden, self._memory(layers, torch.full((batch,), time, device=tokens.device))
+
+    def _place(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Tokens ``[b t d]`` with the embedding of their positions, ``[t]`` or ``[b t]``, normalised."""
+        return self.dropout(self.norm(tokens + self.positions[positions]))
+
+    def _pad(self, entries: Tensor) -> Tensor:
+        """Keys or values ``[b t d]`` as they are remembered, ``[b max_length d]``."""
+        dtype = self.positions.dtype  # autocast may have given less
+        return functional.pad(entries.to(dtype), (0, 0, 0, self.max_length - entries.shape[1]))
+
+    @staticmethod
+    def _memory(layers: dict[str, dict[str, Tensor]], length: Tensor) -> TensorDict:
+        return TensorDict({"layers": layers, "length": length}, batch_size=length.shape, device=length.device)

@@ -1,0 +1,66 @@
+"""The distribution of continuous actions: a normal, squashed into bounds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    AffineTransform,
+    ComposeTransform,
+    Independent,
+    Normal,
+    TanhTransform,
+    TransformedDistribution,
+)
+from torchrl.modules import TanhNormal
+
+REACH = 4.0
+"""Bound on the normal's mean: tanh(4) is 0.999, and float32 still tells the actions around it apart.
+
+Where it does not (from 7), an action's log-probability is not that of the draw it came from."""
+
+
+class ClampedTanh(TanhTransform):
+    """Tanh that stops short of plus and minus 1, as its inverse does, which would be infinite there."""
+
+    def _call(self, x: Tensor) -> Tensor:
+        return self._clamp(x.tanh())
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self._clamp(y).atanh()
+
+    def _clamp(self, y: Tensor) -> Tensor:
+        limit = 1 - torch.finfo(y.dtype).resolution
+        return y.clamp(-limit, limit)
+
+
+class SquashedNormal(TanhNormal):
+    """TorchRL's :class:`~torchrl.modules.TanhNormal` (with ``tanh_loc``) that never waits for a GPU and has an entropy.
+
+    TorchRL's own looks at the bounds and parameters at every call (0.14.1), and so cannot be captured in a CUDA graph;
+    and with bounds that are not symmetric its ``tanh_loc`` moves the mean by their midpoint before it is squashed.
+
+    Args:
+        loc: the normal's mean ``[.. a]``, itself squashed to plus and minus :data:`REACH`.
+        scale: its standard deviation ``[.. a]``.
+        low, high: the bounds ``[a]``.
+
+    Examples:
+        >>> import torch
+        >>> from torchrl_glam.modules.squashed_normal import SquashedNormal
+        >>> actions = SquashedNormal(torch.zeros(2), torch.ones(2), torch.tensor([0.0, -2.0]), torch.tensor([1.0, 2.0]))
+        >>> actions.deterministic_sample
+        tensor([0.5000, 0.0000])
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> None:
+        self.loc, self.scale, self.low, self.high = REACH * (loc / REACH).tanh(), scale, low, high
+        normal = Independent(Normal(self.loc, scale, validate_args=False), 1, validate_args=False)
+        squash = ComposeTransform([ClampedTanh(), AffineTransform((high + low) / 2, (high - low) / 2)])
+        TransformedDistribution.__init__(self, normal, squash, validate_args=False)
+
+    def entropy(self) -> Tensor:
+        """An estimate ``[..]``, as there is no closed form: the normal's entropy plus one draw's change of volume."""
+        draw = self.base_dist.rsample()
+        squash = self.transforms[0]
+        return self.base_dist.entropy() + squash.log_abs_det_jacobian(draw, squash(draw)).sum(-1)

@@ -1,0 +1,34 @@
+"""What the losses refuse in a batch, in words that name it."""
+
+from __future__ import annotations
+
+from tensordict import TensorDictBase, unravel_key
+from torchrl.objectives import LossModule
+
+from torchrl_glam.errors import UsageError
+
+
+def check_keys(loss: LossModule, tensordict: TensorDictBase) -> None:
+    """Raise UsageError if ``tensordict`` lacks one of the loss's ``in_keys``."""
+    for key in loss.in_keys:
+        if tensordict.get(key, None) is None:
+            names = [
+                name for name, value in vars(loss.tensor_keys).items() if key in (value, unravel_key(("next", value)))
+            ]
+            rename = f", or name yours by loss.set_keys({names[0]}=...)" if names else ""
+            entries = ", ".join(map(str, tensordict.keys(True, True)))
+            raise UsageError(f"the batch has no {key}: add it{rename}; it has {entries}")
+
+
+def check_padding(loss: LossModule, tensordict: TensorDictBase) -> None:
+    """Raise UsageError if ``tensordict`` has one of the masks that ``loss.loss_mask_key`` names.
+
+    TorchRL's losses leave padded steps out of their means; ours would learn from them without a word.
+    """
+    # The list of masks is public in no form in torchrl 0.14.1.
+    for key in loss._loss_mask_keys():
+        if tensordict.get(key, None) is not None:
+            raise UsageError(
+                f"the batch has a mask {key} of padded steps: {type(loss).__name__} wants whole windows, so sample "
+                "without padding (pad_output=False); if nothing is padded, set loss.loss_mask_key = None"
+            )

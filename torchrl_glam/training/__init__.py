@@ -1,0 +1,32 @@
+"""What one update does, for the world model and for each kind of agent; and evaluation. The loop is the example."""
+
+from __future__ import annotations
+
+from torchrl_glam.training.dreamer import DreamerObjective
+from torchrl_glam.training.evaluation import episode_returns, evaluate
+from torchrl_glam.training.off_policy import OffPolicyObjective
+from torchrl_glam.training.on_policy import OnPolicyObjective, make_glam_estimate, make_lambda_estimate
+from torchrl_glam.training.policy import Objective, PolicyUpdate, Start, make_policy_update, trained_parameters
+from torchrl_glam.training.steps import autocast, check_finite, checked_loss, optimizer_step
+from torchrl_glam.training.world_model import WorldModelUpdate, make_world_model_update
+
+__all__ = [
+    "DreamerObjective",
+    "Objective",
+    "OffPolicyObjective",
+    "OnPolicyObjective",
+    "PolicyUpdate",
+    "Start",
+    "WorldModelUpdate",
+    "autocast",
+    "check_finite",
+    "checked_loss",
+    "episode_returns",
+    "evaluate",
+    "make_glam_estimate",
+    "make_lambda_estimate",
+    "make_policy_update",
+    "make_world_model_update",
+    "optimizer_step",
+    "trained_parameters",
+]

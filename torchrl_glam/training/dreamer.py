@@ -1,0 +1,46 @@
+"""TorchRL's DreamerV3 losses, which imagine for themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.objectives import TargetNetUpdater
+from torchrl.objectives.dreamer_v3 import DreamerV3ActorLoss, DreamerV3ValueLoss
+
+from torchrl_glam.training.policy import Start
+
+
+class DreamerObjective:
+    """One gradient step on actor and critic for each rollout that the actor's loss makes.
+
+    Args:
+        actor_loss: rolls out our imagined environment; reads ``start`` as its state and its belief.
+        value_loss: learns the returns of that rollout.
+        start: from real data to where imagination starts.
+        target: moves the critic's slow copy.
+    """
+
+    def __init__(
+        self,
+        actor_loss: DreamerV3ActorLoss,
+        value_loss: DreamerV3ValueLoss,
+        *,
+        start: Start,
+        target: TargetNetUpdater,
+    ) -> None:
+        self.actor_loss, self.value_loss, self.start, self.target = actor_loss, value_loss, start, target
+
+    def terms(self, data: TensorDictBase, horizon: int) -> Iterator[TensorDictBase]:
+        """See :class:`~torchrl_glam.training.policy.Objective`."""
+        with torch.no_grad():
+            start = self.start(data)
+        self.actor_loss.imagination_horizon = horizon
+        terms, rollout = self.actor_loss(TensorDict({"start": start}, batch_size=start.shape))
+        value_terms, _ = self.value_loss(rollout)
+        terms.update(value_terms)
+        terms["imagined_reward"] = rollout["next", "reward"].mean()
+        terms["imagined_return"] = rollout["lambda_target"].mean()
+        yield terms
+        self.target.step()

@@ -1,0 +1,125 @@
+"""Objectives that learn from each imagined rollout once it is there: GLAM's own, A2C, PPO, REINFORCE and yours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.modules import PercentileValueNorm
+from torchrl.objectives import LossModule, TargetNetUpdater
+from torchrl.objectives.value import TDLambdaEstimator
+
+from torchrl_glam.compilation import COMPILED
+from torchrl_glam.envs.imagined import GLAMImaginedEnv
+from torchrl_glam.errors import UsageError
+from torchrl_glam.objectives import GLAMCriticLoss
+from torchrl_glam.training.policy import Start
+
+Estimate = Callable[[TensorDictBase], dict[str, Tensor]]
+"""Writes ``advantage`` and ``value_target`` into a rollout [b n], and returns metrics."""
+
+
+class OnPolicyObjective:
+    """Imagine a rollout, estimate its advantages once, then take gradient steps on it.
+
+    Args:
+        env: the imagined environment.
+        actor: acts in it.
+        losses: TorchRL losses, whose terms are taken together.
+        estimate: writes ``advantage`` and ``value_target`` into the rollout ``[b n]``, and returns metrics.
+        start: from real data to where imagination starts.
+        target: moves the losses' target parameters after each step.
+        epochs: passes over the rollout.
+        minibatches: gradient steps in each pass; with more than 1, each on transitions ``[b*n / minibatches]`` drawn
+            without replacement.
+        compile: compile the losses, forward and backward.
+    """
+
+    def __init__(
+        self,
+        env: GLAMImaginedEnv,
+        actor: TensorDictModuleBase,
+        losses: Sequence[LossModule],
+        estimate: Estimate,
+        *,
+        start: Start,
+        target: TargetNetUpdater | None = None,
+        epochs: int = 1,
+        minibatches: int = 1,
+        compile: bool = False,
+    ) -> None:
+        self.env, self.actor, self.losses, self.start, self.target = env, actor, losses, start, target
+        self.estimate, self.epochs, self.minibatches = estimate, epochs, minibatches
+        # Not as one graph: torch 2.13 cannot trace torchrl 0.14.1's OneHotCategorical.
+        self._run = torch.compile(self._losses, **{**COMPILED, "fullgraph": False}) if compile else self._losses
+
+    def terms(self, data: TensorDictBase, horizon: int) -> Iterator[TensorDictBase]:
+        """See :class:`~torchrl_glam.training.policy.Objective`."""
+        with torch.no_grad():
+            rollout = self.env.imagine(self.start(data), self.actor, horizon)
+            metrics = self.estimate(rollout)
+        metrics["imagined_reward"] = rollout["next", "reward"].mean()
+        metrics["imagined_return"] = rollout["value_target"].mean()
+        for _ in range(self.epochs):
+            for batch in self._batches(rollout):
+                yield self._run(batch).update(metrics)
+                if self.target is not None:
+                    self.target.step()
+
+    def _losses(self, batch: TensorDictBase) -> TensorDictBase:
+        first, *others = (evaluate_loss(loss, batch) for loss in self.losses)
+        for terms in others:
+            first.update(terms)
+        return first
+
+    def _batches(self, rollout: TensorDictBase) -> Sequence[TensorDictBase]:
+        if self.minibatches == 1:
+            return [rollout]
+        transitions = rollout.reshape(-1)
+        order = torch.randperm(len(transitions), device=transitions.device)
+        return [transitions[part] for part in order.chunk(self.minibatches)]
+
+
+def evaluate_loss(loss: LossModule, batch: TensorDictBase) -> TensorDictBase:
+    """Evaluate ``loss``.
+
+    Raises:
+        UsageError: naming what it reads, by its ``in_keys`` or in fact, and ``batch`` lacks.
+    """
+    there = set(batch.keys(True))
+    missing = [key for key in getattr(loss, "in_keys", None) or () if key not in there]
+    try:
+        if not missing:
+            return loss(batch)
+    except KeyError as error:
+        missing = [error.args[0] if error.args else "a key"]
+    raise UsageError(
+        f"{type(loss).__name__} reads {', '.join(map(str, missing))}, which is not in an imagined rollout: that has "
+        f"{', '.join(map(str, batch.keys(True, True)))}; name one of these by set_keys"
+    )
+
+
+def make_glam_estimate(critic_loss: GLAMCriticLoss, return_norm: PercentileValueNorm) -> Estimate:
+    """GLAM's (STORM's) advantages: lambda returns under critic and slow critic; the norm sees each rollout once."""
+
+    def estimate(rollout: TensorDictBase) -> dict[str, Tensor]:
+        critic_loss.estimate(rollout)
+        return_norm.update(rollout["value_target"])
+        return {"return_scale": return_norm.scale().squeeze(-1)}
+
+    return estimate
+
+
+def make_lambda_estimate(critic: TensorDictModuleBase, *, gamma: float, lmbda: float) -> Estimate:
+    """Advantages from lambda returns under ``critic``, by TorchRL's TD(lambda)."""
+    # torchrl 0.14.1's vectorised TD(lambda) raises IndexError where gamma * lmbda is 0: go through time instead.
+    estimator = TDLambdaEstimator(gamma=gamma, lmbda=lmbda, value_network=critic, vectorized=False)
+
+    def estimate(rollout: TensorDictBase) -> dict[str, Tensor]:
+        estimator(rollout)
+        return {}
+
+    return estimate
