@@ -30,12 +30,13 @@ def main(config: GLAMConfig) -> None:
     device = resolve_device(config.device)
     factory.set_seeds(config.seed)
     env = factory.make_env(config)
+    action_spec = env.action_spec_unbatched
 
     # The networks, and the same world model as an environment.
-    world_model = factory.make_world_model(config, env.action_spec, device)
-    actor, critic = factory.make_agent(config, world_model, env.action_spec)
-    policy = factory.make_policy(config, world_model, actor, env.action_spec)
-    imagined_env = factory.make_imagined_env(config, world_model, env.action_spec)
+    world_model = factory.make_world_model(config, action_spec, device)
+    actor, critic = factory.make_agent(config, world_model, action_spec)
+    policy = factory.make_policy(config, world_model, actor, action_spec)
+    imagined_env = factory.make_imagined_env(config, world_model, action_spec)
     networks = {"world_model": world_model, "actor": actor, "critic": critic}
 
     # The two updates, and the data for them: one storage seen as long sequences and as short contexts.
@@ -48,28 +49,29 @@ def main(config: GLAMConfig) -> None:
     schedule, replay_starts = config.training, config.imagination.starts is Starts.replay
     model_metrics = policy_metrics = None
     collector = factory.make_collector(config, env, policy)
-    for frame, step in run.track(collector):
+    for frames, step in run.track(collector):
         sequences.extend(step)
-        if frame <= schedule.warmup_frames:
-            continue
-        if replay_starts and frame % schedule.policy_every == 0:
-            contexts.draw()  # and, where the replay is not on the device, gather during the world model's update
-        if frame % schedule.world_model_every == 0:
-            batch = sequences.sample().to(device, non_blocking=True)
-            model_metrics = update_world_model(batch)
-        if frame % schedule.policy_every == 0:
-            starts = contexts.sample() if replay_starts else batch
-            policy_metrics = update_policy(starts, config.imagination.horizon_at(frame))
-        if frame % schedule.log_every == 0:
-            run.log_updates(frame, world_model=model_metrics, policy=policy_metrics)
-        if frame % schedule.save_every == 0:
-            run.save(**networks)
+        for frame in frames:  # one, but for several environments
+            if frame <= schedule.warmup_frames:
+                continue
+            if replay_starts and frame % schedule.policy_every == 0:
+                contexts.draw()  # and, where the replay is not on the device, gather during the world model's update
+            if frame % schedule.world_model_every == 0:
+                batch = sequences.sample().to(device, non_blocking=True)
+                model_metrics = update_world_model(batch)
+            if frame % schedule.policy_every == 0:
+                starts = contexts.sample() if replay_starts else batch
+                policy_metrics = update_policy(starts, config.imagination.horizon_at(frame))
+            if frame % schedule.log_every == 0:
+                run.log_updates(frame, world_model=model_metrics, policy=policy_metrics)
+            if frame % schedule.save_every == 0:
+                run.save(**networks)
     run.save(**networks)
     collector.shutdown()
     contexts.shutdown()
 
     # What it can do, and what it imagines.
-    evaluation_env = factory.make_env(config, seed=config.seed + 1_000_000)
+    evaluation_env = factory.make_evaluation_env(config)
     episodes = factory.num_evaluation_episodes(config)
     returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
     run.finish(returns)

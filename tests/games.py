@@ -1,7 +1,8 @@
-"""Two real Gymnasium games for tests, made by name: ``gymnasium.make("tests.games:CatchBall-v0")``.
+"""Real Gymnasium games for tests, made by name: ``gymnasium.make("tests.games:CatchBall-v0")``.
 
 ``CountingGame`` writes what happened into its pixels, so that a test can check any record that it finds downstream.
-``CatchBall`` is a game that an agent can learn in minutes.
+``CatchBall``, with discrete actions, and ``SteerBall``, with continuous ones, are games that an agent can learn in
+minutes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 
@@ -55,9 +56,9 @@ class CountingGame(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts the next episode; a seed starts from the first one."""
+        """Starts the next episode; a seed, modulo 64, is the number of the episode to start from."""
         super().reset(seed=seed)
-        self._episode = 0 if seed is not None else self._episode + 1
+        self._episode = seed % 64 if seed is not None else self._episode + 1
         self._frame, self._action = 0, -1
         return self.getScreenRGB(), {}
 
@@ -116,10 +117,9 @@ class CatchBall(gymnasium.Env):
         self._drop()
         return self._draw(), {}
 
-    def step(self, action: int) -> Step:
+    def step(self, action: Any) -> Step:
         """Moves the paddle and the ball by one step."""
-        move = self.SPEED * (0, -1, 1)[int(action)]
-        self.paddle = int(np.clip(self.paddle + move, 0, 64 - self.PADDLE))
+        self.paddle = int(np.clip(self.paddle + self._move(action), 0, 64 - self.PADDLE))
         self._height -= 1
         reward = 0.0
         if self._height == 0:
@@ -131,6 +131,9 @@ class CatchBall(gymnasium.Env):
     def offset(self) -> int:
         """From the paddle's middle to the ball's, in pixels."""
         return (self.ball + self.BALL // 2) - (self.paddle + self.PADDLE // 2)
+
+    def _move(self, action: Any) -> int:
+        return self.SPEED * (0, -1, 1)[int(action)]
 
     def _drop(self) -> None:
         self.ball = 4 * int(self.np_random.integers((64 - self.BALL) // 4 + 1))
@@ -150,19 +153,69 @@ def play_catch(game: CatchBall) -> int:
     return 0 if abs(offset) < game.SPEED else 1 + (offset > 0)
 
 
+class SteerBall(CatchBall):
+    """``CatchBall`` whose action is the paddle's velocity, from -8 to 8 pixels per step. Random play catches 28 %."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = Box(-self.SPEED, self.SPEED, (1,), np.float32)
+
+    def _move(self, action: Any) -> int:
+        assert self.action_space.contains(action), "the velocity is out of bounds"
+        return round(float(action[0]))
+
+
+def play_steer(game: SteerBall) -> float:
+    """The action, rescaled to [-1, 1], that catches every ball: go under the ball's middle."""
+    return float(np.clip(game.offset() / game.SPEED, -1, 1))
+
+
 class NoReward(CatchBall):
     """A game whose reward is not a number."""
 
-    def step(self, action: int) -> Step:
+    def step(self, action: Any) -> Step:
         """Plays on."""
         pixels, _, terminated, truncated, info = super().step(action)
         return pixels, float("nan"), terminated, truncated, info
 
 
-class Steering(gymnasium.Env):
-    """A pixel environment with continuous actions, which is refused."""
+class Corridor(gymnasium.Env):
+    """Observes a Dict, as MiniGrid's environments do, and renders itself: a light in one of seven cells, to and fro."""
 
-    action_space = Box(-1.0, 1.0, (2,), np.float32)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's interface)
+    CELLS, TILE = 7, 20
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.action_space = Discrete(2)
+        self.observation_space = Dict({"image": Box(0, 255, (7, 7, 3), np.uint8), "direction": Discrete(4)})
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Puts the light into the first cell."""
+        super().reset(seed=seed)
+        self.cell = 0
+        return self._observe(), {}
+
+    def step(self, action: int) -> Any:
+        """Moves the light; the last cell ends the episode."""
+        self.cell = max(0, self.cell + (-1, 1)[int(action)])
+        end = self.cell == self.CELLS - 1
+        return self._observe(), float(end), end, False, {}
+
+    def render(self) -> np.ndarray:
+        """The corridor from above."""
+        image = np.zeros((self.TILE, self.CELLS * self.TILE, 3), np.uint8)
+        image[:, self.cell * self.TILE : (self.cell + 1) * self.TILE] = 200
+        return image
+
+    def _observe(self) -> dict[str, Any]:
+        return {"image": np.full((7, 7, 3), self.cell, np.uint8), "direction": np.int64(0)}
+
+
+class TwoLevers(gymnasium.Env):
+    """A pixel environment with two actions at once, which is refused."""
+
+    action_space = MultiDiscrete([2, 2])
     observation_space = Box(0, 255, (64, 64, 3), np.uint8)
 
 
@@ -171,7 +224,9 @@ for _name, _game, _options in (
     ("CountingGameTruncated-v0", "CountingGame", {"truncate": True}),
     ("CatchBall-v0", "CatchBall", {}),
     ("NoReward-v0", "NoReward", {}),
-    ("Steering-v0", "Steering", {}),
+    ("SteerBall-v0", "SteerBall", {}),
+    ("Corridor-v0", "Corridor", {}),
+    ("TwoLevers-v0", "TwoLevers", {}),
 ):
     if _name not in gymnasium.registry:
         gymnasium.register(_name, entry_point=f"tests.games:{_game}", kwargs=_options)

@@ -20,11 +20,18 @@ def check_config(config: GLAMConfig) -> None:
     if config.total_frames <= warmup:
         above = f"above training.warmup_frames={warmup}, or nothing is trained: give at least {warmup + 1}"
         raise UsageError(f"total_frames={config.total_frames} must be {above}")
+    if config.total_frames % (together := config.env.num_envs):
+        raise UsageError(f"total_frames={config.total_frames} must be a multiple of env.num_envs={together}")
+    if config.training.overlap and together > 1:
+        raise UsageError(
+            f"training.overlap=true plays one environment, not env.num_envs={together}: leave one of them out"
+        )
     longest = max(replay.batch_length, imagination.context_length) + replay.newest
-    if min(warmup, replay.capacity) < longest:
+    if min(warmup, replay.capacity) // together < longest:
+        each = "" if together == 1 else f" of each of env.num_envs={together}"
         raise UsageError(
             f"training.warmup_frames={warmup} and replay.capacity={replay.capacity} must hold a sequence of "
-            f"{longest} frames (replay.batch_length, imagination.context_length, replay.newest): raise them"
+            f"{longest} frames{each} (replay.batch_length, imagination.context_length, replay.newest): raise them"
         )
     if replay.batch_length < (least := config.model_loss.first_valid + 2):
         wanted = f"at least model_loss.first_valid + 2 = {least}"

@@ -22,10 +22,10 @@ def estimate_seconds(config: GLAMConfig, env: EnvBase, device: torch.device) -> 
     """
     config = replace(config, training=replace(config.training, compile=False))  # which takes longer than it would tell
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        world_model = factory.make_world_model(config, env.action_spec, device)
-        imagined = factory.make_imagined_env(config, world_model, env.action_spec)
+        world_model = factory.make_world_model(config, env.action_spec_unbatched, device)
+        imagined = factory.make_imagined_env(config, world_model, env.action_spec_unbatched)
         update_world_model = factory.make_world_model_trainer(config, world_model)
-        agent = factory.make_agent(config, world_model, env.action_spec)
+        agent = factory.make_agent(config, world_model, env.action_spec_unbatched)
         update_policy = factory.make_policy_trainer(config, imagined, *agent)
         sequences = _made_up(config.replay.batch_size, config.replay.batch_length, env, device)
         starts = sequences  # once the world model's update has written its latents there
@@ -53,8 +53,9 @@ def _fastest(update: Callable[[], object], device: torch.device, enough: float =
 
 
 def _made_up(batch: int, time_steps: int, env: EnvBase, device: torch.device) -> TensorDict:
-    pixels = env.observation_spec["pixels"].rand((batch, time_steps))
+    shape = (batch, time_steps)
+    pixels = env.observation_spec_unbatched["pixels"].rand(shape)
     reward = torch.zeros(batch, time_steps, 1)
     outcome = {"reward": reward, "life_loss": torch.zeros_like(reward, dtype=torch.bool)}
-    data = {"pixels": pixels, "action": env.action_spec.rand((batch, time_steps)), "next": outcome}
-    return TensorDict(data, batch_size=[batch, time_steps]).to(device)
+    data = {"pixels": pixels, "action": env.action_spec_unbatched.rand(shape), "next": outcome}
+    return TensorDict(data, batch_size=shape).to(device)

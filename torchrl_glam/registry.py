@@ -12,8 +12,10 @@ group      names
 ========== ==================================================================
 
 A config's fields are the parameters of what it builds, with the same defaults; ``???`` marks those that must be given.
-``hydra.utils.instantiate`` builds whatever is nested. An object that two parts share, it would build twice: build it
-once and hand it over, ``instantiate(config.env, world_model=loss.world_model)``.
+``hydra.utils.instantiate`` builds whatever is nested. What two parts share it would build twice, and a TorchRL spec it
+takes for a config: with ``_partial_: true`` it returns a function that wants just these,
+``instantiate(config.env)(world_model=loss.world_model, action_spec=spec)``. Import TorchRL's configs before
+``torchrl_glam``, or call :func:`register` after both.
 
 Examples:
     >>> from hydra import compose, initialize
@@ -29,6 +31,7 @@ Examples:
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,5 +217,18 @@ CONFIGS: dict[tuple[str, str], type[PartConfig]] = {
 }
 """Every config by its group and name."""
 
-for (group, name), config in CONFIGS.items():
-    ConfigStore.instance().store(group=group, name=name, node=config, provider="torchrl_glam")
+
+def register() -> None:
+    """Put all of them into Hydra's ``ConfigStore``; doing so again changes nothing.
+
+    Some fields of TorchRL's configs, a collector's ``create_env_fn`` above all, take none but TorchRL's own. Ours count
+    as such if TorchRL's configs were imported before this.
+    """
+    for (group, name), config in CONFIGS.items():
+        ConfigStore.instance().store(group=group, name=name, node=config, provider="torchrl_glam")
+    torchrl_configs = sys.modules.get("torchrl.trainers.algorithms.configs.common")
+    if torchrl_configs is not None:
+        torchrl_configs.ConfigBase.register(PartConfig)
+
+
+register()

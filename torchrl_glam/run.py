@@ -94,18 +94,25 @@ class Run:
             f"{config.total_frames} frames, about {_duration(seconds)} and the evaluation | {self.folder}"
         )
 
-    def track(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[int, TensorDictBase]]:
-        """Number the collector's real steps from 1 under a progress bar; log the return of each episode that ends."""
+    def track(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[range, TensorDictBase]]:
+        """Number the collector's real steps from 1 under a progress bar; log the return of each episode that ends.
+
+        Yields:
+            The numbers of the steps in a batch, one for each environment, and the batch.
+        """
         self.bar = tqdm(
             total=self.config.total_frames, unit="step", dynamic_ncols=True, mininterval=0.5, file=sys.stdout
         )
         with self.bar:
-            for frame, step in enumerate(collector, start=1):
+            last = 0
+            for step in collector:
+                frames = range(last + 1, last + 1 + step.numel())
+                last = frames[-1]
                 for episode_return in episode_returns(step):
-                    self.log(frame, {"train/episode_return": episode_return})
+                    self.log(last, {"train/episode_return": episode_return})
                     self.shown["return"] = f"{episode_return:g}"
-                yield frame, step
-                self.bar.update()
+                yield frames, step
+                self.bar.update(len(frames))
 
     def log_updates(self, frame: int, **updates: TensorDictBase | None) -> None:
         """Log the metrics of the last updates, named ``update/metric``, and show the main losses.

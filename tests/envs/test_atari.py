@@ -1,25 +1,19 @@
-"""Environments by name: their keys, the two protocols, seeds, silence and refusals."""
+"""Environments by name: their keys, the two protocols, seeds and silence."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
-from tensordict import TensorDict
 from torchrl.data import OneHot
 from torchrl.envs import TransformedEnv, check_env_specs
 
-from tests.games import CatchBall, CountingGame, play_catch
+from tests.games import CountingGame
 from torchrl_glam.envs.atari import PROTOCOLS, make_atari_env
-from torchrl_glam.errors import UsageError
 
 CATCH_BALL = "tests.games:CatchBall-v0"
 FLAG, SCALAR = ((1,), torch.bool), ((1,), torch.float32)
@@ -164,24 +158,6 @@ def test_a_life_lost_is_flagged_once_and_resets_nothing() -> None:
     assert after["terminated"][-1]
 
 
-def test_catch_ball_is_hard_by_chance_and_possible() -> None:
-    env = make_atari_env(CATCH_BALL, seed=0)
-    game: CatchBall = env.base_env._env.unwrapped
-
-    def policy(tensordict: TensorDict) -> TensorDict:
-        return tensordict.set("action", torch.nn.functional.one_hot(torch.tensor(play_catch(game)), 3))
-
-    for _ in range(5):
-        episode = env.rollout(100, policy)
-        assert episode["next", "episode_reward"][-1] == 5
-        assert len(episode) == 60
-        assert torch.equal(episode["next", "life_loss"], episode["next", "terminated"])
-        assert episode["next", "terminated"][-1]
-    torch.manual_seed(0)
-    chance = [env.rollout(100)["next", "reward"].sum().item() for _ in range(30)]
-    assert 0.5 < np.mean(chance) < 2.5
-
-
 def test_frame_skip_and_image_size_are_honoured() -> None:
     assert len(make_atari_env(CATCH_BALL, frame_skip=4).rollout(100)) == 15
     env = make_atari_env("ALE/Pong-v5", frame_skip=3, image_size=32)
@@ -189,115 +165,3 @@ def test_frame_skip_and_image_size_are_honoured() -> None:
     assert ale(env).getEpisodeFrameNumber() == 15
     env = make_atari_env("tests.games:CountingGame-v0", seed=0, image_size=128, frame_skip=1)
     assert CountingGame.read(env.rollout(7)["next", "pixels"][-1].numpy())[0] == [7]
-
-
-class Picture(gymnasium.Env):
-    """Observes the last action in every pixel of an image of any shape, drawn into the same array each time."""
-
-    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's interface)
-
-    def __init__(
-        self,
-        shape: tuple[int, ...] = (64, 64, 3),
-        dtype: str = "uint8",
-        actions: gymnasium.Space | None = None,
-        rendered: tuple[int, int] | None = None,
-        render_mode: str | None = None,
-    ) -> None:
-        self.observation_space = Box(0, 255, shape, np.dtype(dtype).type)
-        self.action_space = actions or Discrete(4)
-        self.metadata = {"render_modes": ["rgb_array"] if rendered else []}
-        self.render_mode = render_mode
-        self._image, self._rendered = np.zeros(shape, dtype), rendered
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        return self._image, {}
-
-    def step(self, action: int) -> Any:
-        self._image[:] = 10 * action
-        return self._image, 0.0, False, False, {}
-
-    def render(self) -> Any:
-        return np.full((*self._rendered, 3), self._image.flat[0], np.uint8)
-
-
-@pytest.fixture
-def picture() -> Iterator[str]:
-    """The name under which ``Picture`` is registered, to be given its options."""
-    gymnasium.register("Picture-v0", entry_point=Picture, disable_env_checker=True)
-    yield "Picture-v0"
-    del gymnasium.registry["Picture-v0"]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"shape": (100, 80, 3)},
-        {"shape": (100, 80, 1)},
-        {"shape": (64, 64, 1)},
-        {"shape": (50, 64)},
-        {"shape": (64, 64)},
-        {"shape": (3,), "rendered": (90, 70)},
-        {"shape": (64, 64, 3), "dtype": "float32", "rendered": (64, 64)},
-        {"actions": Discrete(4, start=3)},
-    ],
-    ids=str,
-)
-def test_any_image_becomes_rgb_of_the_right_size(picture: str, options: dict[str, Any]) -> None:
-    gymnasium.registry[picture].kwargs = options
-    env = make_atari_env(picture, seed=0)
-    check_env_specs(env)
-    start = options["actions"].start if "actions" in options else 0
-    records = env.rollout(20)
-    chosen = records["action"].argmax(-1) + start
-    assert (records["next", "pixels"] == 10 * chosen[:, None, None, None]).all()
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"shape": (3,)},
-        {"shape": (3, 64, 64)},
-        {"shape": (64, 64, 3), "dtype": "float32"},
-        {"actions": Box(-1, 1, (2,))},
-        {"actions": gymnasium.spaces.MultiDiscrete([2, 2])},
-        {"no_such_option": 1},
-    ],
-    ids=str,
-)
-def test_an_unsuitable_environment_is_refused_by_name(picture: str, options: dict[str, Any]) -> None:
-    gymnasium.registry[picture].kwargs = options
-    with pytest.raises(UsageError, match="'Picture-v0'") as caught:
-        make_atari_env(picture)
-    wanted = "Discrete" if "actions" in options else "no_such_option" if "no_such_option" in options else "uint8 image"
-    assert wanted in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "name", ["Pong", "ALE/Pong", "PongNoFrameskip-v4", "Pong-v4", "ale/pong-v5", "ALE/Pnog-v5", "ALE/Pong-v9"]
-)
-def test_a_wrong_name_lists_near_matches(name: str) -> None:
-    with pytest.raises(UsageError, match=f"there is no environment '{name}': did you mean ALE/Pong-v5"):
-        make_atari_env(name)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"name": "qqqqqqqqqqqqq"}, "list all by"),
-        ({"name": ""}, "there is no environment"),
-        ({"name": "CartPole-v8"}, r"did you mean CartPole-v1\?"),
-        ({"name": "no_such_module:Game-v0"}, "the module 'no_such_module', which cannot be imported"),
-        ({"name": "tests.games:CatchBall-v7"}, r"did you mean CatchBall-v0\?"),
-        ({"name": "GymV21Environment-v0"}, "could not be made: .*shimmy"),
-        ({"protocol": "Glam"}, "protocol='Glam' does not exist: use one of glam, standard"),
-        ({"frame_skip": 0}, "frame_skip=0 is no number of frames"),
-    ],
-)
-def test_what_cannot_be_is_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message) as caught:
-        make_atari_env(**{"name": "ALE/Pong-v5", **arguments})
-    assert "\n" not in str(caught.value)

@@ -6,17 +6,20 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import nn
-from torchrl.data import OneHot
+from torchrl.data import Bounded, OneHot
 from torchrl.envs import ImaginedEnv
 from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration_type
 from torchrl.modules import WorldModelWrapper
-from torchrl.objectives import A2CLoss, ClipPPOLoss
+from torchrl.objectives import A2CLoss, ClipPPOLoss, SoftUpdate
+from torchrl.objectives.dreamer_v3 import DreamerV3ActorLoss, DreamerV3ValueLoss
 
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMDynamics, SlidingWindow, make_actor, make_critic
+from torchrl_glam.modules.actor_critic import make_symexp_critic
 
 BATCH = 3
+BOX = Bounded(-1, 1, (3,))
 
 
 @pytest.fixture
@@ -55,25 +58,28 @@ def imagine(env, start, actor, horizon=6, seed=2):
         return env.imagine(start, actor, horizon)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_torchrl_accepts_the_specs(world_model, batch_size):
-    env = GLAMImaginedEnv(world_model, OneHot(3), batch_size=batch_size)
+@pytest.mark.parametrize("batch_size", [1, 3, None])
+@pytest.mark.parametrize("spec", [OneHot(3), BOX], ids=["one-hot", "continuous"])
+def test_torchrl_accepts_the_specs(world_model, batch_size, spec):
+    env = GLAMImaginedEnv(world_model, spec, batch_size=batch_size)
     with torch.no_grad():
         check_env_specs(env)
     assert isinstance(env, ImaginedEnv)
     assert isinstance(env.world_model, WorldModelWrapper)
-    assert env.batch_size == (batch_size,)
-    assert env.action_spec.shape == (batch_size, 3)
-    assert env.observation_spec["state"].shape == (batch_size, 12)
-    assert env.observation_spec["belief"].shape == (batch_size, 8)
-    assert env.full_reward_spec["reward"].shape == (batch_size, 1)
+    batch = () if batch_size is None else (batch_size,)
+    assert env.batch_size == batch
+    assert env.action_spec == spec.expand(*batch, 3)
+    assert env.observation_spec["state"].shape == (*batch, 12)
+    assert env.observation_spec["belief"].shape == (*batch, 8)
+    assert env.full_reward_spec["reward"].shape == (*batch, 1)
     assert set(env.full_done_spec.keys()) == {"done", "terminated"}
 
 
-def test_torchrl_accepts_the_specs_of_a_sliding_memory(world_model):
+@pytest.mark.parametrize("batch_size", [3, None])
+def test_torchrl_accepts_the_specs_of_a_sliding_memory(world_model, batch_size):
     dynamics = SlidingWindow(world_model.dynamics, 3)
     with torch.no_grad():
-        check_env_specs(GLAMImaginedEnv(world_model, OneHot(3), batch_size=BATCH, dynamics=dynamics))
+        check_env_specs(GLAMImaginedEnv(world_model, OneHot(3), batch_size=batch_size, dynamics=dynamics))
 
 
 def test_steps_go_through_the_wrapper(env, actor, contexts):
@@ -115,15 +121,23 @@ def test_imagine_equals_a_loop_over_plain_modules(env, world_model, actor, conte
     assert len(rollout["action"].flatten(0, 1).unique(dim=0)) > 1, "a constant action would prove little"
 
 
+def roll_out(env, start, actor, horizon=6, seed=2, **options):
+    """TorchRL's way."""
+    torch.manual_seed(seed)
+    options = {"auto_reset": False, "break_when_any_done": False, **options}
+    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+        return env.rollout(horizon, actor, tensordict=start.clone(), **options)
+
+
 @pytest.mark.parametrize("sliding", [False, True])
-def test_imagine_equals_rollout(world_model, actor, contexts, sliding):
+@pytest.mark.parametrize("spec", [OneHot(3), BOX], ids=["one-hot", "continuous"])
+def test_imagine_equals_rollout(world_model, contexts, shake, sliding, spec):
     dynamics = SlidingWindow(world_model.dynamics, 3) if sliding else None  # as long as the contexts: fixed shapes
-    env = GLAMImaginedEnv(world_model, OneHot(3), batch_size=BATCH, dynamics=dynamics)
+    actor = shake(make_actor(world_model.state_size, 8, spec, hidden=8), 1.0)
+    env = GLAMImaginedEnv(world_model, spec, batch_size=BATCH, dynamics=dynamics)
     start = start_of(env, contexts)
     rollout = imagine(env, start, actor)
-    torch.manual_seed(2)
-    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
-        wanted = env.rollout(6, actor, auto_reset=False, break_when_any_done=False, tensordict=start.clone())
+    wanted = roll_out(env, start, actor)
     assert rollout.shape == (BATCH, 6)
     keys = set(rollout.keys(True, True))
     assert {("next", key) for key in ("state", "belief", "reward", "terminated", "done")} < keys
@@ -135,15 +149,72 @@ def test_imagine_equals_rollout(world_model, actor, contexts, sliding):
 
 def test_rollout_keeps_the_memory_of_every_step(env, world_model, actor, contexts):
     start = start_of(env, contexts)
-    torch.manual_seed(2)
+    rollout = roll_out(env, start, actor, horizon=4)
     with torch.no_grad():
-        rollout = env.rollout(4, actor, auto_reset=False, break_when_any_done=False, tensordict=start.clone())
         memory = start["memory"]
         for t in range(4):
             assert (rollout["memory"][:, t] == memory).all()
             token = world_model.embedding(rollout["state"][:, t], rollout["action"][:, t])
             memory = world_model.dynamics.step(token, memory)[1]
             assert (rollout["next", "memory"][:, t] == memory).all()
+
+
+@pytest.mark.parametrize("until_done", [False, True])
+def test_rollout_may_leave_the_memory_out(env, world_model, actor, contexts, until_done):
+    forgetful = GLAMImaginedEnv(world_model, OneHot(3), batch_size=BATCH, keep_memory=False)
+    start = start_of(env, contexts)
+    wanted = roll_out(env, start, actor, break_when_any_done=until_done).exclude("memory", ("next", "memory"))
+    rollout = roll_out(forgetful, start, actor, break_when_any_done=until_done)
+    assert set(rollout.keys(True, True)) == set(wanted.keys(True, True))
+    assert (rollout == wanted).all()
+
+
+def test_continuous_actions_enter_the_tokens_as_they_are(env, world_model, contexts, shake):
+    actor = shake(make_actor(world_model.state_size, 8, BOX, hidden=8), 1.0)
+    start = start_of(env, contexts)
+    rollout = imagine(env, start, actor)
+    assert BOX.is_in(rollout["action"])
+    assert len(rollout["action"].flatten(0, 1).unique(dim=0)) == BATCH * 6
+    with torch.no_grad():
+        token = world_model.embedding.layers(torch.cat([start["state"], rollout["action"][:, 0]], -1))
+        belief, _ = world_model.dynamics.step(token, start["memory"])
+    assert torch.equal(rollout["next", "belief"][:, 0], belief)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [BATCH, None])
+def test_compiled_continuous_actions(world_model, contexts, shake, batch_size):
+    actor = shake(make_actor(world_model.state_size, 8, BOX, hidden=8), 1.0)
+    plain, compiled = (
+        GLAMImaginedEnv(world_model, BOX, batch_size=batch_size, compiled=compiled) for compiled in (False, True)
+    )
+    start = start_of(plain, contexts)
+    try:
+        if batch_size is None:
+            start = start[None]
+            wanted, got = roll_out(plain, start, actor), roll_out(compiled, start, actor)
+        else:
+            wanted, got = imagine(plain, start, actor), imagine(compiled, start, actor)
+    finally:
+        torch.compiler.reset()
+    assert set(got.keys(True, True)) == set(wanted.keys(True, True))
+    for key, value in wanted.items(True, True):
+        torch.testing.assert_close(got[key], value, rtol=1e-4, atol=1e-4, msg=str(key))
+
+
+def test_without_a_batch_size_any_shape_will_do(env, world_model, actor, make_batch):
+    free = GLAMImaginedEnv(world_model, OneHot(3))
+    start = start_of(free, make_batch(6, 5))
+    flat = roll_out(free, start, actor)
+    rollout = roll_out(free, start.reshape(2, 3), actor)
+    assert rollout.shape == (2, 3, 6)
+    assert (rollout.reshape(6, 6) == flat).all()
+    assert roll_out(free, start[0], actor).shape == (6,)
+    assert (imagine(free, start[:BATCH], actor) == imagine(env, start[:BATCH], actor)).all()
+    with torch.no_grad():
+        fresh = free.reset(TensorDict(batch_size=[2, 3]))
+    assert fresh["memory"].shape == (2, 3)
+    assert (fresh["state"].unflatten(-1, (3, 4)).sum(-1) == 1).all()
 
 
 def test_next_is_the_following_root_and_shares_its_storage(env, actor, contexts):
@@ -275,6 +346,13 @@ def test_reset_takes_a_start_and_invents_one(env, contexts):
     assert (fresh["state"].unflatten(-1, (3, 4)).sum(-1) == 1).all()
 
 
+def test_reset_unpacks_a_start(env, contexts):
+    start = start_of(env, contexts)
+    reset = env.reset(TensorDict({"start": start}, [BATCH]))
+    assert set(reset.keys()) == {"state", "belief", "memory", "done", "terminated"}
+    assert (reset == start).all()
+
+
 def test_policy_is_random_also_where_the_caller_is_deterministic(env, contexts, world_model):
     actor = make_actor(world_model.state_size, 8, OneHot(3), hidden=8)
     nn.init.zeros_(actor.module[0].module.output.weight)
@@ -308,6 +386,68 @@ def test_a_stock_loss_runs_on_an_imagined_rollout(env, world_model, actor, conte
     for network in (loss.actor_network_params, loss.critic_network_params):
         assert any(leaf.grad.abs().sum() > 0 for leaf in network.values(True, True) if leaf.grad is not None)
     assert all(parameter.grad is None for parameter in world_model.parameters())
+
+
+def make_dreamer(env, actor, shake, **options):
+    """TorchRL's losses of actor and critic, and a start for the first."""
+    critic = shake(make_symexp_critic(12, 8, hidden=8), 0.05)
+    continuation = env.make_continuation_model()
+    actor_loss = DreamerV3ActorLoss(
+        actor, critic, env, continuation_model=continuation, imagination_horizon=6, **options
+    )
+    actor_loss.set_keys(state="start", belief="start")
+    actor_loss.make_value_estimator(gamma=0.98, lmbda=0.95)
+    value_loss = DreamerV3ValueLoss(critic, "two_hot", slow_critic_regularization=1.0, actor_loss=actor_loss)
+    SoftUpdate(value_loss, tau=0.02)
+    return actor_loss, value_loss
+
+
+@pytest.mark.parametrize("keep_memory", [True, False])
+@pytest.mark.parametrize(
+    ("spec", "use_reinforce"),
+    [(OneHot(3), True), (BOX, True), (BOX, False)],
+    ids=["one-hot", "continuous", "through the dynamics"],
+)
+def test_dreamer_losses_imagine_from_a_whole_start(world_model, contexts, shake, keep_memory, spec, use_reinforce):
+    env = GLAMImaginedEnv(world_model, spec, batch_size=BATCH, keep_memory=keep_memory)
+    actor = shake(make_actor(12, 8, spec, hidden=8), 1.0)
+    start = start_of(env, contexts)
+    actor_loss, value_loss = make_dreamer(env, actor, shake, use_reinforce=use_reinforce)
+    torch.manual_seed(2)
+    terms, rollout = actor_loss(TensorDict({"start": start}, [BATCH]))
+    terms.update(value_loss(rollout)[0])
+    assert all(value.isfinite() for value in terms.values())
+
+    assert ("memory" in rollout) == keep_memory
+    assert "start" not in rollout
+    wanted = imagine(env, start, actor)
+    for key in ("state", "belief", "action", ("next", "belief"), ("next", "reward")):
+        assert torch.equal(rollout[key], wanted[key]), key
+    with torch.no_grad():
+        logit = world_model.termination_head(rollout["belief"])
+    torch.testing.assert_close(rollout["continuation"], 1 - logit.sigmoid())
+    assert rollout["continuation"].std() > 0.01
+
+    terms["loss_actor"].backward()
+    assert all(parameter.grad.any() for parameter in actor.parameters())
+    assert all(parameter.grad is None for parameter in [*world_model.parameters(), *value_loss.parameters()])
+    terms["loss_value"].backward()
+    assert all(parameter.grad.any() for parameter in value_loss.parameters() if parameter.requires_grad)
+    assert all(parameter.grad is None for parameter in world_model.parameters())
+
+
+def test_dreamer_losses_start_from_the_memory(env, actor, contexts, shake):
+    """Two starts that differ in nothing else go different ways at the first step."""
+    start, other = start_of(env, contexts), start_of(env, contexts.flip(1))
+    other.update(start.select("state", "belief"))
+    actor_loss, _ = make_dreamer(env, actor, shake, use_reinforce=True)
+    beliefs = []
+    for one in (start, other):
+        torch.manual_seed(2)
+        rollout = actor_loss(TensorDict({"start": one}, [BATCH]))[1]
+        beliefs.append(rollout["next", "belief"][:, 0])
+        assert torch.equal(rollout["action"][:, 0], imagine(env, start, actor, horizon=1)["action"][:, 0])
+    assert (beliefs[0] - beliefs[1]).abs().amax(-1).min() > 1e-3
 
 
 def test_parameters_are_shared(env, world_model):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import distributions, nn
-from torchrl.data import Bounded, Categorical, OneHot, Unbounded
+from torchrl.data import Bounded, Categorical, MultiOneHot, OneHot, Unbounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import SymExpTwoHot
 from torchrl.modules.distributions.utils import has_analytic_entropy
@@ -227,6 +227,7 @@ def test_compiled_continuous_policy_loss(shake):
     [
         (Unbounded((2,)), "UnboundedContinuous of torch.float32"),
         (Categorical(3), "Categorical of torch.int64"),
+        (MultiOneHot([2, 3]), "MultiOneHot of torch.bool"),
         (Bounded(0, 3, (2,), dtype=torch.int64), "BoundedDiscrete of torch.int64"),
     ],
 )

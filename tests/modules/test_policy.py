@@ -8,12 +8,12 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.collectors import Collector
-from torchrl.data import OneHot
+from torchrl.data import Bounded, OneHot
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from torchrl_glam.envs import make_atari_env
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules import GLAMDynamics, GLAMPolicy, make_actor
+from torchrl_glam.modules import GLAMDynamics, GLAMPolicy, GLAMWorldModel, make_actor
 
 LENGTH = 4  # of the context
 
@@ -118,6 +118,53 @@ def test_through_a_collector(played):
     assert len({tuple(state.tolist()) for state in latents}) > 5, "constant latents would prove little"
 
 
+@pytest.mark.parametrize("batched_spec", [True, False])
+def test_through_a_collector_of_several_games(shake, batched_spec):
+    """Episodes of different lengths: each game has a context of its own, which its own end clears."""
+    env = make_atari_env("tests.games:CountingGame-v0", seed=0, num_envs=2)
+    sizes = {"image_shape": (64, 64, 3), "channels": (2, 2, 2, 2), "num_categoricals": 3, "num_classes": 4}
+    world_model = shake(GLAMWorldModel(4, GLAMDynamics(8, d_state=3), **sizes)).eval()
+    spec = env.action_spec if batched_spec else env.action_spec_unbatched
+    policy = GLAMPolicy(world_model, make_actor(12, 8, spec, hidden=8), spec, context_length=LENGTH)
+    torch.manual_seed(0)
+    collector = Collector(env, policy, frames_per_batch=2, total_frames=60, auto_register_policy_transforms=True)
+    records = torch.cat([records.clone() for records in collector], 1)
+    collector.shutdown()
+    assert records.shape == (2, 30)
+    starts = [[t for t in range(30) if record["is_init"][t]] for record in records]
+    assert starts[0][0] == starts[1][0] == 0
+    assert starts[0] != starts[1]
+    for record in records:
+        past = []
+        for t in range(30):
+            past = [] if record["is_init"][t] else past[-LENGTH:]
+            context = record["context"][t]
+            assert context["length"].item() == len(past)
+            assert torch.equal(context["action"][: len(past)], torch.stack([torch.zeros(4), *past])[1:])
+            assert not context["action"][len(past) :].any()
+            assert record["action"][t].sum() == 1
+            past.append(record["action"][t].float())
+
+
+def test_continuous_actions_through_a_collector(shake):
+    env = make_atari_env("tests.games:SteerBall-v0", seed=0)
+    sizes = {"image_shape": (64, 64, 3), "channels": (2, 2, 2, 2), "num_categoricals": 3, "num_classes": 4}
+    world_model = shake(GLAMWorldModel(1, GLAMDynamics(8, d_state=3), **sizes)).eval()
+    actor = shake(make_actor(12, 8, env.action_spec, hidden=8))
+    policy = GLAMPolicy(world_model, actor, env.action_spec, context_length=LENGTH)
+    torch.manual_seed(0)
+    collector = Collector(env, policy, frames_per_batch=1, total_frames=10, auto_register_policy_transforms=True)
+    records = torch.cat([record.clone() for record in collector])
+    collector.shutdown()
+    assert records["action"].dtype == torch.float32
+    assert records["action"].abs().max() <= 1
+    assert len(records["action"].unique()) == 10
+    for t in range(10):
+        past = records["action"][max(0, t - LENGTH) : t]
+        assert torch.equal(records["context", "action"][t, : len(past)], past)
+        assert records["context", "length"][t] == len(past)
+
+
 def test_records_that_leave_the_policy_match_the_primer(make_world_model):
     world_model = make_world_model()
     policy = make_policy(world_model, Recorder())
@@ -169,6 +216,25 @@ def test_an_empty_context_means_a_uniform_action(make_world_model):
         counts = action[::2].sum(0)
         assert ((counts - 500.0) ** 2 / 500).sum() < 13.8, "chi-square with 2 degrees of freedom"
         assert (action[1::2] == torch.tensor([0, 0, 1])).all(), "the actor acts for the others"
+
+
+@pytest.mark.parametrize("batched_spec", [True, False])
+def test_an_empty_context_means_a_uniform_continuous_action(make_world_model, batched_spec):
+    low, high = torch.tensor([-1.0, 0.0, 2.0]), torch.tensor([1.0, 10.0, 3.0])
+    spec = Bounded(low, high).expand(4000, 3) if batched_spec else Bounded(low, high)
+    world_model = make_world_model()
+    actor = make_actor(world_model.state_size, 8, spec, hidden=8)
+    nn.init.constant_(actor.module[0].module.network.output.bias, 100.0)
+    torch.manual_seed(0)
+    policy = GLAMPolicy(world_model, actor, spec, context_length=LENGTH)
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        action = policy(make_inputs(world_model, [0, 1] * 2000))["action"]
+    assert action.shape == (4000, 3)
+    assert action.dtype == torch.float32
+    uniform = ((action[::2] - low) / (high - low)).sort(0).values
+    distance = (uniform - torch.linspace(0, 1, 2000)[:, None]).abs().amax(0)
+    assert (distance < 1.95 / 2000**0.5).all(), "Kolmogorov-Smirnov at 0.1 %"
+    assert (action[1::2] > high - 0.01 * (high - low)).all(), "the actor, which wants the most, acts for the others"
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
-from torchrl.data import Categorical, Composite, MultiOneHot, OneHot, TensorSpec, Unbounded
+from torchrl.data import Categorical, Composite, OneHot, TensorSpec, Unbounded
 from torchrl.envs import (
     ActionScaling,
     Compose,
@@ -15,6 +15,7 @@ from torchrl.envs import (
     EnvBase,
     InitTracker,
     ObservationTransform,
+    RemoveEmptySpecs,
     RenameTransform,
     RewardSum,
     StepCounter,
@@ -133,7 +134,7 @@ def _image_transforms(env: EnvBase, pixels_key: NestedKey, image_size: int) -> l
             f"the environment's {pixels_key!r} is {leaf.dtype} {shape}: an image of uint8, or of floats from 0 to 1, "
             "is wanted, as [h w c], [c h w] or [h w], where c is 1 or 3"
         )
-    renaming = [] if pixels_key == "pixels" else [RenameTransform([pixels_key], ["pixels"])]
+    renaming = [] if pixels_key == "pixels" else [RenameTransform([pixels_key], ["pixels"]), RemoveEmptySpecs()]
     return [*renaming, ToRGBImage(layout, image_size)]
 
 
@@ -162,9 +163,9 @@ def _action_transforms(env: EnvBase) -> list[Transform]:
             f"the environment's actions are {_names(env.action_keys)}, 'action' alone is wanted: {_RENAME}"
         )
     spec = env.action_spec
-    if isinstance(spec, OneHot) and not isinstance(spec, MultiOneHot):
+    if type(spec) is OneHot:  # MultiOneHot and Binary are kinds of it and of Categorical
         return []
-    if isinstance(spec, Categorical):
+    if type(spec) is Categorical:
         raise UsageError("the environment's actions are numbers: make it with categorical_action_encoding=False")
     if not _is_bounded_vector(spec, env.batch_dims):
         raise UsageError(

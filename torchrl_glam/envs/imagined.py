@@ -33,21 +33,18 @@ class GLAMImaginedEnv(ImaginedEnv):
 
     Parameters are shared with ``world_model``. Keep that in eval mode while imagining (BatchNorm).
 
-    Code that knows ``state`` and ``belief`` alone, such as ``torchrl.objectives.DreamerV3ActorLoss``, keeps the memory
-    too if all of a start lies under one key: ``loss.set_keys(state="start", belief="start")``, and then
-    ``loss(TensorDict({"start": env.start(pixels, action)}, [b]))``. ``reset`` unpacks it.
+    ``torchrl.objectives.DreamerV3ActorLoss`` starts from a state and a belief alone, and would lose the memory: call
+    ``loss.set_keys(state="start", belief="start")``, and then ``loss(TensorDict({"start": env.start(..)}, [b]))``.
 
-    Without a batch size the env steps tensordicts of any shape, as ``torchrl.modules.CEMPlanner`` and ``MPPIPlanner``
-    want it. They plan for continuous actions, and for ``OneHot(n, dtype=torch.float32)`` (they draw normal noise of the
-    spec's dtype and project it), from what :meth:`start` returns; under ``torch.no_grad()`` they need less memory.
+    ``torchrl.modules.CEMPlanner`` and ``MPPIPlanner`` plan in an env without a batch size, from what :meth:`start`
+    returns, for continuous actions (those of torchrl 0.14.1 cannot draw one-hot ones). Call them without gradients.
 
     Args:
         world_model: the model to imagine with.
         action_spec: the real environment's action spec, without batch dimensions.
         batch_size: number of imagined environments ``b``; any shape if not given.
         dynamics: a stand-in for the world model's backbone, such as a ``SlidingWindow`` over it.
-        keep_memory: whether ``rollout`` returns the memory, twice per step, as its specs say. Without it the memory of
-            two steps exists at a time.
+        keep_memory: let ``rollout`` return the memory, twice per step, as the specs say.
         compiled: make one compiled graph of a step (15 s once on a CPU) with the draws of the plain one, and on CUDA
             capture ``imagine`` as a CUDA graph for each policy and horizon. (An argument named ``compile`` never gets
             here: torchrl 0.14.1 takes it from every environment, to compile ``step_and_maybe_reset``.)

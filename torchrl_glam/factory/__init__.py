@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from torchrl_glam.factory.networks import make_agent, make_dynamics, make_imagined_env, make_policy, make_world_model
 from torchrl_glam.factory.objectives import make_objective
-from torchrl_glam.factory.real import make_collector, make_env, make_replay, num_evaluation_episodes, set_seeds
+from torchrl_glam.factory.real import (
+    make_collector,
+    make_env,
+    make_evaluation_env,
+    make_replay,
+    num_evaluation_episodes,
+    set_seeds,
+)
 from torchrl_glam.factory.updates import make_optimizer, make_policy_trainer, make_world_model_trainer
 
 __all__ = [
@@ -12,6 +19,7 @@ __all__ = [
     "make_collector",
     "make_dynamics",
     "make_env",
+    "make_evaluation_env",
     "make_imagined_env",
     "make_objective",
     "make_optimizer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,14 +25,20 @@ def set_seeds(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def make_env(config: GLAMConfig, *, seed: int | None = None) -> EnvBase:
-    """The real environment, on the CPU; ``config.seed`` unless another is given."""
+def make_env(config: GLAMConfig) -> EnvBase:
+    """The real environment, on the CPU; batch size ``[env.num_envs]`` if that is more than 1."""
     return make_atari_env(
         config.env.name,
         protocol=config.env.protocol.value,
         frame_skip=config.env.frame_skip,
-        seed=config.seed if seed is None else seed,
+        seed=config.seed,
+        num_envs=config.env.num_envs,
     )
+
+
+def make_evaluation_env(config: GLAMConfig) -> EnvBase:
+    """A single environment with a seed of its own."""
+    return make_env(replace(config, seed=config.seed + 1_000_000, env=replace(config.env, num_envs=1)))
 
 
 def num_evaluation_episodes(config: GLAMConfig) -> int:
@@ -52,7 +59,7 @@ def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Coll
     return Collector(
         env,
         policy,
-        frames_per_batch=1,
+        frames_per_batch=config.env.num_envs,
         total_frames=config.total_frames,
         init_random_frames=config.training.warmup_frames,
         policy_device=next(policy.parameters()).device,
@@ -75,6 +82,7 @@ def make_replay(config: GLAMConfig, env: EnvBase, device: torch.device) -> tuple
         sequences=(config.replay.batch_size, config.replay.batch_length),
         contexts=(config.imagination.batch_size, config.imagination.context_length),
         newest=config.replay.newest,
+        num_envs=config.env.num_envs,
         device=place,
         pin_memory=pinned,
     )

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from tensordict.nn import NormalParamExtractor, TensorDictModule, TensorDictSequential
 from torch import Tensor, nn
-from torchrl.data import Bounded, OneHot, TensorSpec
+from torchrl.data import Bounded, MultiOneHot, OneHot, TensorSpec
 from torchrl.modules import OneHotCategorical, ProbabilisticActor, SymExpTwoHot
 
 from torchrl_glam.errors import UsageError
@@ -117,7 +117,7 @@ def make_actor(
         torch.Size([5, 2])
     """
     sizes = {"hidden": hidden, "num_layers": num_layers}
-    if isinstance(action_spec, OneHot):
+    if isinstance(action_spec, OneHot) and not isinstance(action_spec, MultiOneHot):
         return _make_one_hot_actor(StateMLP(state_size, width, action_spec.shape[-1], **sizes), action_spec)
     if isinstance(action_spec, Bounded) and action_spec.dtype.is_floating_point:
         return _make_continuous_actor(NormalMLP(state_size, width, action_spec.shape[-1], **sizes), action_spec)

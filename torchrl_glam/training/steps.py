@@ -22,8 +22,9 @@ def checked_loss(terms: TensorDictBase) -> Tensor:
     Raises:
         UsageError: if there is no term.
     """
-    if not any(key.startswith("loss_") for key in terms.keys()):  # noqa: SIM118  (a TensorDict is no mapping)
-        raise UsageError(f"the loss returned {', '.join(terms.keys()) or 'nothing'}: name what is to be minimised loss_...")
+    names = list(terms.keys())
+    if not any(name.startswith("loss_") for name in names):
+        raise UsageError(f"the loss returned {', '.join(names) or 'nothing'}: name what is to be minimised loss_...")
     loss = total_loss(terms)
     if loss.device.type == "cpu":
         check_finite(terms)

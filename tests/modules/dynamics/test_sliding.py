@@ -11,9 +11,10 @@ from torchrl_glam.modules import SlidingWindow
 every_backbone = pytest.mark.parametrize("name", ["glam", "transformer 2"])
 
 
+@every_backbone
 @pytest.mark.parametrize("window", [1, 3, 5])
-def test_sliding_window_restarts_on_the_last_tokens(window):
-    backbone, tokens = make_backbone("glam"), make_tokens(8)
+def test_sliding_window_restarts_on_the_last_tokens(name, window):
+    backbone, tokens = make_backbone(name), make_tokens(8)
     sliding = SlidingWindow(backbone, window)
     stepped, memory = unroll(sliding, tokens)
     for t in range(8):
@@ -24,9 +25,10 @@ def test_sliding_window_restarts_on_the_last_tokens(window):
     assert torch.equal(memory["tokens"], tokens[:, -window:])
 
 
+@every_backbone
 @pytest.mark.parametrize("context", [1, 2, 3, 6])
-def test_sliding_window_goes_on_from_a_context(context):
-    backbone, tokens = make_backbone("glam"), make_tokens(9)
+def test_sliding_window_goes_on_from_a_context(name, context):
+    backbone, tokens = make_backbone(name), make_tokens(9)
     sliding = SlidingWindow(backbone, 3)
     beliefs, memory = sliding(tokens[:, :context])
     torch.testing.assert_close(beliefs, backbone(tokens[:, :context])[0])
