@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import nn
+from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
 from torchrl_glam.cli import command_line, resolve_device
@@ -26,10 +27,14 @@ PICTURED = 16  # imagined frames in imagined.png
 
 @command_line(CONFIGS, "glam_atari")
 def main(config: GLAMConfig) -> None:
-    """Train and evaluate one agent."""
-    device = resolve_device(config.device)
+    """Train and evaluate one agent on the environment that the options name."""
     factory.set_seeds(config.seed)
-    env = factory.make_env(config)
+    train(config, factory.make_env(config), factory.make_evaluation_env(config))
+
+
+def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
+    """Train one agent on ``env``, and evaluate it on ``evaluation_env``, which is a single one."""
+    device = resolve_device(config.device)
     action_spec = env.action_spec_unbatched
 
     # The networks, and the same world model as an environment.
@@ -71,7 +76,6 @@ def main(config: GLAMConfig) -> None:
     contexts.shutdown()
 
     # What it can do, and what it imagines.
-    evaluation_env = factory.make_evaluation_env(config)
     episodes = factory.num_evaluation_episodes(config)
     returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
     run.finish(returns)

@@ -1,10 +1,9 @@
 """Plan with TorchRL's own planners inside our imagined environment: no policy is trained.
 
-    python examples/planning.py                                    # shows how: 100 updates make no good model
-    python examples/planning.py --updates 3000 --planner mppi      # Pendulum, from pixels
+    python examples/planning.py --planner mppi --updates 3000    # without options: cem, with a model of 60 updates
 
-Real random steps train a small world model. Then, at each real step, the planner looks for the actions that earn most in
-imagination, from where the last real frames lead, and takes the first of them.
+Random play trains a small world model. Then, at each real step, the planner looks for the actions that earn most in
+imagination, starting from the last real frames, and the first of them is taken.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from torchrl.collectors import Collector
+from tensordict import TensorDict, TensorDictBase
 from torchrl.data import LazyTensorStorage, SliceSampler, TensorDictReplayBuffer
 from torchrl.envs import EnvBase, GymEnv
 from torchrl.modules import CEMPlanner, MPPIPlanner
@@ -24,22 +23,14 @@ from torchrl_glam.modules.actor_critic import make_value
 from torchrl_glam.objectives import GLAMModelLoss
 
 CONTEXT = 8  # real frames that imagination starts from
-SEARCH = {"planning_horizon": 12, "optim_steps": 4, "num_candidates": 64, "top_k": 8}
+SEARCH = {"planning_horizon": 12, "optim_steps": 3, "num_candidates": 64, "top_k": 8}
 
 
-def learn_world_model(env: EnvBase, updates: int) -> GLAMWorldModel:
-    """Train a small world model on random play, two frames per update."""
-    world_model = GLAMWorldModel(
-        env.action_spec.shape[-1], GLAMDynamics(64), channels=(8, 16, 32, 32), num_categoricals=8, num_classes=8
-    )
-    frames = max(400, 2 * updates)
-    buffer = TensorDictReplayBuffer(
-        storage=LazyTensorStorage(frames),
-        sampler=SliceSampler(slice_len=16, end_key=("next", "done")),
-        batch_size=8 * 16,
-    )
-    for steps in Collector(env, frames_per_batch=200, total_frames=frames):
-        buffer.extend(steps)
+def learn_world_model(world_model: GLAMWorldModel, play: TensorDictBase, updates: int) -> None:
+    """Train on sequences of real steps ``play [t]``, and leave the world model ready to imagine."""
+    sampler = SliceSampler(slice_len=16, end_key=("next", "done"))
+    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(len(play)), sampler=sampler, batch_size=8 * 16)
+    buffer.extend(play)
     loss = GLAMModelLoss(world_model)
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3)
     for _ in range(updates):
@@ -47,40 +38,44 @@ def learn_world_model(env: EnvBase, updates: int) -> GLAMWorldModel:
         optimizer.zero_grad()
         sum(value for key, value in terms.items() if key.startswith("loss_")).backward()
         optimizer.step()
-    return world_model.eval()
+    world_model.eval()
 
 
 @torch.no_grad()
-def act(env: EnvBase, world_model: GLAMWorldModel, planner: str, steps: int) -> float:
-    """Plan at each real step; return the mean reward."""
-    imagined = GLAMImaginedEnv(world_model, env.action_spec)
+def act(env: EnvBase, world_model: GLAMWorldModel, planner: str, steps: int) -> TensorDictBase:
+    """Plan at each of so many real steps, and return them."""
+    imagined = GLAMImaginedEnv(world_model, env.action_spec, keep_memory=False)
     if planner == "cem":
         plan = CEMPlanner(imagined, **SEARCH)
-    else:  # which wants returns: of the plan alone, as this value is 0 until somebody trains it
+    else:  # looks beyond its horizon through a value, which here nobody has trained: it is 0
         value = make_value(world_model.state_size, world_model.dynamics.width)
-        plan = MPPIPlanner(imagined, TDLambdaEstimator(gamma=0.99, lmbda=1.0, value_network=value), 1.0, **SEARCH)
-    played, step = [], env.reset()
+        returns = TDLambdaEstimator(gamma=0.99, lmbda=1.0, value_network=value)
+        plan = MPPIPlanner(imagined, returns, temperature=0.1, **SEARCH)  # exp(0.1 * return) must stay above 0
+    step = env.reset()
+    played: list[TensorDictBase] = []
     for _ in range(CONTEXT + steps):
         if len(played) < CONTEXT:
-            step = env.rand_action(step)
+            env.rand_action(step)
         else:
-            recent = torch.stack(played[-CONTEXT:])
-            start = imagined.start(recent["pixels"][None], recent["action"][None])[0]
-            step["action"] = plan(start)["action"]
+            recent = TensorDict.stack(played[-CONTEXT:])[None]
+            step["action"] = plan(imagined.start(recent["pixels"], recent["action"])[0])["action"]
         record, step = env.step_and_maybe_reset(step)
-        played.append(record.clone())
-    return torch.stack(played[CONTEXT:])["next", "reward"].mean().item()
+        played.append(record)
+    return TensorDict.stack(played[CONTEXT:])
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=100)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--planner", choices=["cem", "mppi"], default="cem")
     options = parser.parse_args()
     torch.manual_seed(0)
-    env = adapt_env(GymEnv("Pendulum-v1", from_pixels=True))
-    random_reward = env.rollout(200)["next", "reward"].mean().item()
-    world_model = learn_world_model(env, options.updates)
-    planned_reward = act(env, world_model, options.planner, options.steps)
-    print(f"mean reward: random {random_reward:.2f}, planned by {options.planner} {planned_reward:.2f}")
+    env = adapt_env(GymEnv("Pendulum-v1", from_pixels=True), image_size=32)
+    env.set_seed(0)
+    world_model = GLAMWorldModel(1, GLAMDynamics(64), image_shape=(32, 32, 3), channels=(8, 16, 32), num_classes=8)
+    play = env.rollout(max(400, 2 * options.updates), break_when_any_done=False)
+    learn_world_model(world_model, play, options.updates)
+    planned = act(env, world_model, options.planner, options.steps)
+    rewards = [steps["next", "reward"].mean().item() for steps in (play, planned)]
+    print(f"mean reward: random {rewards[0]:.2f}, {options.planner} {rewards[1]:.2f}")

@@ -56,9 +56,9 @@ class CountingGame(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts the next episode; a seed, modulo 64, is the number of the episode to start from."""
+        """Starts the next episode; a seed, modulo 40, is the number of the episode to start from."""
         super().reset(seed=seed)
-        self._episode = seed % 64 if seed is not None else self._episode + 1
+        self._episode = seed % 40 if seed is not None else self._episode + 1
         self._frame, self._action = 0, -1
         return self.getScreenRGB(), {}
 

@@ -35,13 +35,23 @@ def random_return(episodes: int = 200) -> float:
     return float(np.mean(returns))
 
 
+def train_and_evaluate(folder: Path, *options: str) -> float:
+    """Mean return of 40 episodes after a whole run by the example."""
+    command = [sys.executable, str(ROOT / "examples" / "glam_atari.py"), "env.name=tests.games:CatchBall-v0"]
+    command += ["preset=small", f"run_dir={folder / 'run'}", "evaluation.episodes=40", *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+    subprocess.run(command, check=True, env=environment, cwd=ROOT)
+    return json.loads((folder / "run" / "result.json").read_text())["mean"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_agent_learns_to_catch(seed, tmp_path):
     assert random_return() < 0.4 * CatchBall.BALLS
-    command = [sys.executable, str(ROOT / "examples" / "glam_atari.py"), "env.name=tests.games:CatchBall-v0"]
-    command += ["preset=small", f"seed={seed}", f"run_dir={tmp_path / 'run'}", "evaluation.episodes=40"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
-    subprocess.run(command, check=True, env=environment, cwd=ROOT)
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["mean"] >= 0.9 * CatchBall.BALLS
+    assert train_and_evaluate(tmp_path, f"seed={seed}") >= 0.9 * CatchBall.BALLS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["a2c", "ppo", "dreamer_v3"])
+def test_other_objectives_learn_to_catch(objective, tmp_path):
+    assert train_and_evaluate(tmp_path, f"objective={objective}") >= 0.8 * CatchBall.BALLS

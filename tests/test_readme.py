@@ -1,45 +1,81 @@
-"""The README's Python runs as it stands, given the objects that its sentences speak of."""
+"""The README's Python and its commands run as they stand, given the objects that its sentences speak of."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 from tensordict import TensorDict
 from torchrl.data import OneHot
+from torchrl.envs import GymEnv, RenameTransform, TransformedEnv
 
+from tests.test_swaps import SIZES, Trained
+from torchrl_glam.cli import expand_import_paths
 from torchrl_glam.modules import GLAMWorldModel, make_actor
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SWAPS = README.split("## Swap one thing")[1].split("\n## ")[0]
+COMMANDS = [line for line in SWAPS.splitlines() if line.startswith("python examples/")]
+PICTURE = {"from_pixels": True, "pixels_only": True}
 
 
-class RealEnv:
-    """All that the snippets ask of the user's environment."""
-
-    action_spec = OneHot(6)
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=["loss", "imagination"])
-def test_a_snippet_runs(block):
-    world_model = GLAMWorldModel(action_size=6).eval()
+def make_names(block: str) -> dict[str, object]:
+    """What the README's user has at hand."""
     pixels = torch.randint(256, (64, 8, 64, 64, 3), dtype=torch.uint8)
     action = torch.nn.functional.one_hot(torch.randint(6, (64, 8)), 6)
-    flags = torch.zeros(2, 8, 1, dtype=torch.bool)
-    outcome = {"reward": torch.zeros(2, 8, 1), "terminated": flags}
-    batch = TensorDict({"pixels": pixels[:2], "action": action[:2], "next": outcome}, [2, 8])
-    names = {
+    outcome = {"reward": torch.zeros(2, 8, 1), "terminated": torch.zeros(2, 8, 1, dtype=torch.bool)}
+    world_model = GLAMWorldModel(action_size=6).eval()
+    env = type("Env", (), {"action_spec": OneHot(6)})
+    if "adapt_env" in block:
+        env = TransformedEnv(GymEnv("CartPole-v1", **PICTURE), RenameTransform(["pixels"], ["camera"]))
+    return {
         "world_model": world_model,
-        "env": RealEnv(),
+        "env": env,
         "policy": make_actor(world_model.state_size, 256, OneHot(6)),
-        "batch": batch,
+        "batch": TensorDict({"pixels": pixels[:2], "action": action[:2], "next": outcome}, [2, 8]),
         "pixels": pixels,
         "action": action,
+        "tokens": torch.randn(2, 8, 64),
+        "token": torch.randn(2, 64),
     }
-    exec(block, names)
-    assert "terms" in names or names["rollout"].shape == (64, 16)
+
+
+OUTCOMES = {
+    "GLAMModelLoss(": lambda names: sorted(names["terms"].keys())[0] == "kl_dynamics",
+    "GLAMImaginedEnv(": lambda names: names["rollout"]["next", "reward"].shape == (64, 16, 1),
+    "TransformerDynamics(": lambda names: names["outputs"]["belief"].shape == (2, 8, 256),
+    "adapt_env(": lambda names: names["rollout"]["pixels"].shape[1:] == (64, 64, 3),
+    "MambaBlock(": lambda names: names["outputs"].shape == (2, 8, 64) and names["output"].shape == (2, 64),
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_a_snippet_runs(outcome):
+    (block,) = [block for block in BLOCKS if outcome in block]
+    assert sum(not line.startswith("from") for line in block.strip().splitlines() if line) <= 3
+    names = make_names(block)
+    with torch.no_grad():
+        exec(block, names)
+    assert OUTCOMES[outcome](names)
+
+
+def test_every_snippet_is_tested():
+    assert len(BLOCKS) == len(OUTCOMES)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_swap_on_the_command_line_trains(command):
+    """With tiny networks, and on the environment it names."""
+    _, script, *options = shlex.split(command)
+    assert (Path(__file__).resolve().parents[1] / script).exists()
+    if script.endswith("own_env.py"):
+        options.append("env.name=CartPole-v1")
+    metrics = Trained(*expand_import_paths(options), sizes=SIZES).update()
+    assert all(value.isfinite().all() for value in metrics.values())
 
 
 def test_the_readme_has_the_two_commands():

@@ -28,34 +28,42 @@ from torchrl_glam.training import policy
 
 CPU = torch.device("cpu")
 GAME = "env.name=tests.games:CatchBall-v0"
-SMALL = [
-    GAME,
-    "preset=debug",
+SIZES = [
     "world_model.channels=[4,4,4,4]",
+    "world_model.num_categoricals=8",
+    "world_model.num_classes=8",
     "world_model.dynamics.width=16",
     "world_model.dynamics.d_state=4",
+    "replay.batch_size=6",
+    "replay.batch_length=12",
+    "imagination.batch_size=8",
+    "imagination.context_length=6",
+    "imagination.horizon=4",
+    "agent.hidden=16",
     "objective.capacity=256",
     "objective.batch_size=32",
 ]
+SMALL = ["preset=debug", GAME, *SIZES]
 OBJECTIVES = ("glam", "a2c", "ppo", "reinforce", "dreamer_v3", "discrete_sac")
 HERE = "tests.test_swaps"
 
 
 class Trained:
-    """A world model, an agent and their updates, on records of random play."""
+    """A world model, an agent and their updates, on records of random play; ``sizes`` come first."""
 
-    def __init__(self, *overrides: str) -> None:
-        config = self.config = load(*SMALL, *overrides)
+    def __init__(self, *overrides: str, sizes: list[str] = SMALL) -> None:
+        config = self.config = load(*sizes, *overrides)
         check_config(config)
         factory.set_seeds(0)
         env = factory.make_env(config)
-        self.world_model = factory.make_world_model(config, env.action_spec, CPU)
-        self.imagined = factory.make_imagined_env(config, self.world_model, env.action_spec)
-        self.actor, self.critic = factory.make_agent(config, self.world_model, env.action_spec)
+        spec = env.action_spec_unbatched
+        self.world_model = factory.make_world_model(config, spec, CPU)
+        self.imagined = factory.make_imagined_env(config, self.world_model, spec)
+        self.actor, self.critic = factory.make_agent(config, self.world_model, spec)
         self.update_world_model = factory.make_world_model_trainer(config, self.world_model)
         self.update_policy = factory.make_policy_trainer(config, self.imagined, self.actor, self.critic)
         self.sequences, self.contexts = factory.make_replay(config, env, CPU)
-        self.sequences.extend(env.rollout(100, break_when_any_done=False))
+        self.sequences.extend(env.rollout(160 // config.env.num_envs, break_when_any_done=False))
 
     def update(self) -> TensorDict:
         """One update of each; the agent's metrics."""

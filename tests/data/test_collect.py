@@ -215,7 +215,7 @@ def test_a_caller_that_stops_early_ends_the_thread() -> None:
 
 def test_batched_environments_are_refused() -> None:
     batched = SerialEnv(2, make_env)
-    with pytest.raises(ValueError, match=r"batch size \[2\]: give a single one"):
+    with pytest.raises(ValueError, match=r"batch size \[2\], overlapped collection wants a single one"):
         OverlappedCollector(batched, constant_policy(batched))
     batched.close(raise_if_closed=False)
 

@@ -184,11 +184,24 @@ def test_the_ring_lies_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
         ring_device("gpu", CPU, 1)
 
 
-def test_record_bytes_are_those_of_the_ring() -> None:
-    env = make_atari_env("tests.games:CatchBall-v0")
-    sequences, _ = make_replay(10)
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_record_bytes_are_those_of_the_ring(num_envs: int) -> None:
+    env = make_atari_env("tests.games:CatchBall-v0", num_envs=num_envs)
+    sequences, _ = make_replay(10, num_envs=num_envs)
     sequences.extend(env.rollout(5))
     assert record_bytes(env) * 10 == sequences.storage._storage.bytes()
+
+
+def test_windows_of_several_environments_are_prefetched() -> None:
+    sequences, contexts = make_views(num_envs=2)
+    sequences.extend(torch.stack([records(30), records(30, 1000)]))
+    prefetched = Prefetcher(contexts, "cpu", threaded=True)
+    torch.manual_seed(0)
+    expected = contexts.sample()
+    torch.manual_seed(0)
+    assert_same(prefetched.sample(), expected)
+    assert (expected["next", "reward"].squeeze(-1).diff(dim=1) == 1).all()
+    prefetched.shutdown()
 
 
 @pytest.mark.gpu

@@ -10,6 +10,9 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from torchrl_glam.data.replay import KEYS, make_replay, newest_records
+from torchrl_glam.errors import UsageError
+
+NUM_ENVS = 3
 
 
 def records(number: int, start: int = 0, shape: tuple[int, ...] = (8, 8, 3)) -> TensorDict:
@@ -86,6 +89,79 @@ def test_every_window_is_equally_likely_and_none_crosses_the_seam(written: int) 
     assert abs(chi_square - freedom) < 5 * (2 * freedom) ** 0.5, "chi-square has mean f and variance 2 f"
 
 
+def several(number: int, start: int = 0) -> TensorDict:
+    """Records [3 number] of three environments; the reward is the number in time plus 1000 times the environment's."""
+    batch = torch.stack([records(number, start) for _ in range(NUM_ENVS)])
+    batch["next", "reward"] += 1000 * torch.arange(NUM_ENVS)[:, None, None]
+    return batch
+
+
+@pytest.mark.parametrize("written", [20, 33, 90])
+def test_windows_of_each_environment_are_equally_likely(written: int) -> None:
+    """Of three environments, in a ring with room for 33 steps of each."""
+    torch.manual_seed(0)
+    replay, _ = make_replay(101, sequences=(20_000, 10), num_envs=NUM_ENVS)
+    for start in range(0, written, 7):
+        replay.extend(several(min(7, written - start), start))
+    batch = replay.sample()
+    assert_consecutive(batch)
+    held = min(written, 33)
+    assert len(replay) == held * NUM_ENVS
+    first = times(batch)[:, 0]
+    starts = first % 1000 - (written - held)
+    counts = torch.bincount(first // 1000 * (held - 9) + starts, minlength=NUM_ENVS * (held - 9))
+    assert starts.min() == 0
+    assert starts.max() == held - 10
+    assert len(counts) == NUM_ENVS * (held - 9)
+    expected, freedom = 20_000 / len(counts), len(counts) - 1
+    chi_square = ((counts - expected) ** 2 / expected).sum().item()
+    assert abs(chi_square - freedom) < 5 * (2 * freedom) ** 0.5
+
+
+def test_newest_windows_of_several_environments() -> None:
+    replay, _ = make_replay(99, sequences=(500, 10), newest=4, num_envs=NUM_ENVS)
+    replay.extend(several(20))
+    replay.extend(several(30, 20))
+    batch = replay.sample()
+    assert_consecutive(batch)
+    last = times(batch)[:, -1]
+    newest = torch.tensor([49, 1049, 2048, 2049])
+    assert torch.equal(last[torch.isin(last, newest)].sort().values, newest), (
+        "the last step's, and one of the step before"
+    )
+
+
+def test_newest_records_of_several_environments_are_the_first_ones() -> None:
+    replay, _ = make_replay(31, sequences=(2, 3), num_envs=NUM_ENVS)
+    replay.extend(several(7))
+    replay.extend(several(7, 7))
+    assert newest_records(replay, 6)["next", "reward"].flatten().tolist() == [8, 9, 10, 11, 12, 13]
+    with pytest.raises(ValueError, match="holds 10 records, 11 were asked for"):
+        newest_records(replay, 11)
+
+
+def test_too_few_records_of_several_environments_are_refused() -> None:
+    replay, _ = make_replay(99, sequences=(4, 10), num_envs=NUM_ENVS)
+    replay.extend(several(9))
+    with pytest.raises(ValueError, match=r"holds 27 records .* wants 28"):
+        replay.sample()
+    replay.extend(several(1, 9))
+    assert replay.sample().shape == torch.Size([4, 10])
+
+
+@pytest.mark.parametrize("num_envs", [0, 5])
+def test_a_ring_without_room_for_a_step_is_refused(num_envs: int) -> None:
+    with pytest.raises(UsageError, match=f"num_envs={num_envs} with capacity=4"):
+        make_replay(4, num_envs=num_envs)
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (3, 1, 2)])
+def test_records_of_another_number_of_environments_are_refused(shape: tuple[int, ...]) -> None:
+    replay, _ = make_replay(99, num_envs=NUM_ENVS)
+    with pytest.raises(ValueError, match=r"extend it with records \[3 t\] and pixels \[3 t h w 3\] uint8"):
+        replay.extend(records(6).reshape(shape))
+
+
 @pytest.mark.parametrize("written", [60, 130])
 def test_newest_windows_are_in_every_batch(written: int) -> None:
     replay, _ = make_replay(100, sequences=(500, 10), newest=5)
@@ -99,12 +175,14 @@ def test_newest_windows_are_in_every_batch(written: int) -> None:
     assert first.max() == written - 10
 
 
+@pytest.mark.parametrize("num_envs", [1, NUM_ENVS])
 @pytest.mark.parametrize("way", ["state_dict", "dumps"])
-def test_a_restored_ring_keeps_its_seam(way: str, tmp_path: Path) -> None:
-    replay, _ = make_replay(50, sequences=(500, 10))
-    replay.extend(records(40))
-    replay.extend(records(30, 40))
-    restored, contexts = make_replay(50, sequences=(500, 10), contexts=(500, 4))
+def test_a_restored_ring_keeps_its_seam(way: str, num_envs: int, tmp_path: Path) -> None:
+    make_records = records if num_envs == 1 else several
+    replay, _ = make_replay(50 * num_envs, sequences=(500, 10), num_envs=num_envs)
+    replay.extend(make_records(40))
+    replay.extend(make_records(30, 40))
+    restored, contexts = make_replay(50 * num_envs, sequences=(500, 10), contexts=(500, 4), num_envs=num_envs)
     if way == "dumps":
         replay.dumps(tmp_path)
         restored.loads(tmp_path)
@@ -112,11 +190,11 @@ def test_a_restored_ring_keeps_its_seam(way: str, tmp_path: Path) -> None:
         restored.load_state_dict(replay.state_dict())
     for batch in (restored.sample(), contexts.sample()):
         assert_consecutive(batch)
-        assert times(batch).min() == 20
-        assert times(batch).max() == 69
-    restored.extend(records(5, 70))
+        assert (times(batch) % 1000).min() == 20
+        assert (times(batch) % 1000).max() == 69
+    restored.extend(make_records(5, 70))
     assert_consecutive(restored.sample())
-    assert times(contexts.sample()).max() == 74
+    assert (times(contexts.sample()) % 1000).max() == 74
 
 
 def test_the_second_view_sees_what_the_first_writes_and_cannot_write() -> None:
@@ -158,7 +236,7 @@ def test_records_of_another_kind_are_refused(spoil: str) -> None:
         batch["pixels"] = batch["pixels"].permute(0, 3, 1, 2)
     else:
         batch = batch.reshape(2, 2)
-    with pytest.raises(ValueError, match=r"extend it with records \[n\]"):
+    with pytest.raises(ValueError, match=r"extend it with records \[t\]"):
         replay.extend(batch)
 
 

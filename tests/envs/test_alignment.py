@@ -18,14 +18,16 @@ with warnings.catch_warnings():  # torchrl 0.14.1 warns of its own deprecated cl
     from torchrl.collectors import Collector
 
 FRAMES = 140  # of the agent: 16 episodes
+NUM_ENVS = 3
 GAMES = {"tests.games:CountingGame-v0": False, "tests.games:CountingGameTruncated-v0": True}
 
 
-def collect(name: str, frames_per_batch: int) -> Iterator[TensorDictBase]:
-    """Random play, in batches."""
+def collect(name: str, frames_per_batch: int, num_envs: int = 1) -> Iterator[TensorDictBase]:
+    """Random play of ``FRAMES`` by each environment, in batches of ``frames_per_batch`` of each."""
     torch.manual_seed(0)
-    env = make_atari_env(name, seed=0, frame_skip=4)
-    collector = Collector(env, None, frames_per_batch=frames_per_batch, total_frames=FRAMES)
+    env = make_atari_env(name, seed=0, frame_skip=4, num_envs=num_envs)
+    frames = {"frames_per_batch": frames_per_batch * num_envs, "total_frames": FRAMES * num_envs}
+    collector = Collector(env, None, **frames)
     yield from collector
     collector.shutdown()
 
@@ -76,6 +78,27 @@ def test_windows_stay_right_when_the_ring_has_wrapped(name: str, truncate: bool,
             for window in [*replay.sample().unbind(0), *contexts.sample().unbind(0)]:
                 check_records(window, truncate)
     assert len(replay) == 50
+
+
+@pytest.mark.parametrize("capacity", [FRAMES * NUM_ENVS, 50 * NUM_ENVS + 1])
+@pytest.mark.parametrize("frames_per_batch", [1, 7])
+@pytest.mark.parametrize(("name", "truncate"), GAMES.items())
+def test_windows_of_several_environments_never_mix_them(
+    name: str, truncate: bool, frames_per_batch: int, capacity: int
+) -> None:
+    replay, contexts = make_replay(capacity, sequences=(16, 20), contexts=(32, 5), num_envs=NUM_ENVS)
+    for batch in collect(name, frames_per_batch, NUM_ENVS):
+        assert batch.shape == (NUM_ENVS, frames_per_batch)
+        replay.extend(batch)
+    assert len(replay) == capacity // NUM_ENVS * NUM_ENVS
+    if capacity == FRAMES * NUM_ENVS:
+        for game in range(NUM_ENVS):
+            check_records(replay[game::NUM_ENVS], truncate)
+    assert len({stored_first_episode(replay[game : game + 1]) for game in range(NUM_ENVS)}) == NUM_ENVS, (
+        "or mixing them"
+    )
+    for window in [*replay.sample().unbind(0), *contexts.sample().unbind(0)]:
+        check_records(window, truncate)
 
 
 @pytest.mark.parametrize("name", GAMES)

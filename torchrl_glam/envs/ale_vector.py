@@ -34,13 +34,16 @@ class ManualResetVector(VectorWrapper):
         self.single_observation_space = Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self.lives = torch.zeros(env.num_envs, dtype=torch.int64)
+        self._seeded = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Observed:
         """Resets all games, or those of ``options["reset_mask"]``; a seed gives each game another one.
 
-        ale-py alone would give game i the seed plus i, so that runs with neighbouring seeds shared most of their games.
+        ale-py 0.12.1 alone would give game i the seed plus i, so that runs with neighbouring seeds shared most of their
+        games; and without a seed, all games would start from the same second of the clock.
         """
-        seeds = None if seed is None else game_seeds(seed, self.num_envs)
+        seeds = None if seed is None and self._seeded else game_seeds(seed, self.num_envs)
+        self._seeded = True
         frames, info = self.env.reset(seed=seeds, options=options)  # type: ignore[arg-type]
         return self._observe(frames, info)
 
@@ -82,5 +85,4 @@ def make_ale_vector(
         reward_clipping=False,
         use_fire_reset=False,
     )
-    env.reset(seed=game_seeds(None, num_envs))  # unseeded, ale-py 0.12.1's games all start from the same clock
     return ManualResetVector(env, image_size)

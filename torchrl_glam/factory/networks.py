@@ -93,9 +93,10 @@ def make_agent(
     hidden = {"hidden": config.agent.hidden, "num_layers": config.agent.num_layers}
     actor = make_actor(*sizes, action_spec.to(device), **hidden)
     if config.objective.critic is Critic.action_values:
-        if not action_spec.domain == "discrete":
+        if action_spec.domain != "discrete":
             raise UsageError(
-                f"objective={config.objective.name} wants discrete actions, {config.env.name} has {action_spec}"
+                f"objective={config.objective.name} wants discrete actions, which {config.env.name} has not: "
+                "choose glam, a2c, ppo, reinforce or dreamer_v3"
             )
         return actor.to(device), make_q_values(*sizes, action_spec.shape[-1], **hidden).to(device)
     makers = {Critic.two_hot: make_critic, Critic.scalar: make_value, Critic.symexp_two_hot: make_symexp_critic}

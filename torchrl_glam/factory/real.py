@@ -47,7 +47,7 @@ def num_evaluation_episodes(config: GLAMConfig) -> int:
 
 
 def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Collector | OverlappedCollector:
-    """One real step per iteration; uniform actions during the warm-up."""
+    """One real step of each environment per iteration; uniform actions during the warm-up."""
     if config.training.overlap:
         return OverlappedCollector(
             env,
@@ -59,7 +59,7 @@ def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Coll
     return Collector(
         env,
         policy,
-        frames_per_batch=config.env.num_envs,
+        frames_per_batch=env.batch_size.numel(),
         total_frames=config.total_frames,
         init_random_frames=config.training.warmup_frames,
         policy_device=next(policy.parameters()).device,
@@ -82,7 +82,7 @@ def make_replay(config: GLAMConfig, env: EnvBase, device: torch.device) -> tuple
         sequences=(config.replay.batch_size, config.replay.batch_length),
         contexts=(config.imagination.batch_size, config.imagination.context_length),
         newest=config.replay.newest,
-        num_envs=config.env.num_envs,
+        num_envs=env.batch_size.numel(),
         device=place,
         pin_memory=pinned,
     )
