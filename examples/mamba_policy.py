@@ -1,7 +1,7 @@
-"""A Mamba block as the memory of an ordinary TorchRL policy: CartPole without velocities, PPO.
+"""A Mamba block as the memory of an ordinary TorchRL policy: PPO on CartPole without velocities.
 
-While acting, the block goes step by step and its memory travels in the tensordict; a reset of the environment clears
-it. Inside a loss, where TorchRL sets the recurrent mode, it runs over whole episodes at once.
+While acting, the block goes step by step; its memory travels in the tensordict and is empty after a reset. Inside a
+loss, where TorchRL sets the recurrent mode, it runs over whole episodes at once, to the same effect.
 
     python examples/mamba_policy.py
 """
@@ -10,35 +10,33 @@ from __future__ import annotations
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModule, TensorDictModuleBase, TensorDictSequential
+from tensordict.nn import TensorDictModuleBase
 from torch import nn
 from torchrl.collectors import Collector
-from torchrl.data import Composite
-
-from torchrl.envs import Compose, GymEnv, InitTracker, RewardSum, SerialEnv, TensorDictPrimer, TransformedEnv
+from torchrl.envs import GymEnv, SerialEnv, TensorDictPrimer
 from torchrl.envs.utils import make_composite_from_td
-from torchrl.modules import ProbabilisticActor, ValueOperator, recurrent_mode, set_recurrent_mode
+from torchrl.modules import OneHotCategorical, ProbabilisticActor, ValueOperator, recurrent_mode, set_recurrent_mode
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from torchrl_glam.modules import MambaBlock
 
-ENVS, STEPS, BATCHES, EPOCHS, WIDTH = 16, 96, 12, 6, 32
+ENVS, STEPS, BATCHES, EPOCHS, WIDTH = 8, 128, 10, 10, 32
 
 
-class MambaMemory(TensorDictModuleBase):
-    """``observation`` to ``features``, the velocities in it left out."""
+class MambaNetwork(TensorDictModuleBase):
+    """``observation`` to ``logits``, the velocities in it left out."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.in_keys, self.out_keys = ["observation", "memory"], ["features", ("next", "memory")]
-        self.embedding = nn.Linear(2, WIDTH)
+        self.in_keys, self.out_keys = ["observation", "memory"], ["logits", ("next", "memory")]
+        self.embedding, self.output = nn.Linear(2, WIDTH), nn.Linear(WIDTH, 2)
         self.block = MambaBlock(WIDTH, d_state=8)
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
         """What the collector adds to the environment: an empty memory at each reset."""
         memory = make_composite_from_td(self.block.initial_memory(1)[0])
-        return TensorDictPrimer(Composite(memory=memory), default_value=0.0, expand_specs=True)
+        return TensorDictPrimer(memory=memory, default_value=0.0, expand_specs=True)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """One step ``[b]``, or in TorchRL's recurrent mode whole episodes ``[b t]``."""
@@ -47,44 +45,32 @@ class MambaMemory(TensorDictModuleBase):
             features, _ = self.block(tokens)
         else:
             features, tensordict["next", "memory"] = self.block.step(tokens, tensordict["memory"])
-        return tensordict.set("features", tokens + features)
+        return tensordict.set("logits", self.output(tokens + features))
 
 
 torch.manual_seed(0)
-env = TransformedEnv(SerialEnv(ENVS, lambda: GymEnv("CartPole-v1")), Compose(InitTracker(), RewardSum()))
+env = SerialEnv(ENVS, lambda: GymEnv("CartPole-v1"))
 env.set_seed(0)
-logits = TensorDictModule(nn.Linear(WIDTH, 2), in_keys=["features"], out_keys=["logits"])
-actor = ProbabilisticActor(
-    TensorDictSequential(MambaMemory(), logits),
-    in_keys=["logits"],
-    spec=env.full_action_spec_unbatched["action"],
-    distribution_class=torch.distributions.OneHotCategorical,
-    return_log_prob=True,
-)
+distribution = {"distribution_class": OneHotCategorical, "return_log_prob": True}
+actor = ProbabilisticActor(MambaNetwork(), ["logits"], spec=env.action_spec_unbatched, **distribution)
 critic = ValueOperator(nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 1)), in_keys=["observation"])
-advantage = GAE(gamma=0.99, lmbda=0.95, value_network=critic)
-loss = ClipPPOLoss(actor, critic, entropy_coeff=0.01)
-optimizer = torch.optim.Adam(loss.parameters(), lr=3e-3)
-collector = Collector(
-    env,
-    actor,
-    frames_per_batch=ENVS * STEPS,
-    total_frames=ENVS * STEPS * BATCHES,
-    reset_at_each_iter=True,
-    split_trajs=True,
-    set_truncated=True,
-    auto_register_policy_transforms=True,
-)
-for episodes in collector:
-    real = episodes["collector", "mask"]
+advantage, loss = GAE(gamma=0.99, lmbda=0.95, value_network=critic), ClipPPOLoss(actor, critic)
+optimizer = torch.optim.Adam(loss.parameters(), lr=1e-2)
+
+frames = {"frames_per_batch": ENVS * STEPS, "total_frames": ENVS * STEPS * BATCHES}
+episodic = {"reset_at_each_iter": True, "split_trajs": True, "set_truncated": True}  # sequences begin with a reset
+lengths, differences = [], []
+for episodes in Collector(env, actor, **frames, **episodic, auto_register_policy_transforms=True):
+    real = episodes["collector", "mask"]  # [episode, step]
     with torch.no_grad(), set_recurrent_mode(True):
-        at_once = actor.get_dist(episodes.select("observation")).logits
         advantage(episodes)
-    difference = (at_once.log_softmax(-1) - episodes["logits"].log_softmax(-1))[real].abs().max()
+        at_once = actor.get_dist(episodes.select("observation")).logits
+    differences.append((at_once - episodes["logits"])[real].abs().max())  # by the same weights, in the collector
+    lengths.append(real.sum() / len(real))
     for _ in range(EPOCHS):
         terms = loss(episodes)
         optimizer.zero_grad()
-        (terms["loss_objective"] + terms["loss_critic"] + terms["loss_entropy"]).backward()
+        sum(term for name, term in terms.items() if name.startswith("loss_")).backward()
         optimizer.step()
-    length = real.sum() / len(real)
-    print(len(real), length, difference)
+print(f"logits step by step and at once differ by {max(differences):.1e} at most")
+print(f"mean length of an episode: {lengths[0]:.0f} steps at first, {lengths[-1]:.0f} at last")

@@ -1,6 +1,6 @@
 """Plan with TorchRL's own planners inside our imagined environment: no policy is trained.
 
-    python examples/planning.py --planner mppi --updates 3000    # without options: cem, with a model of 60 updates
+    python examples/planning.py --planner mppi --updates 3000    # without options: cem, with a model of 80 updates
 
 Random play trains a small world model. Then, at each real step, the planner looks for the actions that earn most in
 imagination, starting from the last real frames, and the first of them is taken.
@@ -20,7 +20,7 @@ from torchrl.objectives.value import TDLambdaEstimator
 from torchrl_glam.envs import GLAMImaginedEnv, adapt_env
 from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel
 from torchrl_glam.modules.actor_critic import make_value
-from torchrl_glam.objectives import GLAMModelLoss
+from torchrl_glam.objectives import GLAMModelLoss, total_loss
 
 CONTEXT = 8  # real frames that imagination starts from
 SEARCH = {"planning_horizon": 12, "optim_steps": 3, "num_candidates": 64, "top_k": 8}
@@ -34,9 +34,8 @@ def learn_world_model(world_model: GLAMWorldModel, play: TensorDictBase, updates
     loss = GLAMModelLoss(world_model)
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3)
     for _ in range(updates):
-        terms = loss(buffer.sample().reshape(8, 16))
         optimizer.zero_grad()
-        sum(value for key, value in terms.items() if key.startswith("loss_")).backward()
+        total_loss(loss(buffer.sample().reshape(8, 16))).backward()
         optimizer.step()
     world_model.eval()
 
@@ -66,7 +65,7 @@ def act(env: EnvBase, world_model: GLAMWorldModel, planner: str, steps: int) -> 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--updates", type=int, default=80)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--planner", choices=["cem", "mppi"], default="cem")
     options = parser.parse_args()
@@ -74,7 +73,7 @@ if __name__ == "__main__":
     env = adapt_env(GymEnv("Pendulum-v1", from_pixels=True), image_size=32)
     env.set_seed(0)
     world_model = GLAMWorldModel(1, GLAMDynamics(64), image_shape=(32, 32, 3), channels=(8, 16, 32), num_classes=8)
-    play = env.rollout(max(400, 2 * options.updates), break_when_any_done=False)
+    play = env.rollout(max(100, 2 * options.updates), break_when_any_done=False)
     learn_world_model(world_model, play, options.updates)
     planned = act(env, world_model, options.planner, options.steps)
     rewards = [steps["next", "reward"].mean().item() for steps in (play, planned)]

@@ -94,6 +94,11 @@ def test_seeds_differ_between_games_and_repeat_between_runs(protocol: str) -> No
     assert len(different) > (8 if protocol == "glam" else 2), "only the no-ops can differ with the standard protocol"
 
 
+def test_games_differ_without_a_seed() -> None:
+    images = play(make_atari_env(BREAKOUT, num_envs=4))
+    assert len({game.numpy().tobytes() for game in images}) > 2
+
+
 def test_the_games_of_neighbouring_seeds_are_others() -> None:
     seeds = [number for seed in range(100) for number in ale_vector.game_seeds(seed, 8).tolist()]
     assert len(set(seeds)) == 800

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pkgutil
-from typing import Any, TypeVar
+from typing import Any
 
 from torchrl_glam.errors import UsageError
 
-Base = TypeVar("Base")
 
-
-def make_from_path(option: str, path: str, base: type[Base], *args: Any, **kwargs: Any) -> Base:
+def make_from_path(option: str, path: str, base: type, *args: Any, **kwargs: Any) -> Any:
     """Import the class ``path``, ``package.module.Class``, and make one.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from tensordict import TensorDictBase
@@ -63,14 +63,20 @@ class OnPolicyObjective:
             metrics = self.estimate(rollout)
         metrics["imagined_reward"] = rollout["next", "reward"].mean()
         metrics["imagined_return"] = rollout["value_target"].mean()
+        for loss in self.losses:
+            check_keys(loss, rollout)
         for _ in range(self.epochs):
             for batch in self._batches(rollout):
-                yield self._run(batch).update(metrics)
+                try:
+                    terms = self._run(batch)
+                except KeyError as error:  # of a loss that does not say what it reads
+                    raise missing_keys(self.losses[0], error.args, rollout) from error
+                yield terms.update(metrics)
                 if self.target is not None:
                     self.target.step()
 
     def _losses(self, batch: TensorDictBase) -> TensorDictBase:
-        first, *others = (evaluate_loss(loss, batch) for loss in self.losses)
+        first, *others = (loss(batch) for loss in self.losses)
         for terms in others:
             first.update(terms)
         return first
@@ -83,22 +89,18 @@ class OnPolicyObjective:
         return [transitions[part] for part in order.chunk(self.minibatches)]
 
 
-def evaluate_loss(loss: LossModule, batch: TensorDictBase) -> TensorDictBase:
-    """Evaluate ``loss``.
+def check_keys(loss: LossModule, rollout: TensorDictBase) -> None:
+    """Raise UsageError for what ``loss`` says it reads and imagination does not write."""
+    there = set(rollout.keys(True))
+    if missing := [key for key in getattr(loss, "in_keys", None) or () if key not in there]:
+        raise missing_keys(loss, missing, rollout)
 
-    Raises:
-        UsageError: naming what it reads, by its ``in_keys`` or in fact, and ``batch`` lacks.
-    """
-    there = set(batch.keys(True))
-    missing = [key for key in getattr(loss, "in_keys", None) or () if key not in there]
-    try:
-        if not missing:
-            return loss(batch)
-    except KeyError as error:
-        missing = [error.args[0] if error.args else "a key"]
-    raise UsageError(
+
+def missing_keys(loss: LossModule, missing: Iterable[object], rollout: TensorDictBase) -> UsageError:
+    """The error that names them."""
+    return UsageError(
         f"{type(loss).__name__} reads {', '.join(map(str, missing))}, which is not in an imagined rollout: that has "
-        f"{', '.join(map(str, batch.keys(True, True)))}; name one of these by set_keys"
+        f"{', '.join(map(str, rollout.keys(True, True)))}; name one of these by set_keys"
     )
 
 

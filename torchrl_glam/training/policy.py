@@ -48,7 +48,8 @@ def make_policy_update(
     device = parameters[0].device
 
     def update(data: TensorDictBase, horizon: int) -> TensorDictBase:
-        steps, done = objective.terms(data, horizon), []
+        steps = objective.terms(data, horizon)
+        done: list[TensorDictBase] = []
         while True:
             with autocast(device, precision):  # not round a backward pass
                 terms = next(steps, None)

@@ -149,7 +149,7 @@ class NoMemoryArgument(Fading):
 
 class Raises(Fading):
     def step(self, token, memory):
-        return token @ torch.ones(3, 3), memory
+        return self.linear(token[:, 1:]), memory  # raised inside torch, but this line is to be named
 
 
 class NotFinite(Fading):

@@ -111,6 +111,14 @@ def test_gmamba_sees_changes_only():
     assert not torch.allclose(gmamba(tokens * 2)[0], wanted)
 
 
+def test_all_that_gmamba_says_is_variation():
+    gmamba, tokens = prepare(GMamba(WIDTH, d_state=3)), make_tokens(5)
+    beliefs, variation, memory = gmamba.forward_variation(tokens)
+    assert torch.equal(beliefs, gmamba(tokens)[0])
+    assert torch.equal(variation, beliefs)
+    assert_same_memory(memory, gmamba(tokens)[1])
+
+
 def test_gmamba_over_one_token_alone():
     gmamba, tokens = prepare(GMamba(WIDTH, d_state=3)), make_tokens(1)
     outputs, memory = gmamba(tokens)

@@ -68,7 +68,7 @@ def test_branches_are_attributes_and_name_their_parameters(branches):
 
 def test_branches_that_cannot_be_are_refused():
     narrow, wide = make_transformer(4), make_transformer(8)
-    with pytest.raises(UsageError, match=r"branches have the widths \{\}: give one branch or more, all of the same width"):
+    with pytest.raises(UsageError, match=r"branches have the widths \{\}: give one branch or more, all of the same"):
         ParallelDynamics({})
     with pytest.raises(UsageError, match=r"branches have the widths \{'a': 4, 'b': 8\}"):
         ParallelDynamics({"a": narrow, "b": wide})

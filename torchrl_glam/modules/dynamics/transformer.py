@@ -149,7 +149,7 @@ class TransformerDynamics(SequenceBackbone):
         for index, layer in enumerate(self.layers):
             old, entry = memory["layers", str(index)], layer.remember(hidden)
             here = (slots == position).unsqueeze(-1)
-            layers[str(index)] = {name: torch.where(here, entry[name].to(old[name].dtype), old[name]) for name in entry}
+            layers[str(index)] = {name: torch.where(here, entry[name], old[name]) for name in entry}
             hidden = layer(hidden, layers[str(index)], slots <= position)
         return hidden.squeeze(1), self._memory(layers, length + 1)
 
