@@ -13,6 +13,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import nn
 from torchrl.collectors import Collector
+from torchrl.collectors.utils import split_trajectories
 from torchrl.envs import GymEnv, SerialEnv, TensorDictPrimer
 from torchrl.envs.utils import make_composite_from_td
 from torchrl.modules import OneHotCategorical, ProbabilisticActor, ValueOperator, recurrent_mode, set_recurrent_mode
@@ -21,7 +22,7 @@ from torchrl.objectives.value import GAE
 
 from torchrl_glam.modules import MambaBlock
 
-ENVS, STEPS, BATCHES, EPOCHS, WIDTH = 8, 128, 10, 10, 32
+ENVS, STEPS, BATCHES, EPOCHS, WIDTH = 8, 128, 8, 10, 32
 
 
 class MambaNetwork(TensorDictModuleBase):
@@ -58,13 +59,14 @@ advantage, loss = GAE(gamma=0.99, lmbda=0.95, value_network=critic), ClipPPOLoss
 optimizer = torch.optim.Adam(loss.parameters(), lr=1e-2)
 
 frames = {"frames_per_batch": ENVS * STEPS, "total_frames": ENVS * STEPS * BATCHES}
-episodic = {"reset_at_each_iter": True, "split_trajs": True, "set_truncated": True}  # sequences begin with a reset
+whole = {"reset_at_each_iter": True, "set_truncated": True}  # every sequence begins with a reset
 lengths, differences = [], []
-for episodes in Collector(env, actor, **frames, **episodic, auto_register_policy_transforms=True):
+for steps in Collector(env, actor, **frames, **whole, auto_register_policy_transforms=True):
+    episodes = split_trajectories(steps)
     real = episodes["collector", "mask"]  # [episode, step]
     with torch.no_grad(), set_recurrent_mode(True):
         advantage(episodes)
-        at_once = actor.get_dist(episodes.select("observation")).logits
+        at_once = actor[0](episodes.select("observation"))["logits"]
     differences.append((at_once - episodes["logits"])[real].abs().max())  # by the same weights, in the collector
     lengths.append(real.sum() / len(real))
     for _ in range(EPOCHS):

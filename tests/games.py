@@ -180,7 +180,7 @@ class NoReward(CatchBall):
 
 
 class Corridor(gymnasium.Env):
-    """Observes a Dict, as MiniGrid's environments do, and renders itself: a light in one of seven cells, to and fro."""
+    """Observes a Dict, as MiniGrid's environments do, and renders itself: a light that moves along seven cells."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's interface)
     CELLS, TILE = 7, 20

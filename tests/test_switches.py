@@ -269,7 +269,7 @@ def test_residual_of_the_block(batch):
 
 def filled_replay(config, batch):
     """The factory's two views after 100 records whose rewards count them."""
-    env = SimpleNamespace(fake_tensordict=lambda: batch[0, 0])
+    env = SimpleNamespace(batch_size=torch.Size([]), fake_tensordict=lambda: batch[0, 0])
     sequences, contexts = factory.make_replay(config, env, torch.device("cpu"))
     records = batch.flatten()[:1].expand(100).clone()
     records["next", "reward"] = torch.arange(100.0)[:, None]

@@ -191,8 +191,8 @@ def test_environments_in_series_and_other_transforms_work() -> None:
         ({"action": Bounded(0, 3, (2,), dtype=torch.int64)}, "a bounded vector of floats"),
         ({"action": Bounded(0, 3, (2, 2))}, "a bounded vector of floats"),
         ({"names": (("agent", "action"), "reward", "done")}, r"actions are \('agent', 'action'\), 'action' alone"),
-        ({"names": ("action", ("agent", "reward"), "done")}, r"reward_spec has \('agent', 'reward'\) and no 'reward'"),
-        ({"names": ("action", "reward", ("agent", "done"))}, "done_spec has .* and no 'terminated'"),
+        ({"names": ("action", ("agent", "reward"), "done")}, r"no 'reward', but \('agent', 'reward'\): rename"),
+        ({"names": ("action", "reward", ("agent", "done"))}, r"no 'terminated', but \('agent', 'done'\)"),
     ],
     ids=str,
 )

@@ -133,8 +133,8 @@ def test_nothing_is_printed_and_no_warning_raised() -> None:
     code = f"""
 from torchrl.envs import check_env_specs
 from torchrl_glam.envs.atari import make_atari_env
-for name in ("ALE/Pong-v5", "{CATCH_BALL}"):
-    env = make_atari_env(name, seed=0)
+for name, num_envs in (("ALE/Pong-v5", 1), ("ALE/Pong-v5", 2), ("{CATCH_BALL}", 1), ("{CATCH_BALL}", 2)):
+    env = make_atari_env(name, seed=0, num_envs=num_envs)
     check_env_specs(env)
     env.rollout(5)
     env.close()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchrl.data import Bounded, OneHot
 from torchrl.envs import ImaginedEnv
 from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration_type
@@ -179,6 +180,24 @@ def test_continuous_actions_enter_the_tokens_as_they_are(env, world_model, conte
         token = world_model.embedding.layers(torch.cat([start["state"], rollout["action"][:, 0]], -1))
         belief, _ = world_model.dynamics.step(token, start["memory"])
     assert torch.equal(rollout["next", "belief"][:, 0], belief)
+
+
+class RefuseToWait(TorchDispatchMode):
+    """Fails where a number is read out of a tensor: a GPU would have to be waited for, and not be captured."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a number is read out of a tensor"
+        return func(*args, **(kwargs or {}))
+
+
+def test_imagining_continuous_actions_waits_for_no_device(world_model, contexts, shake):
+    env = GLAMImaginedEnv(world_model, BOX, batch_size=BATCH)
+    actor = shake(make_actor(world_model.state_size, 8, env.action_spec, hidden=8))
+    start = start_of(env, contexts)
+    with RefuseToWait(), torch.no_grad():
+        rollout = env.imagine(start, actor, 3)
+        with pytest.raises(AssertionError, match="a number is read"):
+            bool(rollout["next", "reward"][0, 0] > 0)
 
 
 @pytest.mark.slow

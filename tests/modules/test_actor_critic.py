@@ -116,6 +116,7 @@ def test_at_the_borders_all_stays_finite(loc, scale):
     with sampling():
         outputs = actor(states)
     assert ((outputs["action"] >= LOW) & (outputs["action"] <= HIGH)).all()
+    assert (outputs["scale"] >= 0.1).all()
     actions = actor.get_dist(states)
     log_probs = [outputs["action_log_prob"], actions.entropy()]
     log_probs += [actions.log_prob(action.expand(500, 2)) for action in (LOW, HIGH, outputs["action"].detach())]

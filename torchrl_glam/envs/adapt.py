@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 import torch
@@ -44,18 +46,15 @@ def adapt_env(env: EnvBase, *, pixels_key: NestedKey = "pixels", image_size: int
 
     Examples:
         >>> from torchrl.envs import GymEnv
-        >>> env = adapt_env(GymEnv("CartPole-v1", from_pixels=True))
+        >>> env = adapt_env(GymEnv("ALE/Breakout-v5", frame_skip=4))
         >>> env.rollout(3)["next", "pixels"].shape
         torch.Size([3, 64, 64, 3])
     """
     known = set(env.full_observation_spec.keys(True, True))
     transforms = [*_image_transforms(env, pixels_key, image_size), *_action_transforms(env)]
-    for key, found, spec in (
-        ("reward", env.reward_keys, "reward_spec"),
-        ("terminated", env.done_keys, "done_spec"),
-    ):
+    for key, found in {"reward": env.reward_keys, "terminated": env.done_keys}.items():
         if key not in found:
-            raise UsageError(f"the environment's {spec} has {_names(found)} and no {key!r}: {_RENAME}")
+            raise UsageError(f"the environment has no {key!r}, but {_names(found)}: {_RENAME}")
     additions = {
         "life_loss": TerminationIsLifeLoss,
         "episode_reward": RewardSum,
@@ -190,5 +189,5 @@ def _split_shape(shape: torch.Size, image_dims: int) -> tuple[torch.Size, torch.
     return shape[:-image_dims], shape[-image_dims:]
 
 
-def _names(keys: object) -> str:
-    return ", ".join(repr(key) for key in keys) or "nothing"  # type: ignore[attr-defined]
+def _names(keys: Iterable[NestedKey]) -> str:
+    return ", ".join(map(repr, keys)) or "nothing"

@@ -9,7 +9,7 @@ from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 
-from torchrl_glam.config import Backbone, Critic, GLAMConfig, ImaginedMemory, Starts
+from torchrl_glam.config import Backbone, Critic, GLAMConfig, ImaginedMemory, Scheme, Starts
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.factory.imports import make_from_path
@@ -126,5 +126,6 @@ def make_imagined_env(config: GLAMConfig, world_model: GLAMWorldModel, action_sp
         action_spec,
         batch_size=config.imagination.batch_size,
         dynamics=dynamics,
+        keep_memory=config.objective.scheme is not Scheme.dreamer,  # its loss keeps all that a rollout holds
         compiled=config.training.compile,
     )

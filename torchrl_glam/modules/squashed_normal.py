@@ -54,6 +54,7 @@ class SquashedNormal(TanhNormal):
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> None:
+        low, high = low.to(loc.device), high.to(loc.device)
         self.loc, self.scale, self.low, self.high = REACH * (loc / REACH).tanh(), scale, low, high
         normal = Independent(Normal(self.loc, scale, validate_args=False), 1, validate_args=False)
         squash = ComposeTransform([ClampedTanh(), AffineTransform((high + low) / 2, (high - low) / 2)])
