@@ -45,9 +45,7 @@ class Walk(gymnasium.Env):
 torch.manual_seed(0)
 env = GymWrapper(Walk())
 env.set_seed(0)
-world_model = GLAMWorldModel(
-    2, GLAMDynamics(32), image_shape=(16, 16, 3), channels=(8, 16), num_categoricals=4, num_classes=4
-).eval()
+world_model = GLAMWorldModel(2, GLAMDynamics(32), image_shape=(16, 16, 3), channels=(8, 16), num_categoricals=8).eval()
 imagined = GLAMImaginedEnv(world_model, env.action_spec, batch_size=STARTS)
 actor = make_actor(world_model.state_size, 32, env.action_spec, hidden=64)
 critic = ValueOperator(MLP(world_model.state_size + 32, 1, num_cells=[64]), in_keys=["state", "belief"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 import threading
 
@@ -139,3 +140,42 @@ def test_keep_memory_is_done_by_the_command_line_first(monkeypatch, keep):
     monkeypatch.setattr(sys, "argv", ["glam_atari", "preset=debug", f"training.keep_memory={keep}"])
     cli.command_line(CONFIGS, "glam_atari")(lambda config: happened.append("run"))()
     assert happened == (["kept", "run"] if keep else ["run"])
+
+
+def test_several_environments_reach_the_collector_and_the_replay_but_not_the_evaluation():
+    config = load("preset=debug", *TINY, GAME, "env.num_envs=4")
+    env, single = factory.make_env(config), factory.make_evaluation_env(config)
+    assert (env.batch_size, single.batch_size) == ((4,), ())
+    sequences, _ = factory.make_replay(config, env, CPU)
+    world_model = factory.make_world_model(config, env.action_spec_unbatched, CPU)
+    actor, _ = factory.make_agent(config, world_model, env.action_spec_unbatched)
+    policy = factory.make_policy(config, world_model, actor, env.action_spec_unbatched)
+    batches = []
+    for batch in factory.make_collector(config, env, policy):
+        sequences.extend(batch)
+        batches.append(batch)
+    assert {batch.shape for batch in batches} == {(4, 1)}
+    assert len(batches) == config.total_frames // 4
+    assert len(sequences) == config.total_frames
+    assert sequences.sample().shape == (6, config.replay.batch_length)
+
+
+def test_several_environments_get_one_update_for_each_of_their_steps(monkeypatch, tmp_path):
+    """The whole example, with updates that only count; the horizon goes by the step's own number."""
+    updates, horizons = [], []
+
+    def make_world_model_trainer(config, world_model):
+        return lambda batch: updates.append(batch.shape)
+
+    def make_policy_trainer(config, env, actor, critic):
+        return lambda contexts, horizon: horizons.append(horizon)
+
+    monkeypatch.setattr(factory, "make_world_model_trainer", make_world_model_trainer)
+    monkeypatch.setattr(factory, "make_policy_trainer", make_policy_trainer)
+    monkeypatch.setattr("torchrl_glam.estimate.estimate_seconds", lambda *_: 0.0)
+    growth = ["imagination.horizon_step=1", "imagination.horizon_every=1", "imagination.horizon_max=1000"]
+    options = ["preset=debug", GAME, "env.num_envs=4", *growth, f"run_dir={tmp_path / 'run'}"]
+    monkeypatch.setattr(sys, "argv", ["glam_atari", *options, "training.world_model_every=2"])
+    runpy.run_path(str(CONFIGS.parent / "examples" / "glam_atari.py"), run_name="__main__")
+    assert horizons == [4 + frame for frame in range(101, 161)]
+    assert len(updates) == 30
