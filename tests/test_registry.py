@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
+import copy
 import importlib
 import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,8 +29,7 @@ from torchrl_glam.modules.dynamics import ResidualMamba
 from torchrl_glam.objectives import GLAMModelLoss, total_loss
 from torchrl_glam.registry import CONFIGS, PartConfig
 
-TORCHRL_CONFIGS = importlib.import_module("torchrl.trainers.algorithms.configs.common").__name__
-registry.register()  # after TorchRL's
+TORCHRL_CONFIGS = "torchrl.trainers.algorithms.configs"
 
 FILE = """
 defaults:
@@ -75,6 +76,17 @@ collector:
 optimizer: {lr: 1.0e-3}
 target_net_updater: {tau: 0.02}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torchrls_configs():
+    """Registers TorchRL's configs, and ours after them, for this file alone: among them is a group ``logger``."""
+    store = ConfigStore.instance()
+    kept = copy.deepcopy(store.repo)
+    importlib.import_module(TORCHRL_CONFIGS)._register_configs()
+    registry.register()
+    yield
+    store.repo = kept
 
 
 @pytest.fixture
@@ -127,10 +139,10 @@ def test_ours_count_as_torchrls_configs_once_those_are_there(monkeypatch):
     class ConfigBase(metaclass=abc.ABCMeta):  # noqa: B024 (as TorchRL's)
         pass
 
-    monkeypatch.delitem(sys.modules, TORCHRL_CONFIGS)
+    monkeypatch.delitem(sys.modules, f"{TORCHRL_CONFIGS}.common")
     registry.register()
     assert not issubclass(registry.GLAMAtariEnvConfig, ConfigBase)
-    monkeypatch.setitem(sys.modules, TORCHRL_CONFIGS, SimpleNamespace(ConfigBase=ConfigBase))
+    monkeypatch.setitem(sys.modules, f"{TORCHRL_CONFIGS}.common", SimpleNamespace(ConfigBase=ConfigBase))
     registry.register()
     assert issubclass(registry.GLAMAtariEnvConfig, ConfigBase)
 
