@@ -18,8 +18,7 @@ from torchrl.modules import CEMPlanner, MPPIPlanner
 from torchrl.objectives.value import TDLambdaEstimator
 
 from torchrl_glam.envs import GLAMImaginedEnv, adapt_env
-from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel
-from torchrl_glam.modules.actor_critic import make_value
+from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel, make_value
 from torchrl_glam.objectives import GLAMModelLoss, total_loss
 
 CONTEXT = 8  # real frames that imagination starts from

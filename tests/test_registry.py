@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import copy
 import importlib
 import inspect
 import subprocess
@@ -79,14 +78,15 @@ target_net_updater: {tau: 0.02}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def torchrls_configs():
-    """Registers TorchRL's configs, and ours after them, for this file alone: among them is a group ``logger``."""
-    store = ConfigStore.instance()
-    kept = copy.deepcopy(store.repo)
+def torchrls_configs() -> Iterator[None]:
+    """Registers TorchRL's configs, and ours after them, for this file alone: ``logger`` is a group of theirs."""
+    groups = ConfigStore.instance().repo
+    kept = {"hydra", *groups}
     importlib.import_module(TORCHRL_CONFIGS)._register_configs()
     registry.register()
     yield
-    store.repo = kept
+    for group in groups.keys() - kept:
+        del groups[group]
 
 
 @pytest.fixture

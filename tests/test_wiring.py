@@ -20,7 +20,7 @@ GAME = "env.name=tests.games:CatchBall-v0"
 
 
 def spy(monkeypatch, module, name):
-    """Let ``name``, as a module of the factory knows it, note its keyword arguments, in the dictionary returned, and go on."""
+    """Let ``module.name`` note its keyword arguments, in the dictionary returned, and go on."""
     came, original = {}, getattr(module, name)
 
     def noting(*args, **options):

@@ -2,8 +2,8 @@
 
 The folders carry TorchRL's nouns, and each part works without the rest: ``envs`` (Atari and the imagined environment),
 ``data`` (replay of root pixels), ``modules`` (world model, sequence backbones, Mamba, policy), ``objectives`` (losses)
-and ``report`` (published scores). ``config``, ``factory`` and ``training`` put them together. Importing this module only
-tells Hydra the parts' names (``registry``); it imports none of them, nor torch.
+and ``report`` (published scores). ``config``, ``factory`` and ``training`` put them together. Importing this module
+tells Hydra the parts' names (``registry``) and imports neither them nor torch.
 """
 
 from __future__ import annotations

@@ -24,8 +24,12 @@ from torchrl_glam.modules import (
     SlidingWindow,
     TransformerDynamics,
     check_backbone,
+    make_actor,
+    make_critic,
+    make_q_values,
+    make_symexp_critic,
+    make_value,
 )
-from torchrl_glam.modules.actor_critic import make_actor, make_critic, make_q_values, make_symexp_critic, make_value
 
 
 def make_dynamics(config: GLAMConfig) -> SequenceBackbone:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from torchrl_glam.modules.actor_critic import make_actor, make_critic
+from torchrl_glam.modules.actor_critic import (
+    make_actor,
+    make_critic,
+    make_q_values,
+    make_symexp_critic,
+    make_value,
+)
 from torchrl_glam.modules.dynamics import (
     GLAMDynamics,
     GMamba,
@@ -33,4 +39,7 @@ __all__ = [
     "check_backbone",
     "make_actor",
     "make_critic",
+    "make_q_values",
+    "make_symexp_critic",
+    "make_value",
 ]
