@@ -15,8 +15,7 @@ from torchrl.objectives import DreamerV3ActorLoss, DreamerV3ValueLoss, ValueEsti
 from walk import Walk
 
 from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.modules import GLAMDynamics, GLAMPolicy, GLAMWorldModel, make_actor
-from torchrl_glam.modules.actor_critic import make_symexp_critic
+from torchrl_glam.modules import GLAMDynamics, GLAMPolicy, GLAMWorldModel, make_actor, make_symexp_critic
 from torchrl_glam.objectives import GLAMModelLoss, total_loss
 
 BATCH, LENGTH, STARTS = 32, 8, 128

@@ -55,3 +55,9 @@ def test_the_agent_learns_to_catch(seed, tmp_path):
 @pytest.mark.parametrize("objective", ["a2c", "ppo", "dreamer_v3"])
 def test_other_objectives_learn_to_catch(objective, tmp_path):
     assert train_and_evaluate(tmp_path, f"objective={objective}") >= 0.8 * CatchBall.BALLS
+
+
+@pytest.mark.slow
+def test_continuous_actions_are_learnt(tmp_path):
+    """The paddle is steered: random play catches 1.4 of the five balls."""
+    assert train_and_evaluate(tmp_path, "env.name=tests.games:SteerBall-v0") >= 0.7 * CatchBall.BALLS

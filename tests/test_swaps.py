@@ -386,8 +386,8 @@ def test_a_backbone_by_import_path_with_its_keyword_arguments():
     [
         ("objective", "Missing", r"objective=tests.test_swaps.Missing cannot be imported .*no attribute 'Missing'"),
         ("objective", "Recurrent", "is no subclass of torchrl.*LossModule"),
-        ("objective", "Thirsty", "Thirsty reads .*water.*not in an imagined rollout: that has .*action"),
-        ("objective", "Declared", "Declared reads .*'next', 'water'"),
+        ("objective", "Thirsty", "batch for Thirsty has no .*water.*: add it.*; it has .*action"),
+        ("objective", "Declared", "batch for Declared has no .*'next', 'water'"),
         ("objective", "Nameless", r"returned half, .*: name what is to be minimised loss_"),
         ("dynamics", "Missing", "dynamics=tests.test_swaps.Missing cannot be imported"),
         ("dynamics", "HalfLoss", "is no subclass of .*SequenceBackbone"),

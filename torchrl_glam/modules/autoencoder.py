@@ -32,9 +32,9 @@ def _norm_and_activation(channels: int) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
 
 
-def preprocess_pixels(pixels: Tensor) -> Tensor:
-    """uint8 ``[..., h, w, channels]`` in 0..255 to float ``[..., channels, h, w]`` in 0..1."""
-    return pixels.movedim(-1, -3).float() / 255.0
+def preprocess_pixels(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 ``[..., h, w, channels]`` in 0..255 to ``dtype`` ``[..., channels, h, w]`` in 0..1."""
+    return pixels.movedim(-1, -3).to(dtype) / 255.0
 
 
 class ImageEncoder(nn.Module):
@@ -77,7 +77,8 @@ class ImageEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encode uint8 ``pixels [b h w channels]`` to (log-probabilities ``[b k c]``, CNN features ``[b f]``)."""
         batch = pixels.shape[:-3]
-        features = self.convolutions(preprocess_pixels(pixels.reshape(-1, *pixels.shape[-3:])))
+        frames = preprocess_pixels(pixels.reshape(-1, *pixels.shape[-3:]), self.head.weight.dtype)
+        features = self.convolutions(frames)
         logits = self.head(features).reshape(*batch, *self.latent_shape)
         return unimix_logits(logits, self.unimix), features.reshape(*batch, -1)
 

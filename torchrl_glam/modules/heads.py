@@ -73,10 +73,13 @@ class TwoHotHead(nn.Module):
         super().__init__()
         self.trunk = make_trunk(inputs, hidden, num_layers)
         self.logits = nn.Linear(hidden, num_bins)
-        # A zero last layer predicts 0 until there is something to predict (DreamerV3, arXiv 2301.04104).
+        self.register_buffer("bins", torch.linspace(-limit, limit, num_bins), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Zero the last layer: it predicts 0 until there is something to predict (DreamerV3, arXiv 2301.04104)."""
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
-        self.register_buffer("bins", torch.linspace(-limit, limit, num_bins), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs [b d]`` to logits ``[b bins]``."""

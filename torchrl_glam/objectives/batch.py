@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from tensordict import TensorDictBase, unravel_key
+from tensordict import NestedKey, TensorDictBase, unravel_key
 from torchrl.objectives import LossModule
 
 from torchrl_glam.errors import UsageError
 
 
 def check_keys(loss: LossModule, tensordict: TensorDictBase) -> None:
-    """Raise UsageError if ``tensordict`` lacks one of the loss's ``in_keys``."""
-    for key in loss.in_keys:
+    """Raise UsageError if ``tensordict`` lacks one of the ``in_keys`` of any TorchRL loss."""
+    for key in getattr(loss, "in_keys", None) or ():
         if tensordict.get(key, None) is None:
-            names = [
-                name for name, value in vars(loss.tensor_keys).items() if key in (value, unravel_key(("next", value)))
-            ]
-            rename = f", or name yours by loss.set_keys({names[0]}=...)" if names else ""
-            entries = ", ".join(map(str, tensordict.keys(True, True)))
-            raise UsageError(f"the batch has no {key}: add it{rename}; it has {entries}")
+            raise missing_key(loss, key, tensordict)
+
+
+def missing_key(loss: LossModule, key: NestedKey, tensordict: TensorDictBase) -> UsageError:
+    """The error that says that ``loss`` reads ``key``, and what there is."""
+    names = [name for name, value in vars(loss.tensor_keys).items() if key in (value, unravel_key(("next", value)))]
+    rename = f", or name yours by loss.set_keys({names[0]}=...)" if names else ""
+    entries = ", ".join(map(str, tensordict.keys(True, True)))
+    return UsageError(f"the batch for {type(loss).__name__} has no {key}: add it{rename}; it has {entries}")
 
 
 def check_padding(loss: LossModule, tensordict: TensorDictBase) -> None:

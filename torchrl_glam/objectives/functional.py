@@ -16,6 +16,11 @@ from torchrl.objectives import categorical_kl_terms
 from torchrl_glam.modules.autoencoder import preprocess_pixels
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """``values``, of which autocast may have made less than float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def reconstruction_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
     """``mean_bt sum_pixels (x_hat - x)^2`` (GLAM Eq. 12, first term).
 
@@ -23,18 +28,21 @@ def reconstruction_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
         reconstruction: ``[b t channels h w]``, 0..1 scale.
         pixels: uint8 ``[b t h w channels]``.
     """
-    squared = F.mse_loss(reconstruction.float(), preprocess_pixels(pixels), reduction="sum")
+    reconstruction = at_least_float32(reconstruction)
+    squared = F.mse_loss(reconstruction, preprocess_pixels(pixels, reconstruction.dtype), reduction="sum")
     return squared / reconstruction.shape[:-3].numel()
 
 
 def symlog_two_hot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:
     """``mean CE(twohot(symlog(value)), logits)`` for ``logits [.. bins]`` and raw ``value [.. 1]`` or ``[..]``."""
-    return two_hot_cross_entropy(logits.float(), symlog(value.float()), bins.float()).mean()
+    logits = at_least_float32(logits)
+    return two_hot_cross_entropy(logits, symlog(value.to(logits.dtype)), bins.to(logits.dtype)).mean()
 
 
 def termination_loss(logits: Tensor, terminated: Tensor) -> Tensor:
     """``mean BCE(sigmoid(logits), terminated)``; ``terminated`` is bool of the same shape."""
-    return F.binary_cross_entropy_with_logits(logits.float(), terminated.float())
+    logits = at_least_float32(logits)
+    return F.binary_cross_entropy_with_logits(logits, terminated.to(logits.dtype))
 
 
 def balanced_kl(posterior: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from tensordict import TensorDictBase
@@ -14,8 +14,8 @@ from torchrl.objectives.value import TDLambdaEstimator
 
 from torchrl_glam.compilation import COMPILED
 from torchrl_glam.envs.imagined import GLAMImaginedEnv
-from torchrl_glam.errors import UsageError
 from torchrl_glam.objectives import GLAMCriticLoss
+from torchrl_glam.objectives.batch import check_keys, missing_key
 from torchrl_glam.training.policy import Start
 
 Estimate = Callable[[TensorDictBase], dict[str, Tensor]]
@@ -70,7 +70,7 @@ class OnPolicyObjective:
                 try:
                     terms = self._run(batch)
                 except KeyError as error:  # of a loss that does not say what it reads
-                    raise missing_keys(self.losses[0], error.args, rollout) from error
+                    raise missing_key(self.losses[0], error.args[0], rollout) from error
                 yield terms.update(metrics)
                 if self.target is not None:
                     self.target.step()
@@ -87,21 +87,6 @@ class OnPolicyObjective:
         transitions = rollout.reshape(-1)
         order = torch.randperm(len(transitions), device=transitions.device)
         return [transitions[part] for part in order.chunk(self.minibatches)]
-
-
-def check_keys(loss: LossModule, rollout: TensorDictBase) -> None:
-    """Raise UsageError for what ``loss`` says it reads and imagination does not write."""
-    there = set(rollout.keys(True))
-    if missing := [key for key in getattr(loss, "in_keys", None) or () if key not in there]:
-        raise missing_keys(loss, missing, rollout)
-
-
-def missing_keys(loss: LossModule, missing: Iterable[object], rollout: TensorDictBase) -> UsageError:
-    """The error that names them."""
-    return UsageError(
-        f"{type(loss).__name__} reads {', '.join(map(str, missing))}, which is not in an imagined rollout: that has "
-        f"{', '.join(map(str, rollout.keys(True, True)))}; name one of these by set_keys"
-    )
 
 
 def make_glam_estimate(critic_loss: GLAMCriticLoss, return_norm: PercentileValueNorm) -> Estimate:

@@ -71,10 +71,18 @@ class MambaBlock(nn.Module):
         self.conv1d = nn.Conv1d(self.d_inner, self.d_inner, d_conv, groups=self.d_inner, bias=conv_bias)
         self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
-        self.A_log = nn.Parameter(torch.arange(1, d_state + 1).log().repeat(self.d_inner, 1))  # A = -(1 .. n): S4D-real
-        self.D = nn.Parameter(torch.ones(self.d_inner))
+        self.A_log = nn.Parameter(torch.empty(self.d_inner, d_state))
+        self.D = nn.Parameter(torch.empty(self.d_inner))
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
-        init_dt_proj(self.dt_proj, dt_min, dt_max, dt_init, dt_scale, dt_init_floor)
+        self._step_sizes = (dt_min, dt_max, dt_init, dt_scale, dt_init_floor)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start A, D and the step sizes anew (the other layers have a ``reset_parameters`` of their own)."""
+        self.A_log.copy_(torch.arange(1, self.d_state + 1).log())  # A = -(1 .. n): S4D-real
+        self.D.fill_(1.0)
+        init_dt_proj(self.dt_proj, *self._step_sizes)
 
     def extra_repr(self) -> str:
         return f"d_state={self.d_state}, backend={self.backend!r}, source='Mamba, arXiv 2312.00752'"
