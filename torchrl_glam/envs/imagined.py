@@ -29,7 +29,8 @@ class GLAMImaginedEnv(ImaginedEnv):
     State: ``state`` z_t ``[b k*c]``, ``belief`` h_{t-1} ``[b d]`` and the backbone's ``memory``. A step reads
     ``action`` and writes the next three, ``reward`` (raw units), ``terminated`` and ``done`` (termination logit > 0).
     Rewards, terminations and latents come from a ``torchrl.modules.WorldModelWrapper``. An imagined episode that
-    terminates is not reset: imagination goes on to its horizon, and the flags say where to cut.
+    terminates is not reset: imagination goes on to its horizon, and the flags say where to cut. (A ``TransformedEnv``
+    round it, or a collector, does reset: to an empty memory and a random state.)
 
     Parameters are shared with ``world_model``. Keep that in eval mode while imagining (BatchNorm).
 

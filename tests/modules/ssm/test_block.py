@@ -126,6 +126,27 @@ def test_step_equals_forward_in_gradients():
         assert right.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_a_sequence_goes_on_from_a_memory(cut):
+    """In values, in the memory after it and in gradients, those through the first part's memory included."""
+    block, tokens = make_block(), make_tokens(6)
+    wanted, wanted_memory = block(tokens)
+    first, memory = block(tokens[:, :cut])
+    kept = memory.clone()
+    second, last = block(tokens[:, cut:], memory)
+    whole = torch.cat([first, second], 1)
+    torch.testing.assert_close(whole, wanted)
+    for key in ("conv", "ssm"):
+        torch.testing.assert_close(last[key], wanted_memory[key])
+        torch.testing.assert_close(memory[key], kept[key], rtol=0, atol=0)
+    parameters = list(block.parameters())
+    gradients = (torch.autograd.grad(outputs.square().sum(), parameters) for outputs in (whole, wanted))
+    for left, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(left, right)
+    again, _ = block(tokens, block.initial_memory(len(tokens)))
+    torch.testing.assert_close(again, wanted)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("changed", [0, 3, 6])
 def test_forward_is_causal(changed, dtype):

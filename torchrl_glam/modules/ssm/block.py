@@ -93,14 +93,21 @@ class MambaBlock(nn.Module):
         ssm = self.A_log.new_zeros(batch_size, self.d_inner, self.d_state, dtype=scan_dtype(conv))
         return self._memory(conv, ssm)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, TensorDict]:
-        """Run a sequence [b t d_model] from zero memory; return y [b t d_model] and the memory after it.
+    def forward(self, x: Tensor, memory: TensorDictBase | None = None) -> tuple[Tensor, TensorDict]:
+        """Run a sequence.
+
+        Args:
+            x: tokens [b t d_model].
+            memory: what a call before it returned, to go on from there; :meth:`initial_memory` by default.
+
+        Returns:
+            y [b t d_model], and the memory after the last token.
 
         Raises:
             ValueError: if the shape of ``x`` does not fit.
         """
         self._check(x, "b t")
-        inner, memory = self.mix(*self.project(x))
+        inner, memory = self.mix(*self.project(x), memory=memory)
         return self.out_proj(inner), memory
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,22 +115,28 @@ class MambaBlock(nn.Module):
         signal, gate = self.in_proj(x).chunk(2, dim=-1)
         return signal, gate
 
-    def mix(self, signal: Tensor, gate: Tensor, valid: Tensor | None = None) -> tuple[Tensor, TensorDict]:
+    def mix(
+        self, signal: Tensor, gate: Tensor, valid: Tensor | None = None, memory: TensorDictBase | None = None
+    ) -> tuple[Tensor, TensorDict]:
         """Everything between ``in_proj``, which windows that overlap can so share, and ``out_proj``.
 
         Args:
             signal, gate: what :meth:`project` gave [b t d_inner], t >= 1.
             valid: [b t 1], 0 for slots before the start of the sequence (all valid ones come after them): these leave
                 the memory at zero, as if they were not there.
+            memory: as for :meth:`forward`.
 
         Returns:
             The input of ``out_proj`` [b t d_inner], and the memory after the last token.
         """
         if valid is not None:
             signal = signal * valid
-        padded = F.pad(signal, (0, 0, self.d_conv - 1, 0))
+        if memory is None:
+            padded, before = F.pad(signal, (0, 0, self.d_conv - 1, 0)), None
+        else:
+            padded, before = torch.cat([memory["conv"].to(signal.dtype), signal], 1), memory["ssm"]
         u = self._convolve(padded)
-        y, ssm = selective_scan(u, *self._select(u, valid), self.D, backend=self.backend)
+        y, ssm = selective_scan(u, *self._select(u, valid), self.D, before, backend=self.backend)
         return y * F.silu(gate), self._memory(padded[:, signal.shape[1] :], ssm)
 
     def mix_last(self, signal: Tensor, gate: Tensor, valid: Tensor | None = None) -> Tensor:
