@@ -11,6 +11,7 @@ import torch
 from torchrl.data import OneHot
 
 from tests.cli.test_glam_atari import run_example
+from tests.test_swaps import OBJECTIVES, Trained
 from tests.updates import assert_close_in_norm, make_agent, make_agent_update, make_model_update
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import GLAMDynamics
@@ -42,6 +43,20 @@ def test_a_compiled_debug_run_in_bfloat16(tmp_path, starts):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["protocol"] == "glam"
     for name in ("world_model/loss_reconstruction", "policy/loss_critic"):
         assert "nan" not in (tmp_path / "run" / f"metrics/scalars/{name}.csv").read_text()
+
+
+@pytest.mark.parametrize("game", ["CatchBall", "SteerBall"])
+@pytest.mark.parametrize("dynamics", ["glam", "storm", "double_mamba"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_every_objective_trains(objective, dynamics, game, compiled):
+    if (objective, game) == ("discrete_sac", "SteerBall"):
+        pytest.skip("discrete SAC wants discrete actions")
+    choices = [f"objective={objective}", f"dynamics={dynamics}", f"env.name=tests.games:{game}-v0"]
+    trained = Trained(*choices, f"training.compile={compiled}", device=torch.device("cuda"))
+    for _ in range(4):  # plain, captured, replayed
+        metrics = trained.update()
+    assert all(value.isfinite().all() and value.device.type == "cuda" for value in metrics.values())
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)

@@ -51,23 +51,23 @@ HERE = "tests.test_swaps"
 class Trained:
     """A world model, an agent and their updates, on records of random play; ``sizes`` come first."""
 
-    def __init__(self, *overrides: str, sizes: list[str] = SMALL) -> None:
+    def __init__(self, *overrides: str, sizes: list[str] = SMALL, device: torch.device = CPU) -> None:
         config = self.config = load(*sizes, *overrides)
         check_config(config)
         factory.set_seeds(0)
         env = factory.make_env(config)
         spec = env.action_spec_unbatched
-        self.world_model = factory.make_world_model(config, spec, CPU)
+        self.world_model = factory.make_world_model(config, spec, device)
         self.imagined = factory.make_imagined_env(config, self.world_model, spec)
         self.actor, self.critic = factory.make_agent(config, self.world_model, spec)
         self.update_world_model = factory.make_world_model_trainer(config, self.world_model)
         self.update_policy = factory.make_policy_trainer(config, self.imagined, self.actor, self.critic)
-        self.sequences, self.contexts = factory.make_replay(config, env, CPU)
+        self.sequences, self.contexts = factory.make_replay(config, env, device)
         self.sequences.extend(env.rollout(160 // config.env.num_envs, break_when_any_done=False))
 
     def update(self) -> TensorDict:
         """One update of each; the agent's metrics."""
-        self.update_world_model(self.sequences.sample())
+        self.update_world_model(self.sequences.sample().to(self.imagined.device))
         return self.update_policy(self.contexts.sample(), self.config.imagination.horizon)
 
 
