@@ -42,14 +42,14 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
     actor, critic = factory.make_agent(config, world_model, action_spec)
     policy = factory.make_policy(config, world_model, actor, action_spec)
     imagined_env = factory.make_imagined_env(config, world_model, action_spec)
-    networks = {"world_model": world_model, "actor": actor, "critic": critic}
 
     # The two updates, and the data for them: one storage seen as long sequences and as short contexts.
     update_world_model = factory.make_world_model_trainer(config, world_model)
     update_policy = factory.make_policy_trainer(config, imagined_env, actor, critic)
+    networks: dict[str, nn.Module] = {"world_model": world_model, **update_policy.networks}
     sequences, contexts = factory.make_replay(config, env, device)
     run = Run(config)
-    run.announce(world_model, nn.ModuleList([actor, critic]), estimate_seconds(config, env, device))
+    run.announce(world_model, nn.ModuleList(update_policy.networks.values()), estimate_seconds(config, env, device))
 
     schedule, replay_starts = config.training, config.imagination.starts is Starts.replay
     model_metrics = policy_metrics = None
@@ -80,7 +80,8 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
     returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
     run.finish(returns)
     context_length = config.imagination.context_length
-    real = newest_records(sequences, min(context_length + PICTURED, len(sequences))).to(device)
+    held = len(sequences) // env.batch_size.numel()
+    real = newest_records(sequences, min(context_length + PICTURED, config.longest_sequence(), held)).to(device)
     imagined = imagine_frames(world_model, real["pixels"], real["action"], context_length)
     write_strip(run.folder / "imagined.png", real["pixels"][context_length:], imagined)
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from glam_atari import CONFIGS, train
 from torchrl.envs import GymEnv, TransformedEnv
-from torchrl.envs.transforms import RewardScaling
 
 from torchrl_glam.cli import command_line
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import EnvConfig, GLAMConfig
 from torchrl_glam.envs import adapt_env
+from torchrl_glam.errors import UsageError
 from torchrl_glam.factory import set_seeds
 
 
 def make_env(seed: int) -> TransformedEnv:
-    """A rendered CartPole with a smaller reward; any TorchRL environment with an image will do."""
-    env = TransformedEnv(GymEnv("CartPole-v1", from_pixels=True), RewardScaling(loc=0.0, scale=0.1))
+    """A rendered CartPole; any TorchRL environment with an image will do."""
+    env = GymEnv("CartPole-v1", from_pixels=True)
     env.set_seed(seed)
     return adapt_env(env)
 
@@ -27,6 +27,10 @@ def make_env(seed: int) -> TransformedEnv:
 @command_line(CONFIGS, "glam_atari")
 def main(config: GLAMConfig) -> None:
     """Train on two environments of one kind: one to learn on, one for the evaluation."""
+    if config.env.name == EnvConfig.name:
+        raise UsageError(
+            f"env.name={config.env.name} is not what is played here: give it a name, env.name=my-cart-pole"
+        )
     set_seeds(config.seed)
     train(config, make_env(config.seed), make_env(config.seed + 1_000_000))
 

@@ -37,9 +37,15 @@ def make_world_model(shake: Callable[..., Any]) -> Callable[..., GLAMWorldModel]
 
     def build(dynamics: nn.Module | None = None, **options: Any) -> GLAMWorldModel:
         torch.manual_seed(0)
-        sizes = {"image_shape": (8, 8, 3), "channels": (4, 6), "num_categoricals": 3, "num_classes": 4}
+        sizes = {
+            "action_size": 3,
+            "image_shape": (8, 8, 3),
+            "channels": (4, 6),
+            "num_categoricals": 3,
+            "num_classes": 4,
+        }
         dynamics = GLAMDynamics(8, d_state=3) if dynamics is None else dynamics
-        return shake(GLAMWorldModel(3, dynamics, **{**sizes, **options})).eval()
+        return shake(GLAMWorldModel(dynamics=dynamics, **{**sizes, **options})).eval()
 
     return build
 

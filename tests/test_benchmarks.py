@@ -289,6 +289,15 @@ def test_scaling_draws_a_picture_and_keeps_its_numbers(tmp_path, monkeypatch):
     assert "![" in Path("scaling.md").read_text()
 
 
+def test_scaling_gives_a_transformer_room_for_every_point(monkeypatch):
+    monkeypatch.setattr(scaling, "HORIZONS", (2,))
+    monkeypatch.setattr(scaling, "CONTEXTS", (4, 48))  # the run's own longest sequence is 40
+    config = load(*TINY, "dynamics=storm", "variants=[eager]")
+    points = benchmarks.measure_scaling(config, CPU, lambda line: None)
+    assert [(point.context, point.horizon) for point in points] == [(4, 4), (8, 2), (48, 4)]
+    assert config.world_model.dynamics.max_length is None, "the caller's config stays"
+
+
 @pytest.fixture
 def refused(refuse: Callable[..., str]) -> Callable[..., str]:
     return partial(refuse, EXAMPLE)

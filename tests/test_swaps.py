@@ -40,8 +40,6 @@ SIZES = [
     "imagination.context_length=6",
     "imagination.horizon=4",
     "agent.hidden=16",
-    "objective.capacity=256",
-    "objective.batch_size=32",
 ]
 SMALL = ["preset=debug", GAME, *SIZES]
 OBJECTIVES = ("glam", "a2c", "ppo", "reinforce", "dreamer_v3", "discrete_sac")
@@ -65,6 +63,10 @@ class Trained:
         self.sequences, self.contexts = factory.make_replay(config, env, device)
         self.sequences.extend(env.rollout(160 // config.env.num_envs, break_when_any_done=False))
 
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """What a run would save of the agent."""
+        return {name: copy.deepcopy(net.state_dict()) for name, net in self.update_policy.networks.items()}
+
     def update(self) -> TensorDict:
         """One update of each; the agent's metrics."""
         self.update_world_model(self.sequences.sample().to(self.imagined.device))
@@ -79,15 +81,18 @@ class Trained:
 def test_fifty_updates_stay_finite_and_train_the_agent_alone(objective, dynamics):
     trained = Trained(f"objective={objective}", f"dynamics={dynamics}")
     trained.update()
-    actor, world_model = copy.deepcopy(trained.actor), copy.deepcopy(trained.world_model)
+    saved, world_model = trained.state(), copy.deepcopy(trained.world_model)
     metrics = trained.update_policy(trained.contexts.sample(), 4)
     for before, after in zip(world_model.parameters(), trained.world_model.parameters(), strict=True):
         torch.testing.assert_close(after, before, rtol=0, atol=0)
-    assert any(not torch.equal(*pair) for pair in zip(actor.parameters(), trained.actor.parameters(), strict=True))
+    after = trained.state()
+    assert set(after) >= {"actor", "loss" if objective == "discrete_sac" else "critic"}
+    for name in after:
+        assert any(not torch.equal(saved[name][key], value) for key, value in after[name].items()), name
     for step in range(48):
         metrics = trained.update() if step % 8 == 0 else trained.update_policy(trained.contexts.sample(), 4)
         assert all(value.isfinite().all() for value in metrics.values()), metrics
-    for module in (trained.world_model, trained.actor, trained.critic):
+    for module in (trained.world_model, *trained.update_policy.networks.values()):
         assert all(parameter.isfinite().all() for parameter in module.parameters())
     assert {"imagined_reward", "grad_norm"} <= set(metrics.keys())
 
@@ -176,7 +181,9 @@ def test_dreamer_imagines_from_the_contexts_to_the_horizon(monkeypatch):
 
 
 def test_sac_learns_from_a_bounded_buffer_of_imagined_transitions(monkeypatch):
-    trained = Trained("objective=discrete_sac", "objective.updates=3", "objective.capacity=50")
+    trained = Trained(
+        "objective=discrete_sac", "objective.updates=3", "objective.capacity=50", "objective.batch_size=32"
+    )
     watched = Watched(trained, monkeypatch)
     batches, forward = [], DiscreteSACLoss.forward
     monkeypatch.setattr(DiscreteSACLoss, "forward", lambda self, td: batches.append(td.clone()) or forward(self, td))
@@ -196,6 +203,59 @@ def test_entropy_option_reaches_the_loss(scheme):
         trained = Trained(f"objective={scheme}", f"agent.entropy_coeff={coefficient}", "objective.minibatches=1")
         metrics[coefficient] = trained.update_policy(trained.contexts.sample(), 4)["loss_entropy"]
     assert metrics[0.2] == pytest.approx(2 * metrics[0.1].item(), rel=0.05)
+
+
+@pytest.mark.parametrize("objective", ["glam", "a2c", "ppo", "reinforce"])
+def test_continuous_actions_of_a_rendered_control_task(objective):
+    trained = Trained(f"objective={objective}", "env.name=Pendulum-v1")
+    for _ in range(2):
+        metrics = trained.update()
+        assert all(value.isfinite().all() for value in metrics.values())
+    contexts = trained.contexts.sample()
+    assert contexts["action"].shape == (8, 6, 1)
+    rollout = trained.imagined.imagine(trained.imagined.start(contexts["pixels"], contexts["action"]), trained.actor, 3)
+    assert rollout["action"].abs().max() <= 1
+    assert rollout["action"].unique().numel() == rollout["action"].numel()
+
+
+@pytest.mark.parametrize("objective", ["glam", "a2c"])
+def test_the_bootstrap_of_the_released_code(objective):
+    """V_t in place of V_{t+1}: with lambda 0, gamma 1 and no end, the target is r_t + V_t."""
+    options = ["agent.bootstrap=current", "agent.lmbda=0", "agent.gamma=1"]
+    trained = Trained(f"objective={objective}", *options)
+    for module in (trained.critic, trained.world_model.reward_head, trained.world_model.termination_head):
+        for parameter in module.parameters():
+            nn.init.normal_(parameter, std=0.1)
+    nn.init.constant_(trained.world_model.termination_head.logit.bias, -100.0)
+    contexts = trained.contexts.sample()
+    with torch.no_grad():
+        start = trained.imagined.start(contexts["pixels"], contexts["action"])
+        rollout = trained.imagined.imagine(start, trained.actor, 4)
+        trained.update_policy.objective.estimate(rollout)
+    expected = rollout["next", "reward"] + rollout["state_value"]
+    assert rollout["state_value"].std() > 1e-3
+    torch.testing.assert_close(rollout["value_target"], expected)
+    torch.testing.assert_close(rollout["advantage"], rollout["next", "reward"], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["objective=custom"], "objective=custom wants a loss"),
+        (["objective.name=ppo"], "objective.name=ppo does not go with .*A2CLoss"),
+        (["objective=ppo", "objective.scheme=off_policy"], "does not go with objective.scheme=off_policy"),
+        (["objective=ppo", "objective.updates=3"], "objective.updates=3 means nothing to objective=ppo"),
+        (["objective=discrete_sac", "objective.epochs=3"], "objective.epochs=3 means nothing"),
+        (["objective=dreamer_v3", "agent.bootstrap=current"], "add agent.bootstrap=next"),
+        (["dynamics=custom"], "give dynamics=package.module.Class"),
+        (["world_model.dynamics.target=a.B"], "give dynamics=package.module.Class"),
+        (["+world_model.dynamics.kwargs.depth=2"], "give dynamics=package.module.Class"),
+        (["dynamics=storm", "world_model.dynamics.dropout=1.5"], "dropout=1.5: give a number from 0 to 1"),
+    ],
+)
+def test_options_that_would_mean_nothing_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        check_config(load("preset=paper", *options))
 
 
 # Backbones
@@ -233,6 +293,10 @@ def test_a_transformer_remembers_the_longest_sequence_of_the_run():
     assert factory.make_dynamics(config).max_length == 64 + 32
     config = load("preset=paper", "dynamics=storm", "world_model.dynamics.max_length=70")
     assert factory.make_dynamics(config).max_length == 70
+    check_config(config)
+    config = load("preset=paper", "dynamics=storm", "world_model.dynamics.max_length=63")
+    with pytest.raises(UsageError, match=r"max_length=63 is too short .*, 64"):
+        check_config(config)
 
 
 # Ablations
@@ -317,6 +381,43 @@ class Declared(HalfLoss):
     in_keys = ("action", ("next", "water"))
 
 
+class Confused(HalfLoss):
+    """A loss with a mistake of its own."""
+
+    def forward(self, tensordict):
+        return {"mine": 1}["yours"]
+
+
+class Bare(HalfLoss):
+    """A loss that returns a number."""
+
+    def forward(self, tensordict):
+        return super().forward(tensordict)["loss_half"]
+
+
+class Wide(HalfLoss):
+    """A loss that is not reduced."""
+
+    def forward(self, tensordict):
+        return TensorDict({"loss_half": super().forward(tensordict)["loss_half"].expand(3)}, [])
+
+
+class Idle(HalfLoss):
+    """A loss that depends on nothing."""
+
+    def forward(self, tensordict):
+        return TensorDict({"loss_half": torch.tensor(1.0)}, [])
+
+
+class Delayed(HalfLoss):
+    """A loss with target parameters and a parameter of its own."""
+
+    def __init__(self, actor_network, critic_network):
+        LossModule.__init__(self)
+        self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
+        self.share = nn.Parameter(torch.ones(()))
+
+
 class Nameless(HalfLoss):
     """A loss whose term has no name of one."""
 
@@ -388,7 +489,10 @@ def test_a_backbone_by_import_path_with_its_keyword_arguments():
         ("objective", "Recurrent", "is no subclass of torchrl.*LossModule"),
         ("objective", "Thirsty", "batch for Thirsty has no .*water.*: add it.*; it has .*action"),
         ("objective", "Declared", "batch for Declared has no .*'next', 'water'"),
-        ("objective", "Nameless", r"returned half, .*: name what is to be minimised loss_"),
+        ("objective", "Nameless", "returned half: name what is to be minimised loss_"),
+        ("objective", "Bare", "returned a Tensor: a TensorDict of scalars is wanted"),
+        ("objective", "Wide", r"loss_half of shape \[3\]: reduce it"),
+        ("objective", "Idle", "loss_half of the loss depend on no parameter"),
         ("dynamics", "Missing", "dynamics=tests.test_swaps.Missing cannot be imported"),
         ("dynamics", "HalfLoss", "is no subclass of .*SequenceBackbone"),
         ("dynamics", "Stepless", "Stepless.*step"),
@@ -399,6 +503,23 @@ def test_a_class_that_does_not_fit_is_told_what_is_missing(kind, name, message):
     with pytest.raises(UsageError, match=message) as refused:
         Trained(*custom(kind, name)).update()
     assert "\n" not in str(refused.value)
+
+
+def test_a_key_error_of_the_losss_own_is_left_alone():
+    with pytest.raises(KeyError, match="yours"):
+        Trained(*custom("objective", "Confused")).update()
+
+
+def test_target_parameters_and_parameters_of_a_loss_are_moved_and_saved():
+    trained = Trained(*custom("objective", "Delayed"))
+    nn.init.normal_(trained.world_model.reward_head.logits.weight, std=0.3)  # some reward to learn from
+    before = trained.state()
+    trained.update_policy(trained.contexts.sample(), 4)
+    after = trained.state()
+    assert set(after) == {"actor", "critic", "loss"}
+    moved = {key for key, value in after["loss"].items() if not torch.equal(value, before["loss"][key])}
+    assert "share" in moved
+    assert any(key.startswith("target_actor_network_params") for key in moved)
 
 
 def test_keyword_arguments_that_a_class_does_not_take():

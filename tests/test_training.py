@@ -197,6 +197,22 @@ def test_each_episode_counts_for_itself(catch):
     assert returns.count(5.0) == 2, "the plan: all five balls in every third episode"
 
 
+def test_an_episode_that_goes_on_is_cut(catch, monkeypatch, capsys):
+    """The game never ends, but for the second episode, which does so after its five balls."""
+    game, env = catch
+    step, ends = game.step, []
+
+    def go_on(action):
+        pixels, reward, ended, *rest = step(action)
+        ends.append(ended)
+        return pixels, reward, ended and len(ends) == 84 + 60, *rest
+
+    monkeypatch.setattr(game, "step", go_on)
+    assert evaluate(env, Scripted(game, [9]), 3, max_steps=84) == [7.0, 5.0, 7.0]
+    assert capsys.readouterr().out.splitlines() == ["evaluation: an episode was cut after 84 steps"] * 2
+    assert len(ends) == 84 + 60 + 84
+
+
 @pytest.mark.parametrize("greedy", [False, True])
 def test_greedy_reaches_the_policy(catch, greedy):
     game, env = catch

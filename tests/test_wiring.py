@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 import threading
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -168,7 +169,9 @@ def test_several_environments_get_one_update_for_each_of_their_steps(monkeypatch
         return lambda batch: updates.append(batch.shape)
 
     def make_policy_trainer(config, env, actor, critic):
-        return lambda contexts, horizon: horizons.append(horizon)
+        update = Mock(side_effect=lambda contexts, horizon: horizons.append(horizon))
+        update.networks = {"actor": actor}
+        return update
 
     monkeypatch.setattr(factory, "make_world_model_trainer", make_world_model_trainer)
     monkeypatch.setattr(factory, "make_policy_trainer", make_policy_trainer)

@@ -12,7 +12,7 @@ from torchrl.objectives import A2CLoss, SoftUpdate
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import make_actor, make_critic
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
-from torchrl_glam.training import OnPolicyObjective, make_glam_estimate, make_policy_update, make_world_model_update
+from torchrl_glam.training import OnPolicyObjective, PolicyUpdate, make_glam_estimate, make_world_model_update
 
 
 def assert_close_in_norm(left, right, tolerance, name):
@@ -54,7 +54,8 @@ def make_agent_update(world_model, actor, critic, compile=False, **options):
         target=slow_critic,
         compile=compile,
     )
-    return env, actor_loss, critic_loss, make_policy_update(objective, optimizer, 100.0, **options)
+    networks = {"actor": actor, "critic": critic}
+    return env, actor_loss, critic_loss, PolicyUpdate(objective, networks, optimizer, 100.0, **options)
 
 
 def twice(*modules):

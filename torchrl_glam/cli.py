@@ -62,8 +62,8 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra 1.3 otherwise prints its own many lines and exits
             sys.path.append(os.getcwd())  # for modules of the user's
-            sys.argv[1:] = expand_import_paths(sys.argv[1:])
             try:
+                sys.argv[1:] = expand_import_paths(sys.argv[1:])
                 hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(composed)()
             except SHORT_ERRORS as error:
                 sys.exit(_fail(error))
@@ -82,13 +82,18 @@ def expand_import_paths(arguments: list[str]) -> list[str]:
         >>> from torchrl_glam.cli import expand_import_paths
         >>> expand_import_paths(["seed=1", "objective=my_losses.MyLoss"])
         ['seed=1', 'objective=custom', 'objective.loss=my_losses.MyLoss']
+        >>> expand_import_paths(["objective=my_losses.One,my_losses.Two"])
+        ['objective=custom', 'objective.loss=my_losses.One,my_losses.Two']
     """
     expanded: list[str] = []
     for argument in arguments:
-        option, _, path = argument.partition("=")
-        if option in IMPORTED and re.fullmatch(r"\w+([.:]\w+)+", path):
+        option, _, value = argument.partition("=")
+        paths = [bool(re.fullmatch(r"\w+([.:]\w+)+", path)) for path in value.split(",")]
+        if option in IMPORTED and all(paths):
             choice, target = IMPORTED[option]
-            expanded += [choice, f"{target}={path}"]
+            expanded += [choice, f"{target}={value}"]
+        elif option in IMPORTED and any(paths):
+            raise UsageError(f"{argument} mixes names with import paths: sweep over them one after the other")
         else:
             expanded.append(argument)
     return expanded
@@ -117,8 +122,27 @@ def _to_config(options: DictConfig, config_name: str) -> GLAMConfig:
     config = OmegaConf.to_object(options)
     if not isinstance(config, GLAMConfig):
         raise TypeError(f"{config_name} composes {type(config).__name__}, not GLAMConfig")
+    if config.ablation != "none":
+        _check_ablation(options)
     check_config(config)
     return config
+
+
+def _check_ablation(options: DictConfig) -> None:
+    """Raise UsageError for an option that undoes what the ablation says: the run would have the wrong name."""
+    sources = HydraConfig.get().runtime.config_sources
+    folder = next(source.path for source in sources if source.provider == "main")
+    ablation: Any = OmegaConf.load(Path(folder, "ablation", f"{options.ablation}.yaml"))
+    said = {name: OmegaConf.select(ablation, name) for name in _option_names(ablation) if name != "defaults"}
+    for choice in ablation.get("defaults", ()):
+        said["world_model.dynamics.name"] = choice["override /dynamics"]
+    for name, wanted in said.items():
+        value = OmegaConf.select(options, name)
+        if getattr(value, "value", value) != wanted:
+            raise UsageError(
+                f"ablation={options.ablation} means {name}={wanted}, the options say {getattr(value, 'value', value)}: "
+                "leave one of them out"
+            )
 
 
 def _fail(error: Exception) -> int:
@@ -137,7 +161,8 @@ def _explain(error: BaseException) -> str:
     if missing := re.search(
         r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text
     ):
-        return f"{missing[1]}={missing[2]} does not exist: choose one of {', '.join(missing[3].split())}"
+        own = ", or give package.module.Class" if missing[1] in IMPORTED else ""
+        return f"{missing[1]}={missing[2]} does not exist: choose one of {', '.join(missing[3].split())}{own}"
     if merging := re.match(r"Error merging override (.+)", text):
         cause = error.__cause__ or error.__context__
         return f"{merging[1]}: {_first_line(cause) if cause else 'not a valid value'}"

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules import GLAMWorldModel
+from torchrl_glam.modules import GLAMWorldModel, MambaBlock
 from torchrl_glam.modules.ssm import resolve_backend
 from torchrl_glam.report import game_name, human_normalised_score, reference_scores
 from torchrl_glam.training import check_finite, episode_returns
@@ -30,6 +30,8 @@ SHOWN_LOSSES = {
     "world_model/loss_reward": "reward",
     "world_model/kl_dynamics": "kl",
     "policy/loss_critic": "critic",
+    "policy/loss_value": "critic",
+    "policy/loss_qvalue": "critic",
 }
 
 
@@ -57,13 +59,12 @@ class Run:
         logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes
 
     def _open(self) -> list[Logger]:
-        """Make the folder and the loggers; ``config.yaml`` comes last and marks the folder as taken."""
+        """Make the folder and the loggers."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / "config.yaml").exists():
                 raise UsageError(f"run_dir={self.folder} already holds a run: choose another or remove it")
             loggers = self._make_loggers()
-            (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(self.config)))
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"run_dir={self.folder} cannot be written ({reason}): choose another folder") from error
@@ -83,13 +84,21 @@ class Run:
             raise UsageError(f"logger={name} needs a package that is missing ({error}): pip install {name}") from error
 
     def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
-        """Write the first line: what runs where, how large it is, how long it will take."""
+        """Write the first line: what runs where, how large it is, how long it will take.
+
+        From here on the folder is taken: ``config.yaml`` is in it.
+        """
         config = self.config
+        (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
         device = next(world_model.parameters()).device
         self.device_name = _device_name(device)
+        swapped = [f"{option} {value}" for option, value in choices(config).items() if value not in ("none", "glam")]
+        scans = any(isinstance(module, MambaBlock) for module in world_model.modules())
+        parts = [f"preset {config.preset}", *swapped]
+        parts += [f"scan {resolve_backend(config.world_model.dynamics.backend, device)}"] if scans else []
         self.write(
             f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
-            f"device {self.device_name} | {describe_choices(config, device)} | "
+            f"device {self.device_name} | {' | '.join(parts)} | "
             f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
             f"{config.total_frames} frames, about {_duration(seconds)} and the evaluation | {self.folder}"
         )
@@ -160,9 +169,7 @@ class Run:
             "env": config.env.name,
             "protocol": config.env.protocol.value,
             "preset": config.preset,
-            "ablation": config.ablation,
-            "dynamics": config.world_model.dynamics.name.value,
-            "objective": config.objective.name,
+            **choices(config),
             "seed": config.seed,
             "total_frames": config.total_frames,
             "returns": returns,
@@ -184,13 +191,14 @@ class Run:
         tqdm.write(line)
 
 
-def describe_choices(config: GLAMConfig, device: torch.device) -> str:
-    """Preset, and what was swapped: ablation, backbone, objective; how the scan is computed."""
-    swapped = {"ablation": config.ablation, "dynamics": config.world_model.dynamics.name.value}
-    swapped["objective"] = config.objective.name
-    named = [f"{option} {value}" for option, value in swapped.items() if value not in ("none", "glam")]
-    scan = resolve_backend(config.world_model.dynamics.backend, device)
-    return " | ".join([f"preset {config.preset}", *named, f"scan {scan}"])
+def choices(config: GLAMConfig) -> dict[str, str]:
+    """What was swapped: ablation, backbone, objective; a class of the user's by its import path."""
+    dynamics, objective = config.world_model.dynamics, config.objective
+    return {
+        "ablation": config.ablation,
+        "dynamics": dynamics.target or dynamics.name.value,
+        "objective": objective.loss if objective.name == "custom" else objective.name,
+    }
 
 
 def _device_name(device: torch.device) -> str:

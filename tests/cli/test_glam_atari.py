@@ -124,6 +124,11 @@ BAD_INPUTS = {
         ["num_heads=5", "width"],
     ),
     "environments that do not divide": (["env.num_envs=3"], ["total_frames=160", "env.num_envs=3"]),
+    "ablation undone": (
+        ["ablation=without_g", "dynamics=storm"],
+        ["ablation=without_g", "world_model.dynamics.name=lmamba_only", "storm"],
+    ),
+    "names and import paths": (["-m", "objective=ppo,my.Loss"], ["objective=ppo,my.Loss", "one after the other"]),
     "several environments and overlap": (
         ["env.num_envs=2", "training.overlap=true"],
         ["training.overlap=true", "env.num_envs=2"],

@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchrl.data import Bounded, OneHot
+from torchrl.data import Bounded, Categorical, OneHot
 from torchrl.envs import ImaginedEnv
 from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration_type
 from torchrl.modules import WorldModelWrapper
@@ -59,7 +59,7 @@ def imagine(env, start, actor, horizon=6, seed=2):
         return env.imagine(start, actor, horizon)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, None])
+@pytest.mark.parametrize("batch_size", [1, 3, None, (), (3,), torch.Size([2, 3])])
 @pytest.mark.parametrize("spec", [OneHot(3), BOX], ids=["one-hot", "continuous"])
 def test_torchrl_accepts_the_specs(world_model, batch_size, spec):
     env = GLAMImaginedEnv(world_model, spec, batch_size=batch_size)
@@ -67,13 +67,27 @@ def test_torchrl_accepts_the_specs(world_model, batch_size, spec):
         check_env_specs(env)
     assert isinstance(env, ImaginedEnv)
     assert isinstance(env.world_model, WorldModelWrapper)
-    batch = () if batch_size is None else (batch_size,)
+    batch = (batch_size,) if isinstance(batch_size, int) else batch_size or ()
     assert env.batch_size == batch
     assert env.action_spec == spec.expand(*batch, 3)
     assert env.observation_spec["state"].shape == (*batch, 12)
     assert env.observation_spec["belief"].shape == (*batch, 8)
     assert env.full_reward_spec["reward"].shape == (*batch, 1)
     assert set(env.full_done_spec.keys()) == {"done", "terminated"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (OneHot(3).expand(4, 3), r"OneHot of shape \(4, 3\): .* \(3,\); give env\.action_spec_unbatched"),
+        (Categorical(3), r"Categorical of shape \(\): .* one-hot actions \(categorical_action_encoding=False"),
+        (OneHot(4), r"OneHot of shape \(4,\): the world model wants \(3,\); give the spec of the actions"),
+    ],
+    ids=["batched", "categorical", "wide"],
+)
+def test_other_actions_are_refused(world_model, spec, message):
+    with pytest.raises(UsageError, match=message):
+        GLAMImaginedEnv(world_model, spec)
 
 
 @pytest.mark.parametrize("batch_size", [3, None])
@@ -352,6 +366,22 @@ def test_a_horizon_below_one_is_refused(env, actor, contexts, horizon):
         env.imagine(start_of(env, contexts), actor, horizon)
 
 
+@pytest.mark.parametrize("missing", ["memory", "state", "belief"])
+def test_a_start_that_lacks_something_is_refused(env, actor, contexts, missing):
+    start = start_of(env, contexts).exclude(missing)
+    advice = r"give what env\.start\(pixels, action\) or env\.reset\(\) returned"
+    with pytest.raises(UsageError, match=f"start has no {missing}: {advice}"):
+        env.imagine(start, actor, 3)
+
+
+def test_frames_and_actions_of_other_kinds_are_refused(env, contexts):
+    pixels, action = contexts["pixels"], contexts["action"]
+    with pytest.raises(UsageError, match=r"the pixels are torch\.float32"):
+        env.start(pixels / 255, action)
+    with pytest.raises(UsageError, match="the actions have shape"):
+        env.start(pixels, action.argmax(-1, keepdim=True))
+
+
 def test_reset_takes_a_start_and_invents_one(env, contexts):
     start = start_of(env, contexts)
     reset = env.reset(start.clone())
@@ -467,6 +497,36 @@ def test_dreamer_losses_start_from_the_memory(env, actor, contexts, shake):
         beliefs.append(rollout["next", "belief"][:, 0])
         assert torch.equal(rollout["action"][:, 0], imagine(env, start, actor, horizon=1)["action"][:, 0])
     assert (beliefs[0] - beliefs[1]).abs().amax(-1).min() > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "use_reinforce"), [(OneHot(3), True), (BOX, False)], ids=["one-hot", "continuous"])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch 2.13 at such inputs
+def test_dreamer_losses_imagine_in_a_compiled_env(world_model, contexts, shake, spec, use_reinforce):
+    """The plain one's numbers; where gradients flow through the steps, the first one has a graph of its own."""
+    graphs = 1 if use_reinforce else 2
+    actor, results = shake(make_actor(12, 8, spec, hidden=8), 1.0), []
+    torch._dynamo.utils.counters.clear()
+    try:
+        for compiled in (False, True):
+            env = GLAMImaginedEnv(world_model, spec, batch_size=BATCH, keep_memory=False, compiled=compiled)
+            torch.manual_seed(0)
+            actor_loss, _ = make_dreamer(env, actor, shake, use_reinforce=use_reinforce)
+            start = start_of(env, contexts)
+            torch.manual_seed(2)
+            terms, rollout = actor_loss(TensorDict({"start": start}, [BATCH]))
+            actor.zero_grad()
+            terms["loss_actor"].backward()
+            gradients = {name: parameter.grad for name, parameter in actor.named_parameters()}
+            results.append(TensorDict({"terms": terms, "rollout": rollout, "gradients": gradients}).detach().clone())
+            assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (graphs if compiled else 0)
+    finally:
+        torch.compiler.reset()
+    wanted, got = results
+    assert all(gradient.any() for gradient in wanted["gradients"].values())
+    assert set(got.keys(True, True)) == set(wanted.keys(True, True))
+    for key, value in wanted.items(True, True):
+        torch.testing.assert_close(got[key], value, rtol=1e-3, atol=1e-4, msg=str(key))
 
 
 def test_parameters_are_shared(env, world_model):

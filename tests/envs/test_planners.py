@@ -48,7 +48,7 @@ class TakeAction(nn.Module):
 @pytest.fixture
 def env(make_world_model):
     """A world in which an action is a move, and the reward of a place is closeness to the goal."""
-    world_model = make_world_model(Integrator())
+    world_model = make_world_model(Integrator(), action_size=2)
     world_model.embedding = TakeAction()
 
     def closeness(belief):

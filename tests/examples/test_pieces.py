@@ -11,7 +11,7 @@ import pytest
 import torch
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PIECES = ["ppo_in_imagination", "mamba_policy", "dreamer_in_imagination", "losses_on_a_buffer"]
+PIECES = ["ppo_in_imagination", "mamba_policy", "dreamer_in_imagination", "losses_on_a_buffer", "planning"]
 WIRING = {
     "torchrl_glam.config",
     "torchrl_glam.factory",

@@ -21,4 +21,3 @@ def test_planning(monkeypatch, capsys, planner):
     assert all(-16.3 < float(number.strip(",")) <= 0 for number in (words[3], words[5])), (
         "the bounds of Pendulum's reward"
     )
-    assert len(EXAMPLE.read_text().splitlines()) <= 80

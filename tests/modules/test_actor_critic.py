@@ -108,6 +108,31 @@ def test_entropy_has_the_gradient_of_the_entropy():
     torch.testing.assert_close(scale.grad.mean().item(), 100.0, rtol=1e-3, atol=0)
 
 
+def test_it_can_be_expanded_and_updated():
+    torch.manual_seed(0)
+    loc, scale = torch.randn(5, 2), torch.rand(5, 2) + 0.1
+    wanted = SquashedNormal(loc, scale, LOW, HIGH)
+    updated = SquashedNormal(torch.zeros(5, 2), torch.ones(5, 2), LOW, HIGH)
+    updated.update(loc, scale)
+    for actions, shape in ((wanted.expand((3, 5)), (3, 5)), (updated, (5,))):
+        assert type(actions) is SquashedNormal
+        assert actions.batch_shape == shape
+        assert actions.entropy().shape == shape
+        drawn = actions.sample()
+        assert drawn.shape == (*shape, 2)
+        assert torch.equal(actions.log_prob(drawn), wanted.log_prob(drawn))
+        for name in ("loc", "scale", "deterministic_sample"):
+            assert torch.equal(getattr(actions, name), getattr(wanted, name).expand(*shape, 2)), name
+
+
+def test_its_support_is_within_the_bounds():
+    support = SquashedNormal(torch.zeros(2), torch.ones(2), LOW, HIGH).support
+    assert support.event_dim == 1
+    middle = (LOW + HIGH) / 2
+    candidates = torch.stack([LOW, middle, HIGH, torch.stack([middle[0], HIGH[1] + 1])])
+    assert support.check(candidates).tolist() == [True, True, True, False]
+
+
 @pytest.mark.parametrize("loc", [-1e4, 0.0, 1e4])
 @pytest.mark.parametrize("scale", [-1e4, 0.0, 1e4])
 def test_at_the_borders_all_stays_finite(loc, scale):
@@ -242,16 +267,24 @@ def test_other_actions_are_refused(spec, kind):
 # Critics
 
 
+CRITICS = [
+    (make_critic, {"state_value_logits": 255, "state_value": 1}),
+    (make_value, {"state_value": 1}),
+    (make_symexp_critic, {"state_value_logits": 255, "state_value": 1}),
+    (lambda *sizes, **options: make_q_values(*sizes, 3, **options), {"action_value": 3}),
+]
+
+
+@pytest.mark.parametrize(("make", "keys"), CRITICS)
+def test_critics_drawn_anew_start_at_zero(make, keys, shake):
+    critic = shake(make(*SIZES, hidden=8))
+    assert all(critic(make_states(5))[key].abs().max() > 1e-3 for key in keys)
+    critic.reset_parameters_recursive()
+    assert all(critic(make_states(5))[key].abs().max() < 1e-9 for key in keys)
+
+
 @pytest.mark.parametrize("shape", [(), (5,), (5, 7)])
-@pytest.mark.parametrize(
-    ("make", "keys"),
-    [
-        (make_critic, {"state_value_logits": 255, "state_value": 1}),
-        (make_value, {"state_value": 1}),
-        (make_symexp_critic, {"state_value_logits": 255, "state_value": 1}),
-        (lambda *sizes, **options: make_q_values(*sizes, 3, **options), {"action_value": 3}),
-    ],
-)
+@pytest.mark.parametrize(("make", "keys"), CRITICS)
 def test_critics_start_at_zero(make, keys, shape):
     critic = make(*SIZES, hidden=8, num_layers=1)
     outputs = critic(make_states(*shape))

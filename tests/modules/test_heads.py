@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.actor_critic import make_actor, make_critic
 from torchrl_glam.modules.heads import BinaryHead, CategoricalHead, StateActionEmbedding, TwoHotHead, make_trunk
 
@@ -35,6 +36,12 @@ def test_token_by_its_formula(shake, leading):
     assert last.bias is None
     assert tuple(last.weight.shape) == (6, 6)
     torch.testing.assert_close(embedding(state, action), hidden @ last.weight.T)
+
+
+@pytest.mark.parametrize("action", [torch.zeros(4, 3), torch.zeros(4), torch.tensor(1)], ids=["wide", "flat", "index"])
+def test_actions_of_another_width_are_refused(action):
+    with pytest.raises(UsageError, match=r"the actions have shape \(.*\): the world model wants \[\.\. 2\]"):
+        StateActionEmbedding(5, 2, 6)(torch.zeros(*action.shape[:-1], 5), action)
 
 
 def test_prior_by_its_formula(shake):

@@ -306,3 +306,11 @@ def test_acting_tracks_no_gradient(make_world_model, shake):
 def test_an_unknown_view_is_refused(make_world_model):
     with pytest.raises(UsageError, match="sees is 'future': choose one of prior, posterior"):
         make_policy(make_world_model(), Recorder(), sees="future")
+
+
+def test_acting_without_the_primer_is_refused(make_world_model):
+    world_model = make_world_model()
+    inputs = make_inputs(world_model, [2]).exclude("context")
+    wanted = r"env\.append_transform\(policy\.make_tensordict_primer\(\)\), or .* auto_register_policy_transforms=True"
+    with pytest.raises(UsageError, match=rf"there is no context: call {wanted}"):
+        make_policy(world_model, Recorder())(inputs)

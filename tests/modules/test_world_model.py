@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 from tensordict import TensorDict
 from torchrl.modules import WorldModelWrapper
 
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel, SlidingWindow
 from torchrl_glam.modules.dynamics import SequenceBackbone
 
@@ -245,6 +247,28 @@ def test_wrapper_shares_parameters(make_world_model):
     world_model = make_world_model()
     known = {id(parameter) for parameter in world_model.parameters()}
     assert {id(parameter) for parameter in world_model.make_wrapper().parameters()} <= known
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        torch.rand(2, 5, 8, 8, 3),
+        torch.zeros(2, 5, 3, 8, 8, dtype=torch.uint8),
+        torch.zeros(2, 5, 16, 8, 3, dtype=torch.uint8),
+        torch.zeros(8, 3, dtype=torch.uint8),
+    ],
+    ids=["floats", "channels first", "another size", "no frame"],
+)
+def test_other_frames_are_refused(make_world_model, pixels):
+    """Floats above all: they would be divided by 255 once more without a word."""
+    world_model = make_world_model()
+    came = re.escape(f"the pixels are {pixels.dtype} of shape {tuple(pixels.shape)}: the world model wants uint8")
+    for run in (
+        world_model.encode,
+        lambda pixels: world_model(TensorDict({"pixels": pixels, "action": torch.zeros(2, 5, 3)})),
+    ):
+        with pytest.raises(UsageError, match=rf"{came} \[\.\. 8 8 3\], channels last"):
+            run(pixels)
 
 
 def test_depth_of_the_backbone_is_free(make_world_model, make_batch):

@@ -148,6 +148,18 @@ def test_targets_that_are_there_are_used():
     assert loss(rollout)["loss_slow_critic"].item() == pytest.approx(-math.log(0.2))
 
 
+def test_returns_are_not_estimated_across_rollouts():
+    """A flattened batch has lost where one rollout ends; its targets, estimated before, are as good as ever."""
+    loss, rollout = fake_loss(), fake_rollout()
+    for run in (loss, loss.estimate):
+        with pytest.raises(UsageError, match=r"has shape \(\d+,\): GLAMCriticLoss wants \[b n\] .*before you flatten"):
+            run(rollout.reshape(-1))
+    estimated = loss.estimate(rollout.clone())
+    wanted = loss(estimated)
+    for key, term in loss(estimated.reshape(-1)).items():
+        torch.testing.assert_close(term, wanted[key])
+
+
 def test_only_the_critic_is_trained():
     loss = fake_loss()
     terms = loss(fake_rollout())

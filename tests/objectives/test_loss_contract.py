@@ -20,6 +20,7 @@ from torch import nn
 from torchrl.objectives import LossModule, SoftUpdate, ValueEstimators
 from torchrl.objectives.value import TD0Estimator
 
+from tests.modules.dynamics.cases import BACKBONES
 from torchrl_glam.compilation import COMPILED
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import make_critic
@@ -321,6 +322,19 @@ def test_parameters_drawn_anew_start_where_new_ones_do(make_world_model, shake):
         step = nn.functional.softplus(mamba.dt_proj.bias)
         assert ((step > 0.9e-3) & (step < 0.11)).all()
     assert not world_model.reward_head.logits.weight.any()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbone_drawn_anew_starts_where_a_new_one_does(make_world_model, shake, name):
+    loss = GLAMModelLoss(make_world_model(BACKBONES[name](8)))
+    fresh = dict(BACKBONES[name](8).named_parameters())
+    shake(loss, scale=1e4).reset_parameters_recursive()
+    for key, parameter in loss.world_model.dynamics.named_parameters():
+        if (fresh[key] == fresh[key].flatten()[0]).all():
+            assert torch.equal(parameter, fresh[key]), key
+        else:
+            assert parameter.abs().max() < 8, key
+            assert parameter.std() < 3 * fresh[key].std(), key
 
 
 def test_a_state_dict_brings_the_terms_back(case):

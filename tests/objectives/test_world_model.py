@@ -279,9 +279,34 @@ def test_an_unknown_target_is_refused(make_world_model):
         GLAMModelLoss(make_world_model(), variation_target="pixels")
 
 
+@pytest.mark.parametrize("world_model", [None, nn.Linear(1, 1)], ids=["None", "Linear"])
+def test_what_is_no_world_model_is_refused(world_model):
+    name = type(world_model).__name__
+    with pytest.raises(UsageError, match=f"the world model is a {name}: give a GLAMWorldModel"):
+        GLAMModelLoss(world_model)
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("pixels", lambda pixels: pixels.float() / 255, r"torch\.float32 of shape .* wants uint8 \[\.\. 8 8 3\]"),
+        ("pixels", lambda pixels: pixels.movedim(-1, -3), r"shape \(2, 8, 3, 8, 8\): .* uint8 \[\.\. 8 8 3\]"),
+        ("action", lambda action: action[..., :2], r"actions have shape \(2, 8, 2\): .* wants \[\.\. 3\]"),
+    ],
+    ids=["floats", "channels first", "narrow actions"],
+)
+def test_other_frames_and_actions_are_refused(make_world_model, make_batch, key, change, message):
+    batch = make_batch()
+    batch[key] = change(batch[key])
+    with pytest.raises(UsageError, match=message):
+        GLAMModelLoss(make_world_model())(batch)
+
+
 def test_a_backbone_without_variation_is_refused_unless_the_term_is_off():
     world_model = FakeWorldModel(with_variation=False)
-    with pytest.raises(UsageError, match="has no variation branch for the variation loss: set variation_coeff=0"):
+    with pytest.raises(
+        UsageError, match=r"has no variation branch .*: set variation_coeff=0 \(model_loss\.variation_coeff=0 on"
+    ):
         GLAMModelLoss(world_model)(fake_batch())
     terms = GLAMModelLoss(world_model, variation_coeff=0.0)(fake_batch())
     assert terms["loss_reconstruction"].item() == pytest.approx(RECONSTRUCTION_LOSS)

@@ -36,7 +36,10 @@ def measure_scaling(config: BenchmarkConfig, device: torch.device, progress: Cal
     places = {(context, length) for length in HORIZONS} | {(length, horizon) for length in CONTEXTS}
     points = []
     for variant in config.variants:
-        imagine = _make_imagination(variant_config(config, variant), device)
+        changed = variant_config(config, variant)
+        dynamics = changed.world_model.dynamics  # a Transformer must remember the longest of all
+        dynamics.max_length = max(dynamics.max_length or 0, *map(sum, places))
+        imagine = _make_imagination(changed, device)
         for place in sorted(places):
             run = imagine(*place)
             warm_up(run, device)

@@ -11,7 +11,6 @@ from torchrl_glam.config.agent import AgentConfig, ImaginationConfig, ObjectiveC
 from torchrl_glam.config.choices import (
     Backbone,
     Bootstrap,
-    Critic,
     Device,
     ImaginedMemory,
     Logger,
@@ -37,7 +36,6 @@ __all__ = [
     "AgentConfig",
     "Backbone",
     "Bootstrap",
-    "Critic",
     "Device",
     "DynamicsConfig",
     "EnvConfig",

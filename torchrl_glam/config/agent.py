@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from torchrl_glam.config.choices import Bootstrap, Critic, ImaginedMemory, Scheme, Sees, Starts
+from torchrl_glam.config.choices import Bootstrap, ImaginedMemory, Scheme, Sees, Starts
 
 
 @dataclass
@@ -34,11 +34,11 @@ class AgentConfig:
     hidden: int = 512
     num_layers: int = 2
     gamma: float = 0.985
-    lmbda: float = 0.95
-    entropy_coeff: float = 3e-4
-    slow_critic_rate: float = 0.02  # 1 - decay 0.98
-    return_norm_rate: float = 0.01  # 1 - decay 0.99
-    bootstrap: Bootstrap = Bootstrap.next
+    lmbda: float = 0.95  # not discrete_sac
+    entropy_coeff: float = 3e-4  # glam, a2c, ppo, dreamer_v3
+    slow_critic_rate: float = 0.02  # 1 - decay 0.98; wherever there are target parameters
+    return_norm_rate: float = 0.01  # 1 - decay 0.99; glam, dreamer_v3
+    bootstrap: Bootstrap = Bootstrap.next  # not dreamer_v3, discrete_sac
     sees: Sees = Sees.prior
     context_length: int = 16  # real steps remembered while acting
 
@@ -51,9 +51,8 @@ class ObjectiveConfig:
     scheme: Scheme = Scheme.glam
     loss: str = "torchrl.objectives.A2CLoss"  # import path of a LossModule, called as Loss(actor, critic, **kwargs)
     kwargs: dict[str, Any] = field(default_factory=dict)
-    critic: Critic = Critic.two_hot
-    epochs: int = 1  # on_policy: passes over each imagined rollout
-    minibatches: int = 1  # on_policy: gradient steps in each pass
+    epochs: int = 1  # glam, on_policy: passes over each imagined rollout
+    minibatches: int = 1  # glam, on_policy: gradient steps in each pass
     updates: int = 1  # off_policy: gradient steps after each rollout
     batch_size: int = 256  # off_policy: imagined transitions in each
-    capacity: int = 32_768  # off_policy: imagined transitions kept
+    capacity: int = 65_536  # off_policy: imagined transitions kept

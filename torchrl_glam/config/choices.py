@@ -97,12 +97,3 @@ class Scheme(Enum):
     on_policy = "on_policy"
     dreamer = "dreamer"
     off_policy = "off_policy"
-
-
-class Critic(Enum):
-    """What estimates values, see :mod:`torchrl_glam.modules.actor_critic`."""
-
-    two_hot = "two_hot"
-    scalar = "scalar"
-    symexp_two_hot = "symexp_two_hot"
-    action_values = "action_values"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from torchrl_glam.config.agent import AgentConfig, ImaginationConfig, ObjectiveConfig
-from torchrl_glam.config.choices import Device, Logger, Precision, Protocol, ReplayPlace
+from torchrl_glam.config.choices import Device, Logger, Precision, Protocol, ReplayPlace, Starts
 from torchrl_glam.config.world_model import ModelLossConfig, WorldModelConfig
 
 
@@ -51,7 +51,7 @@ class TrainingConfig:
     policy_every: int = 1  # environment steps between policy updates
     log_every: int = 100  # environment steps between rows of metrics
     save_every: int = 5000  # environment steps between writings of weights.pt
-    compile: bool = False  # the imagined step; on CUDA the updates too, and imagination is captured as a graph
+    compile: bool = False  # the imagined step; on CUDA also losses, but Dreamer's and SAC's, and a graph of imagination
     precision: Precision = Precision.float32
     keep_memory: bool = True  # glibc: freed memory is kept for reuse, which is faster; see allocator.py
     overlap: bool = False  # the emulator steps during the updates; actions are then one update behind
@@ -87,3 +87,9 @@ class GLAMConfig:
     agent_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def longest_sequence(self) -> int:
+        """The most tokens that the backbone reads on end: a batch, a context and what is imagined from it, acting's."""
+        batch, imagination = self.replay.batch_length, self.imagination
+        context = batch if imagination.starts is Starts.batch else imagination.context_length
+        return max(batch, context + imagination.horizon_max, self.agent.context_length)

@@ -5,22 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import Tensor
-from torchrl.data import Categorical, Composite, TensorSpec, Unbounded
+from torchrl.data import TensorSpec
 from torchrl.envs import ImaginedEnv, ModelBasedEnvBase
-from torchrl.envs.utils import ExplorationType, make_composite_from_td, set_exploration_type
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from torchrl_glam.compilation import COMPILED, CapturedPerConstants
+from torchrl_glam.envs.imagined_specs import set_imagined_specs
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.continuation import Continuation
 from torchrl_glam.modules.dynamics import SequenceBackbone
 from torchrl_glam.modules.world_model import GLAMWorldModel, LatentTransition
+
+STATE = ("state", "belief", "memory")  # what a step goes on from
 
 
 class GLAMImaginedEnv(ImaginedEnv):
@@ -43,12 +46,16 @@ class GLAMImaginedEnv(ImaginedEnv):
     Args:
         world_model: the model to imagine with.
         action_spec: the real environment's action spec, without batch dimensions.
-        batch_size: number of imagined environments ``b``; any shape if not given.
+        batch_size: number of imagined environments ``b``, or their shape; any shape if not given.
         dynamics: a stand-in for the world model's backbone, such as a ``SlidingWindow`` over it.
         keep_memory: let ``rollout`` return the memory, twice per step, as the specs say.
-        compiled: make one compiled graph of a step (15 s once on a CPU) with the draws of the plain one, and on CUDA
-            capture ``imagine`` as a CUDA graph for each policy and horizon. (An argument named ``compile`` never gets
-            here: torchrl 0.14.1 takes it from every environment, to compile ``step_and_maybe_reset``.)
+        compiled: make one compiled graph of a step (15 s once on a CPU; two where gradients flow) with the draws of the
+            plain one, and on CUDA capture ``imagine`` as a CUDA graph for each policy and horizon. (An argument named
+            ``compile`` never gets here: torchrl 0.14.1 takes it from every environment, to compile
+            ``step_and_maybe_reset``.)
+
+    Raises:
+        UsageError: if ``action_spec`` has another shape than the world model's actions.
 
     Examples:
         >>> import torch
@@ -71,7 +78,7 @@ class GLAMImaginedEnv(ImaginedEnv):
         world_model: GLAMWorldModel,
         action_spec: TensorSpec,
         *,
-        batch_size: int | None = None,
+        batch_size: int | Sequence[int] | None = None,
         dynamics: SequenceBackbone | None = None,
         keep_memory: bool = True,
         compiled: bool = False,
@@ -81,33 +88,20 @@ class GLAMImaginedEnv(ImaginedEnv):
             self,
             world_model.make_wrapper(dynamics),
             device=next(world_model.parameters()).device,
-            batch_size=torch.Size([] if batch_size is None else [batch_size]),
+            batch_size=torch.Size([batch_size] if isinstance(batch_size, int) else batch_size or ()),
             allow_done_after_reset=True,
         )
-        self._set_specs(world_model, action_spec)
+        set_imagined_specs(self, world_model, action_spec, self._initial_memory(self.batch_size))
         if not keep_memory:
             self._post_step_mdp_hooks = self._forget
-        self._run_step = torch.compile(self._step, **COMPILED) if compiled else self._step
+        step = super(ImaginedEnv, self)._step
+        self._run_step = torch.compile(step, **COMPILED) if compiled else step
         self._unroll = CapturedPerConstants(self._imagine) if compiled and self.device.type == "cuda" else self._imagine
 
     @property
     def transition(self) -> LatentTransition:
         """The latent transition module inside the world-model wrapper."""
         return self.world_model.get_transition_model_operator().module
-
-    def _set_specs(self, world_model: GLAMWorldModel, action_spec: TensorSpec) -> None:
-        batch, device = self.batch_size, self.device
-        num_categoricals, num_classes = world_model.latent_shape
-        state = Unbounded((*batch, num_categoricals * num_classes), device=device)
-        belief = Unbounded((*batch, world_model.dynamics.width), device=device)
-        memory = make_composite_from_td(self._initial_memory(batch), unsqueeze_null_shapes=False)
-        observation = Composite(state=state, belief=belief, memory=memory, shape=batch, device=device)
-        self.observation_spec = observation
-        self.state_spec = observation.clone()
-        self.action_spec = action_spec.to(device).expand(*batch, *action_spec.shape).clone()
-        self.reward_spec = Unbounded((*batch, 1), device=device)
-        done = Categorical(2, shape=(*batch, 1), dtype=torch.bool, device=device)
-        self.done_spec = Composite(done=done, terminated=done.clone(), shape=batch, device=device)
 
     def _initial_memory(self, batch: torch.Size) -> TensorDictBase:
         return self.transition.dynamics.initial_memory(batch.numel()).reshape(batch)
@@ -160,7 +154,7 @@ class GLAMImaginedEnv(ImaginedEnv):
         """
         given = None if tensordict is None else tensordict.pop("start", tensordict)
         if given is not None and "memory" in given:
-            return self._with_flags(given.select("state", "belief", "memory"))
+            return self._with_flags(given.select(*STATE))
         batch = self.batch_size if given is None else given.shape
         belief = self.observation_spec["belief"].zero(batch[: len(batch) - len(self.batch_size)])
         state = self.transition.world_model.predict_state(belief)
@@ -168,10 +162,10 @@ class GLAMImaginedEnv(ImaginedEnv):
         return self._with_flags(TensorDict({"state": state, "belief": belief, "memory": memory}, batch))
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        if tensordict.ndim == 1:  # as the backbone wants it
-            return ModelBasedEnvBase._step(self, tensordict)
-        inputs = tensordict.select("state", "action", "memory").reshape(-1)
-        return ModelBasedEnvBase._step(self, inputs).reshape(tensordict.shape)
+        inputs = tensordict.select("state", "action", "memory")
+        if inputs.ndim == 1:  # as the backbone wants it
+            return self._run_step(inputs)
+        return self._run_step(inputs.reshape(-1)).reshape(tensordict.shape)
 
     @staticmethod
     def _forget(tensordict: TensorDictBase, following: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
@@ -214,11 +208,13 @@ class GLAMImaginedEnv(ImaginedEnv):
             ``reward``, ``terminated``, ``done``).
 
         Raises:
-            UsageError: if ``horizon`` is below 1.
+            UsageError: if ``horizon`` is below 1, or ``start`` is something else.
         """
         if horizon < 1:
             raise UsageError(f"horizon is {horizon}: imagine wants at least one step")
-        return self._split(self._unroll(start.select("state", "belief", "memory"), policy, horizon))
+        if missing := [key for key in STATE if key not in start]:
+            raise UsageError(f"start has no {missing[0]}: give what env.start(pixels, action) or env.reset() returned")
+        return self._split(self._unroll(start.select(*STATE), policy, horizon))
 
     def _imagine(
         self, tensordict: TensorDictBase, policy: Callable[[TensorDictBase], TensorDictBase], horizon: int
@@ -228,10 +224,10 @@ class GLAMImaginedEnv(ImaginedEnv):
         with set_exploration_type(ExplorationType.RANDOM):
             for _ in range(horizon):
                 tensordict = policy(tensordict)
-                following = self._run_step(tensordict)
+                following = self._step(tensordict)
                 visited.append(tensordict.exclude("memory"))
                 outcomes.append(following.select("reward", "terminated", "done"))
-                tensordict = following.select("state", "belief", "memory")
+                tensordict = following.select(*STATE)
         rollout = TensorDict.stack([step.exclude("state", "belief") for step in visited], 1)
         rollout.set("next", TensorDict.stack(outcomes, 1))
         states = {

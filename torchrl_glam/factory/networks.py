@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 
-from torchrl_glam.config import Backbone, Critic, GLAMConfig, ImaginedMemory, Scheme, Starts
+from torchrl_glam.config import Backbone, GLAMConfig, ImaginedMemory, Scheme
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.factory.imports import make_from_path
@@ -46,31 +47,25 @@ def make_dynamics(config: GLAMConfig) -> SequenceBackbone:
     transformer: dict[str, Any] = {
         "num_heads": options.num_heads,
         "dropout": options.dropout,
-        "max_length": options.max_length or longest_sequence(config),
+        "max_length": options.max_length or config.longest_sequence(),
     }
     if name is Backbone.glam:
         return GLAMDynamics(width, global_layers=depths[0], local_layers=depths[1], window=options.window, **mamba)
     if name is Backbone.lmamba_only:
         return LMamba(width, options.local_layers, options.window, **mamba)
     if name is Backbone.double_mamba:
-        first, second = (MambaDynamics(width, num_layers=depth, **mamba) for depth in depths)
-        return ParallelDynamics({"first": first, "second": second})
+        return _side_by_side([MambaDynamics(width, num_layers=depth, **mamba) for depth in depths])
     if name is Backbone.storm:
         return TransformerDynamics(width, num_layers=options.global_layers, **transformer)
     if name is Backbone.double_transformer:
-        ahead, behind = (TransformerDynamics(width, num_layers=depth, **transformer) for depth in depths)
-        return ParallelDynamics({"first": ahead, "second": behind})
+        return _side_by_side([TransformerDynamics(width, num_layers=depth, **transformer) for depth in depths])
     backbone = make_from_path("dynamics", options.target or "", SequenceBackbone, width, **options.kwargs)
-    check_backbone(backbone)
+    check_backbone(backbone, config.longest_sequence())
     return backbone
 
 
-def longest_sequence(config: GLAMConfig) -> int:
-    """The most tokens that the backbone reads on end: a batch, a context and what is imagined from it, or acting's."""
-    imagination, batch = config.imagination, config.replay.batch_length
-    context = batch if imagination.starts is Starts.batch else imagination.context_length
-    horizon = max(imagination.horizon, imagination.horizon_max)
-    return max(batch, context + horizon, config.agent.context_length)
+def _side_by_side(branches: Sequence[SequenceBackbone]) -> ParallelDynamics:
+    return ParallelDynamics(dict(zip(("first", "second"), branches, strict=True)))
 
 
 def make_world_model(config: GLAMConfig, action_spec: TensorSpec, device: torch.device) -> GLAMWorldModel:
@@ -96,15 +91,15 @@ def make_agent(
     sizes = (world_model.state_size, world_model.dynamics.width)
     hidden = {"hidden": config.agent.hidden, "num_layers": config.agent.num_layers}
     actor = make_actor(*sizes, action_spec.to(device), **hidden)
-    if config.objective.critic is Critic.action_values:
+    if config.objective.scheme is Scheme.off_policy:
         if action_spec.domain != "discrete":
             raise UsageError(
                 f"objective={config.objective.name} wants discrete actions, which {config.env.name} has not: "
                 "choose glam, a2c, ppo, reinforce or dreamer_v3"
             )
         return actor.to(device), make_q_values(*sizes, action_spec.shape[-1], **hidden).to(device)
-    makers = {Critic.two_hot: make_critic, Critic.scalar: make_value, Critic.symexp_two_hot: make_symexp_critic}
-    return actor.to(device), makers[config.objective.critic](*sizes, **hidden).to(device)
+    makers = {Scheme.glam: make_critic, Scheme.on_policy: make_value, Scheme.dreamer: make_symexp_critic}
+    return actor.to(device), makers[config.objective.scheme](*sizes, **hidden).to(device)
 
 
 def make_policy(

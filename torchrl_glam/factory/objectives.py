@@ -23,11 +23,15 @@ from torchrl_glam.training import (
     Start,
     make_glam_estimate,
     make_lambda_estimate,
+    trained_parameters,
 )
+
+Networks = dict[str, nn.Module]
+"""What an objective trains, by the names under which it is saved."""
 
 
 @dataclass
-class Agent:
+class Parts:
     """What an objective is made of.
 
     Args:
@@ -52,59 +56,68 @@ class Agent:
         return make_from_path("objective", options.loss, LossModule, self.actor, *args, **kwargs).to(self.env.device)
 
 
-def make_objective(agent: Agent) -> tuple[Objective, list[nn.Module]]:
-    """The objective that ``objective=...`` chooses, and the modules whose parameters it trains."""
+def make_objective(parts: Parts) -> tuple[Objective, Networks]:
+    """The objective that ``objective=...`` chooses, and what it trains."""
     makers = {
         Scheme.glam: _make_glam,
         Scheme.on_policy: _make_on_policy,
         Scheme.dreamer: _make_dreamer,
         Scheme.off_policy: _make_off_policy,
     }
-    return makers[agent.config.objective.scheme](agent)
+    return makers[parts.config.objective.scheme](parts)
 
 
-def _make_glam(agent: Agent) -> tuple[Objective, list[nn.Module]]:
+def _make_glam(parts: Parts) -> tuple[Objective, Networks]:
     """STORM's agent: REINFORCE on normalised advantages, which is A2C's actor loss, and a two-hot critic."""
-    options, env, critic = agent.config.agent, agent.env, agent.critic
+    options, objective, env, critic = parts.config.agent, parts.config.objective, parts.env, parts.critic
     return_norm = PercentileValueNorm(rate=options.return_norm_rate, device=env.device)
-    actor_loss = agent.make_loss(
+    actor_loss = parts.make_loss(
         critic, critic_coeff=None, entropy_coeff=options.entropy_coeff, advantage_norm=return_norm
     )
-    critic_loss = GLAMCriticLoss(
-        critic, critic.bins, gamma=options.gamma, lmbda=options.lmbda, bootstrap=options.bootstrap.value
-    )
-    objective = OnPolicyObjective(
+    critic_loss = GLAMCriticLoss(critic, gamma=options.gamma, lmbda=options.lmbda, bootstrap=options.bootstrap.value)
+    return OnPolicyObjective(
         env,
-        agent.actor,
+        parts.actor,
         [actor_loss, critic_loss],
         make_glam_estimate(critic_loss, return_norm),
-        start=agent.start,
+        start=parts.start,
         target=SoftUpdate(critic_loss, tau=options.slow_critic_rate),
-        compile=agent.compile,
-    )
-    return objective, [agent.actor, critic]
-
-
-def _make_on_policy(agent: Agent) -> tuple[Objective, list[nn.Module]]:
-    """A loss on actor and critic, as TorchRL's A2C, PPO and REINFORCE, or one of the user's."""
-    options, objective = agent.config.agent, agent.config.objective
-    loss = agent.make_loss(agent.critic)
-    return OnPolicyObjective(
-        agent.env,
-        agent.actor,
-        [loss],
-        make_lambda_estimate(agent.critic, gamma=options.gamma, lmbda=options.lmbda),
-        start=agent.start,
         epochs=objective.epochs,
         minibatches=objective.minibatches,
-        compile=agent.compile,
-    ), [loss]
+        compile=parts.compile,
+    ), {"actor": parts.actor, "critic": critic}
 
 
-def _make_dreamer(agent: Agent) -> tuple[Objective, list[nn.Module]]:
+def _make_on_policy(parts: Parts) -> tuple[Objective, Networks]:
+    """A loss on actor and critic, as TorchRL's A2C, PPO and REINFORCE, or one of the user's."""
+    options, objective = parts.config.agent, parts.config.objective
+    loss, networks = parts.make_loss(parts.critic), {"actor": parts.actor, "critic": parts.critic}
+    if not set(trained_parameters(loss)) <= set(trained_parameters(*networks.values())):
+        networks["loss"] = loss
+    bootstrap = options.bootstrap.value
+    return OnPolicyObjective(
+        parts.env,
+        parts.actor,
+        [loss],
+        make_lambda_estimate(parts.critic, gamma=options.gamma, lmbda=options.lmbda, bootstrap=bootstrap),
+        start=parts.start,
+        target=_make_target(loss, options.slow_critic_rate),
+        epochs=objective.epochs,
+        minibatches=objective.minibatches,
+        compile=parts.compile,
+    ), networks
+
+
+def _make_target(loss: LossModule, rate: float) -> SoftUpdate | None:
+    """Moves the loss's target parameters, if it has any."""
+    there = any(name.startswith("target_") and name.endswith("_params") for name, _ in loss.named_children())
+    return SoftUpdate(loss, tau=rate) if there else None
+
+
+def _make_dreamer(parts: Parts) -> tuple[Objective, Networks]:
     """TorchRL's DreamerV3 losses; the critic's own bins, a slow copy that it is held to."""
-    options, env, critic = agent.config.agent, agent.env, agent.critic
-    actor_loss = agent.make_loss(
+    options, env, critic = parts.config.agent, parts.env, parts.critic
+    actor_loss = parts.make_loss(
         critic,
         env,
         continuation_model=env.make_continuation_model(),
@@ -117,22 +130,23 @@ def _make_dreamer(agent: Agent) -> tuple[Objective, list[nn.Module]]:
         critic, value_loss="two_hot", actor_loss=actor_loss, slow_critic_regularization=1.0
     ).to(env.device)
     target = SoftUpdate(value_loss, tau=options.slow_critic_rate)
-    return DreamerObjective(actor_loss, value_loss, start=agent.start, target=target), [agent.actor, critic]
+    objective = DreamerObjective(actor_loss, value_loss, start=parts.start, target=target)
+    return objective, {"actor": parts.actor, "critic": critic}
 
 
-def _make_off_policy(agent: Agent) -> tuple[Objective, list[nn.Module]]:
-    """TorchRL's discrete SAC on a buffer of imagined transitions."""
-    options, objective = agent.config.agent, agent.config.objective
-    num_actions = agent.env.action_spec.shape[-1]
-    loss = agent.make_loss(agent.critic, action_space="one-hot", num_actions=num_actions)
+def _make_off_policy(parts: Parts) -> tuple[Objective, Networks]:
+    """TorchRL's discrete SAC on a buffer of imagined transitions; its loss holds critics shaped as the one given."""
+    options, objective = parts.config.agent, parts.config.objective
+    num_actions = parts.env.action_spec.shape[-1]
+    loss = parts.make_loss(parts.critic, action_space="one-hot", num_actions=num_actions)
     loss.make_value_estimator(ValueEstimators.TD0, gamma=options.gamma)
     return OffPolicyObjective(
-        agent.env,
-        agent.actor,
+        parts.env,
+        parts.actor,
         loss,
-        start=agent.start,
+        start=parts.start,
         target=SoftUpdate(loss, tau=options.slow_critic_rate),
         capacity=objective.capacity,
         batch_size=objective.batch_size,
         updates=objective.updates,
-    ), [loss]
+    ), {"actor": parts.actor, "loss": loss}

@@ -15,6 +15,7 @@ from torchrl_glam.config import GLAMConfig
 from torchrl_glam.data import OverlappedCollector, Prefetcher, record_bytes, ring_device
 from torchrl_glam.data.replay import make_replay as make_replay_views
 from torchrl_glam.envs import PROTOCOLS, make_atari_env
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMPolicy
 
 
@@ -47,7 +48,13 @@ def num_evaluation_episodes(config: GLAMConfig) -> int:
 
 
 def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Collector | OverlappedCollector:
-    """One real step of each environment per iteration; uniform actions during the warm-up."""
+    """One real step of each environment per iteration; uniform actions during the warm-up.
+
+    Raises:
+        UsageError: if there are others than ``env.num_envs`` environments.
+    """
+    if (number := env.batch_size.numel()) != config.env.num_envs:
+        raise UsageError(f"env.num_envs={config.env.num_envs}, but the environment given is {number}: make them agree")
     if config.training.overlap:
         return OverlappedCollector(
             env,

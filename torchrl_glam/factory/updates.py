@@ -10,14 +10,13 @@ from torchrl.modules import ProbabilisticActor
 
 from torchrl_glam.config import GLAMConfig, OptimizerConfig, Precision, Starts
 from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.factory.objectives import Agent, make_objective
+from torchrl_glam.factory.objectives import Parts, make_objective
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.training import (
     PolicyUpdate,
     Start,
     WorldModelUpdate,
-    make_policy_update,
     make_world_model_update,
     trained_parameters,
 )
@@ -60,10 +59,11 @@ def make_policy_trainer(
 ) -> PolicyUpdate:
     """Objective and optimizer of the agent, as one update."""
     compiled = _compile_updates(config, env.device)
-    objective, trained = make_objective(Agent(config, env, actor, critic, _make_start(config, env), compiled))
-    return make_policy_update(
+    objective, networks = make_objective(Parts(config, env, actor, critic, _make_start(config, env), compiled))
+    return PolicyUpdate(
         objective,
-        make_optimizer(config.agent_optimizer, trained_parameters(*trained)),
+        networks,
+        make_optimizer(config.agent_optimizer, trained_parameters(*networks.values())),
         config.agent_optimizer.max_norm,
         precision=PRECISIONS[config.training.precision],
     )

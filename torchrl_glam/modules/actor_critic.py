@@ -14,7 +14,7 @@ from torchrl.data import Bounded, MultiOneHot, OneHot, TensorSpec
 from torchrl.modules import OneHotCategorical, ProbabilisticActor, SymExpTwoHot
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules.heads import TwoHotHead, make_trunk
+from torchrl_glam.modules.heads import TwoHotHead, ZeroLinear, make_trunk
 from torchrl_glam.modules.squashed_normal import SquashedNormal
 
 STATE_KEYS = ["state", "belief"]
@@ -31,12 +31,22 @@ class StateMLP(nn.Module):
         width: width of ``h``.
         outputs: width of the output.
         hidden, num_layers: of the trunk.
+        zero_output: predict 0 before any training.
     """
 
-    def __init__(self, state_size: int, width: int, outputs: int, hidden: int = 512, num_layers: int = 2) -> None:
+    def __init__(
+        self,
+        state_size: int,
+        width: int,
+        outputs: int,
+        hidden: int = 512,
+        num_layers: int = 2,
+        *,
+        zero_output: bool = False,
+    ) -> None:
         super().__init__()
         self.trunk = make_trunk(state_size + width, hidden, num_layers)
-        self.output = nn.Linear(hidden, outputs)
+        self.output = (ZeroLinear if zero_output else nn.Linear)(hidden, outputs)
 
     def forward(self, state: Tensor, belief: Tensor) -> Tensor:
         """``state [b k*c]``, ``belief [b d]`` to ``[b outputs]``, in float32 at least: they make log-probabilities."""
@@ -116,11 +126,12 @@ def make_actor(
         >>> actor(states)["action"].shape
         torch.Size([5, 2])
     """
-    sizes = {"hidden": hidden, "num_layers": num_layers}
     if isinstance(action_spec, OneHot) and not isinstance(action_spec, MultiOneHot):
-        return _make_one_hot_actor(StateMLP(state_size, width, action_spec.shape[-1], **sizes), action_spec)
+        return _make_one_hot_actor(StateMLP(state_size, width, action_spec.shape[-1], hidden, num_layers), action_spec)
     if isinstance(action_spec, Bounded) and action_spec.dtype.is_floating_point:
-        return _make_continuous_actor(NormalMLP(state_size, width, action_spec.shape[-1], **sizes), action_spec)
+        return _make_continuous_actor(
+            NormalMLP(state_size, width, action_spec.shape[-1], hidden, num_layers), action_spec
+        )
     kind = f"{type(action_spec).__name__} of {action_spec.dtype}"
     raise UsageError(f"the actions are {kind}: an actor is made for OneHot, or Bounded with floats")
 
@@ -159,9 +170,8 @@ def make_value(state_size: int, width: int, hidden: int = 512, num_layers: int =
     Args:
         state_size, width, hidden, num_layers: as for :class:`StateMLP`.
     """
-    return TensorDictModule(
-        _zero_output(StateMLP(state_size, width, 1, hidden, num_layers)), in_keys=STATE_KEYS, out_keys=["state_value"]
-    )
+    network = StateMLP(state_size, width, 1, hidden, num_layers, zero_output=True)
+    return TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["state_value"])
 
 
 def make_symexp_critic(state_size: int, width: int, hidden: int = 512, num_layers: int = 2) -> TensorDictSequential:
@@ -173,7 +183,7 @@ def make_symexp_critic(state_size: int, width: int, hidden: int = 512, num_layer
     Args:
         state_size, width, hidden, num_layers: as for :class:`StateMLP`.
     """
-    network = _zero_output(StateMLP(state_size, width, NUM_BINS, hidden, num_layers))
+    network = StateMLP(state_size, width, NUM_BINS, hidden, num_layers, zero_output=True)
     return TensorDictSequential(
         TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["state_value_logits"]),
         TensorDictModule(SymExpTwoHot(NUM_BINS), in_keys=["state_value_logits"], out_keys=["state_value"]),
@@ -189,12 +199,5 @@ def make_q_values(
         state_size, width, hidden, num_layers: as for :class:`StateMLP`.
         num_actions: how many discrete actions.
     """
-    network = _zero_output(StateMLP(state_size, width, num_actions, hidden, num_layers))
+    network = StateMLP(state_size, width, num_actions, hidden, num_layers, zero_output=True)
     return TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["action_value"])
-
-
-def _zero_output(network: StateMLP) -> StateMLP:
-    """Predict 0 until there is something to predict (DreamerV3)."""
-    nn.init.zeros_(network.output.weight)
-    nn.init.zeros_(network.output.bias)
-    return network

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchrl.modules.functional import symexp
 from torchrl.modules.models.model_based import two_hot_decode
 
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.latent import unimix_logits
 
 
@@ -21,6 +22,20 @@ def make_trunk(inputs: int, hidden: int, num_layers: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+class ZeroLinear(nn.Linear):
+    """A linear layer that starts at 0: it predicts 0 until there is something to predict (DreamerV3, arXiv 2301.04104).
+
+    Drawn like any other and zeroed then, so that a seed gives the layers after it the same weights either way.
+    """
+
+    def reset_parameters(self) -> None:
+        """Zero weight and bias."""
+        super().reset_parameters()
+        nn.init.zeros_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
 class StateActionEmbedding(nn.Module):
     """Token ``e_t = f(z_t, a_t)``: Linear (no bias), LayerNorm, ReLU, Linear (no bias).
 
@@ -28,10 +43,14 @@ class StateActionEmbedding(nn.Module):
         state_size: width of the flattened latent, ``k * c``.
         action_size: width of the one-hot (or continuous) action.
         width: ``d``.
+
+    Raises:
+        UsageError: in ``forward``, if the actions have another width.
     """
 
     def __init__(self, state_size: int, action_size: int, width: int) -> None:
         super().__init__()
+        self.action_size = action_size
         self.layers = nn.Sequential(
             *make_trunk(state_size + action_size, width, 1),
             nn.Linear(width, width, bias=False),
@@ -39,6 +58,11 @@ class StateActionEmbedding(nn.Module):
 
     def forward(self, state: Tensor, action: Tensor) -> Tensor:
         """``state [b k*c]``, ``action [b a]`` (any dtype) to tokens ``[b d]``."""
+        if action.shape[-1:] != (self.action_size,):
+            raise UsageError(
+                f"the actions have shape {tuple(action.shape)}: the world model wants [.. {self.action_size}], one-hot "
+                "or continuous; give those, or make it with another action_size"
+            )
         return self.layers(torch.cat([state, action.to(state.dtype)], -1))
 
 
@@ -57,7 +81,7 @@ class CategoricalHead(nn.Module):
 
 
 class TwoHotHead(nn.Module):
-    """Trunk and logits of a scalar on a grid that is uniform in symlog space.
+    """Trunk and logits of a scalar on a grid that is uniform in symlog space; it predicts 0 before any training.
 
     Args:
         inputs: input width.
@@ -72,14 +96,8 @@ class TwoHotHead(nn.Module):
     def __init__(self, inputs: int, hidden: int, num_layers: int = 2, num_bins: int = 255, limit: float = 20.0) -> None:
         super().__init__()
         self.trunk = make_trunk(inputs, hidden, num_layers)
-        self.logits = nn.Linear(hidden, num_bins)
+        self.logits = ZeroLinear(hidden, num_bins)
         self.register_buffer("bins", torch.linspace(-limit, limit, num_bins), persistent=False)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Zero the last layer: it predicts 0 until there is something to predict (DreamerV3, arXiv 2301.04104)."""
-        nn.init.zeros_(self.logits.weight)
-        nn.init.zeros_(self.logits.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs [b d]`` to logits ``[b bins]``."""

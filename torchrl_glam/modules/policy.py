@@ -69,8 +69,17 @@ class GLAMPolicy(TensorDictModuleBase):
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write ``action`` and ``("next", "context")`` for any batch shape."""
-        context = tensordict.get("context")
+        """Write ``action`` and ``("next", "context")`` for any batch shape.
+
+        Raises:
+            UsageError: without a context, which the primer puts in.
+        """
+        context = tensordict.get("context", None)
+        if context is None:
+            raise UsageError(
+                "there is no context: call env.append_transform(policy.make_tensordict_primer()), or give "
+                "auto_register_policy_transforms=True to the collector"
+            )
         observed = self.world_model.encode(tensordict.get("pixels"))
         belief, imagined = self._recall(context)
         state = imagined if self.sees == "prior" else observed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.distributions import (
@@ -11,6 +13,7 @@ from torch.distributions import (
     Normal,
     TanhTransform,
     TransformedDistribution,
+    constraints,
 )
 from torchrl.modules import TanhNormal
 
@@ -54,11 +57,29 @@ class SquashedNormal(TanhNormal):
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> None:
-        low, high = low.to(loc.device), high.to(loc.device)
-        self.loc, self.scale, self.low, self.high = REACH * (loc / REACH).tanh(), scale, low, high
+        self.low, self.high = low.to(loc.device), high.to(loc.device)
+        self.update(loc, scale)
+
+    def update(self, loc: Tensor, scale: Tensor) -> None:
+        """Take another ``loc`` and ``scale``."""
+        low, high = self.low, self.high
+        self.loc, self.scale = REACH * (loc / REACH).tanh(), scale
         normal = Independent(Normal(self.loc, scale, validate_args=False), 1, validate_args=False)
         squash = ComposeTransform([ClampedTanh(), AffineTransform((high + low) / 2, (high - low) / 2)])
         TransformedDistribution.__init__(self, normal, squash, validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: SquashedNormal | None = None) -> SquashedNormal:
+        """The same in the shape ``[*batch_shape a]``."""
+        expanded = type(self).__new__(type(self)) if _instance is None else _instance
+        TransformedDistribution.expand(self, torch.Size(batch_shape), expanded)
+        expanded.low, expanded.high = self.low, self.high
+        expanded.loc, expanded.scale = expanded.base_dist.base_dist.loc, expanded.base_dist.base_dist.scale
+        return expanded
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        """Actions within the bounds."""
+        return constraints.independent(constraints.interval(self.low, self.high), 1)
 
     def entropy(self) -> Tensor:
         """An estimate ``[..]``, as there is no closed form: the normal's entropy plus one draw's change of volume."""

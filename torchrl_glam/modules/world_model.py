@@ -55,6 +55,9 @@ class GLAMWorldModel(TensorDictModuleBase):
         head_width: hidden width of the reward and termination heads; the backbone's width if not given.
         unimix: uniform share of every categorical.
 
+    Raises:
+        UsageError: in ``forward``, if frames or actions are not of that kind.
+
     Examples:
         >>> import torch
         >>> from tensordict import TensorDict
@@ -86,6 +89,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         dynamics = GLAMDynamics() if dynamics is None else dynamics
         width = dynamics.width
         self.action_size = action_size
+        self.image_shape = tuple(image_shape)
         self.latent_shape = (num_categoricals, num_classes)
         self.state_size = num_categoricals * num_classes
         self.encoder = ImageEncoder(image_shape, channels, num_categoricals, num_classes, unimix)
@@ -98,7 +102,9 @@ class GLAMWorldModel(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the table of the class docstring into ``tensordict [b t]``; differentiable."""
-        logits, features = self.encoder(tensordict.get("pixels"))
+        pixels = tensordict.get("pixels")
+        self._check_frames(pixels)
+        logits, features = self.encoder(pixels)
         state = sample_one_hot(logits).flatten(-2)
         beliefs, variation, _ = self.dynamics.forward_variation(self.embedding(state, tensordict.get("action")))
         tensordict.set("posterior_logits", logits)
@@ -117,15 +123,25 @@ class GLAMWorldModel(TensorDictModuleBase):
         """Sample ``z ~ q(z | x)``, for acting and imagining: uint8 ``pixels [.. h w channels]`` to ``[.. k*c]``.
 
         Raises:
-            UsageError: in training mode, where BatchNorm would use and change the statistics of these few frames.
+            UsageError: for other frames; in training mode, where BatchNorm would use and change the statistics of
+                these few.
         """
         if self.training:
             raise UsageError("the world model is in training mode: call world_model.eval() before acting or imagining")
+        self._check_frames(pixels)
         frames = pixels.reshape(-1, *pixels.shape[-3:])
         # Frames are independent in eval mode. On a CPU, 16384 at once take 3 times as long as in parts (and 13 GB).
         at_once = 512 if frames.device.type == "cpu" else 4096
         logits = torch.cat([self.encoder(part)[0] for part in frames.split(at_once)])
         return sample_one_hot(logits).reshape(*pixels.shape[:-3], -1)
+
+    def _check_frames(self, pixels: Tensor) -> None:
+        if pixels.dtype != torch.uint8 or pixels.shape[-3:] != self.image_shape:
+            raise UsageError(
+                f"the pixels are {pixels.dtype} of shape {tuple(pixels.shape)}: the world model wants uint8 "
+                f"[.. {' '.join(map(str, self.image_shape))}], channels last; give frames as they come, without "
+                "ToTensorImage, or make it with another image_shape"
+            )
 
     def predict_state(self, belief: Tensor) -> Tensor:
         """Sample ``z_{t+1} ~ p(z | h_t)``: ``belief [.. d]`` to ``[.. k*c]``."""

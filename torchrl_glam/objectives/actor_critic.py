@@ -36,7 +36,7 @@ class GLAMCriticLoss(LossModule):
 
     Raises:
         UsageError: at construction, if ``bootstrap`` is neither or no bins are found; in ``forward``, if the rollout is
-            padded or lacks a key.
+            padded, lacks a key, or is flat and without targets.
 
     Examples:
         >>> import torch
@@ -142,9 +142,14 @@ class GLAMCriticLoss(LossModule):
         ``advantage`` and ``value_target`` are what TorchRL's policy losses look for.
 
         Raises:
-            UsageError: if a key is missing.
+            UsageError: if a key is missing, or there is no time to look ahead in.
         """
         keys = self.tensor_keys
+        if tensordict.ndim < 2:  # the returns would run on from one rollout into the next
+            raise UsageError(
+                f"the rollout has shape {tuple(tensordict.shape)}: {type(self).__name__} wants [b n] for its lambda "
+                "returns; call estimate before you flatten"
+            )
         check_keys(self, tensordict)
         target, value = self._lambda_return(tensordict, self.critic_network_params)
         slow_target, _ = self._lambda_return(tensordict, self.target_critic_network_params)
@@ -175,7 +180,8 @@ class GLAMCriticLoss(LossModule):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Return ``loss_critic``, ``loss_slow_critic`` and the detached mean absolute ``value_error``, for ``[b n]``.
 
-        Targets that are already in ``tensordict`` (from :meth:`estimate`) are used, others are computed.
+        Targets that are already in ``tensordict`` (from :meth:`estimate`) are used, and then any shape will do; others
+        are computed.
         """
         keys = self.tensor_keys
         check_padding(self, tensordict)

@@ -69,8 +69,8 @@ class GLAMModelLoss(LossModule):
             there.
 
     Raises:
-        UsageError: at construction, if ``variation_target`` is unknown; in ``forward``, if the sequence is too short,
-            padded or lacks a key, or a variation term is asked of a backbone that has no variation.
+        UsageError: at construction, if ``world_model`` is none or ``variation_target`` is unknown; in ``forward``, if
+            the sequence is too short, padded or lacks a key, or the backbone has no variation for the variation term.
 
     Examples:
         >>> import torch
@@ -124,6 +124,8 @@ class GLAMModelLoss(LossModule):
         keep_state: bool = False,
     ) -> None:
         super().__init__()
+        if not all(hasattr(world_model, part) for part in ("dynamics", "prior_head", "reward_head")):
+            raise UsageError(f"the world model is a {type(world_model).__name__}: give a GLAMWorldModel")
         if variation_target not in VARIATION_TARGETS:
             raise UsageError(f"variation_target is {variation_target!r}: choose one of {', '.join(VARIATION_TARGETS)}")
         self.world_model = world_model
@@ -227,7 +229,8 @@ class GLAMModelLoss(LossModule):
         variation = outputs.get("variation", None)
         if variation is None:
             name = type(self.world_model.dynamics).__name__
-            raise UsageError(f"{name} has no variation branch for the variation loss: set variation_coeff=0")
+            advice = "set variation_coeff=0 (model_loss.variation_coeff=0 on the command line)"
+            raise UsageError(f"{name} has no variation branch for the variation loss: {advice}")
         valid = slice(self.first_valid, -1)
         if self.variation_target == "features":
             target, head = self.feature_variation.target(outputs["features"]), self.feature_variation.head

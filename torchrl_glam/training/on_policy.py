@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -16,7 +17,9 @@ from torchrl_glam.compilation import COMPILED
 from torchrl_glam.envs.imagined import GLAMImaginedEnv
 from torchrl_glam.objectives import GLAMCriticLoss
 from torchrl_glam.objectives.batch import check_keys, missing_key
+from torchrl_glam.objectives.functional import released_next_value
 from torchrl_glam.training.policy import Start
+from torchrl_glam.training.steps import check_terms
 
 Estimate = Callable[[TensorDictBase], dict[str, Tensor]]
 """Writes ``advantage`` and ``value_target`` into a rollout [b n], and returns metrics."""
@@ -69,8 +72,11 @@ class OnPolicyObjective:
             for batch in self._batches(rollout):
                 try:
                     terms = self._run(batch)
-                except KeyError as error:  # of a loss that does not say what it reads
-                    raise missing_key(self.losses[0], error.args[0], rollout) from error
+                except KeyError as error:  # of a loss that does not say what it reads, or one of its own
+                    if key := missing_entry(error):
+                        raise missing_key(self.losses[0], key, rollout) from error
+                    raise
+                check_terms(terms)
                 yield terms.update(metrics)
                 if self.target is not None:
                     self.target.step()
@@ -89,6 +95,12 @@ class OnPolicyObjective:
         return [transitions[part] for part in order.chunk(self.minibatches)]
 
 
+def missing_entry(error: KeyError) -> str | None:
+    """The entry that a TensorDict was asked for in vain, if that is the error."""
+    found = re.match(r"key \"(.+?)\" not found in TensorDict", str(error.args[0] if error.args else ""))
+    return found[1] if found else None
+
+
 def make_glam_estimate(critic_loss: GLAMCriticLoss, return_norm: PercentileValueNorm) -> Estimate:
     """GLAM's (STORM's) advantages: lambda returns under critic and slow critic; the norm sees each rollout once."""
 
@@ -100,13 +112,21 @@ def make_glam_estimate(critic_loss: GLAMCriticLoss, return_norm: PercentileValue
     return estimate
 
 
-def make_lambda_estimate(critic: TensorDictModuleBase, *, gamma: float, lmbda: float) -> Estimate:
-    """Advantages from lambda returns under ``critic``, by TorchRL's TD(lambda)."""
+def make_lambda_estimate(
+    critic: TensorDictModuleBase, *, gamma: float, lmbda: float, bootstrap: str = "next"
+) -> Estimate:
+    """Advantages from lambda returns under ``critic``; ``bootstrap`` as for ``GLAMCriticLoss``."""
     # torchrl 0.14.1's vectorised TD(lambda) raises IndexError where gamma * lmbda is 0: go through time instead.
-    estimator = TDLambdaEstimator(gamma=gamma, lmbda=lmbda, value_network=critic, vectorized=False)
+    estimator = TDLambdaEstimator(gamma=gamma, lmbda=lmbda, value_network=None, vectorized=False)
 
     def estimate(rollout: TensorDictBase) -> dict[str, Tensor]:
-        estimator(rollout)
+        value, following = (
+            critic(part.select(*critic.in_keys))["state_value"] for part in (rollout, rollout.get("next"))
+        )
+        if bootstrap == "current":
+            following = released_next_value(value, following, lmbda)
+        target = estimator.value_estimate(rollout, next_value=following)
+        rollout.update({"state_value": value, "value_target": target, "advantage": target - value})
         return {}
 
     return estimate

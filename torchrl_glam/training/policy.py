@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 
 from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step
 
-PolicyUpdate = Callable[[TensorDictBase, int], TensorDictBase]
 Start = Callable[[TensorDictBase], TensorDictBase]
 """From real data [b t] to where imagination starts."""
 
@@ -29,36 +28,41 @@ class Objective(Protocol):
         ...
 
 
-def make_policy_update(
-    objective: Objective,
-    optimizer: Optimizer,
-    max_norm: float,
-    *,
-    precision: torch.dtype = torch.float32,
-) -> PolicyUpdate:
-    """Return ``update(data [b t], horizon) -> metrics``: imagine from real data, learn from it.
+class PolicyUpdate:
+    """``update(data [b t], horizon) -> metrics``: imagine from real data, learn from it.
 
     Args:
         objective: what to learn.
-        optimizer: over the agent's parameters.
+        networks: what it trains, by name.
+        optimizer: over their parameters.
         max_norm: bound on their global gradient norm.
         precision: of matrix products and convolutions.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    device = parameters[0].device
 
-    def update(data: TensorDictBase, horizon: int) -> TensorDictBase:
-        steps = objective.terms(data, horizon)
+    def __init__(
+        self,
+        objective: Objective,
+        networks: dict[str, nn.Module],
+        optimizer: Optimizer,
+        max_norm: float,
+        *,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self.objective, self.networks, self.optimizer = objective, networks, optimizer
+        self.max_norm, self.precision = max_norm, precision
+        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def __call__(self, data: TensorDictBase, horizon: int) -> TensorDictBase:
+        """Take the objective's gradient steps; return its metrics, means over the steps."""
+        steps = self.objective.terms(data, horizon)
         done: list[TensorDictBase] = []
         while True:
-            with autocast(device, precision):  # not round a backward pass
+            with autocast(self.parameters[0].device, self.precision):  # not round a backward pass
                 terms = next(steps, None)
             if terms is None:
                 return done[0] if len(done) == 1 else torch.stack(done).mean(0)
-            norm = optimizer_step(checked_loss(terms), parameters, optimizer, max_norm)
+            norm = optimizer_step(checked_loss(terms), self.parameters, self.optimizer, self.max_norm)
             done.append(terms.detach().set("grad_norm", norm))
-
-    return update
 
 
 def trained_parameters(*modules: nn.Module) -> list[Tensor]:

@@ -17,18 +17,25 @@ from torchrl_glam.objectives import total_loss
 
 
 def checked_loss(terms: TensorDictBase) -> Tensor:
-    """Sum the loss terms; on a CPU, where looking costs nothing, raise FloatingPointError if one is not finite.
-
-    Raises:
-        UsageError: if there is no term.
-    """
-    names = list(terms.keys())
-    if not any(name.startswith("loss_") for name in names):
-        raise UsageError(f"the loss returned {', '.join(names) or 'nothing'}: name what is to be minimised loss_...")
+    """Sum the loss terms; on a CPU, where looking costs nothing, raise FloatingPointError if one is not finite."""
     loss = total_loss(terms)
     if loss.device.type == "cpu":
         check_finite(terms)
     return loss
+
+
+def check_terms(terms: object) -> None:
+    """Raise UsageError unless somebody's loss returned a TensorDict with scalars to be minimised."""
+    if not isinstance(terms, TensorDictBase):
+        raise UsageError(f"the loss returned a {type(terms).__name__}: a TensorDict of scalars is wanted")
+    losses = {name: value for name, value in terms.items() if name.startswith("loss_")}
+    if not losses:
+        raise UsageError(f"the loss returned {', '.join(terms.keys())}: name what is to be minimised loss_...")
+    for name, value in losses.items():
+        if value.numel() != 1:
+            raise UsageError(f"the loss returned {name} of shape {list(value.shape)}: reduce it to a scalar")
+    if not any(value.requires_grad for value in losses.values()):
+        raise UsageError(f"{', '.join(losses)} of the loss depend on no parameter: nothing would be learnt")
 
 
 def optimizer_step(loss: Tensor, parameters: Iterable[Tensor], optimizer: Optimizer, max_norm: float) -> Tensor:

@@ -152,6 +152,22 @@ class Raises(Fading):
         return self.linear(token[:, 1:]), memory  # raised inside torch, but this line is to be named
 
 
+class Positions(Fading):
+    """Keeps the contract for eight tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(8, WIDTH)
+
+    def step(self, token, memory):
+        position = memory["position"]
+        belief, memory = super().step(token + self.table(position), memory)
+        return belief, memory.set("position", position + 1)
+
+    def initial_memory(self, batch_size):
+        return super().initial_memory(batch_size).set("position", torch.zeros(batch_size, dtype=torch.long))
+
+
 class NotFinite(Fading):
     def step(self, token, memory):
         belief, memory = super().step(token, memory)
@@ -182,7 +198,10 @@ BROKEN = [
     (WideVariation, r"forward_variation returned float32 \[2, 5, 6\] as belief, where float32 \[2, 6, 6\]"),
     (Pair, "forward_variation returned a tuple of 2, where a tuple of 3 is wanted"),
     (NoMemoryArgument, r"step raised TypeError: \S*step\(\) takes 2 positional arguments but 3 were given"),
-    (Raises, r"forward raised RuntimeError: mat1 and mat2 .*\(\S*test_check_backbone.py, line \d+\)"),
+    (
+        Raises,
+        r"forward raised RuntimeError: mat1 and mat2 .*\(\S*test_check_backbone.py, line \d+\), given float32 \[2",
+    ),
     (NotFinite, "by nan"),
 ]
 
@@ -204,6 +223,20 @@ def test_what_is_wrong_is_named(kind, message):
         check_backbone(kind())
     assert str(info.value).startswith(kind.__name__)
     assert len(str(info.value).splitlines()) == 1
+
+
+def test_as_many_tokens_are_tried_as_are_asked_for():
+    check_backbone(Positions(), length=8)
+    with pytest.raises(UsageError, match=r"forward raised IndexError: index out of .*, given float32 \[2, 9, 6\]"):
+        check_backbone(Positions(), length=9)
+
+
+@pytest.mark.parametrize("length", [2, 3, 64])
+def test_any_length_finds_what_is_wrong(length):
+    check_backbone(Fading(), length)
+    for kind in (SeesTheFuture, EmptyMemory, WrongPrefill):
+        with pytest.raises(UsageError, match=CONTRACT):
+            check_backbone(kind(), length)
 
 
 def test_another_base_class_is_refused_with_what_it_lacks():

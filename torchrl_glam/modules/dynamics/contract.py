@@ -5,26 +5,45 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import itertools
+import os
+import pkgutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
+import tensordict
 import torch
+import torchrl
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
+import torchrl_glam
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
 
-BATCH, TIME, CONTEXT = 2, 6, 3
-TORCH = str(Path(torch.__file__).parent)
+BATCH = 2
+_FOLDERS = [
+    os.path.dirname(inspect.getfile(module)) for module in (importlib, tensordict, torch, torchrl, torchrl_glam)
+]
+_LIBRARIES = ("<frozen ", pkgutil.__file__, *(folder + os.sep for folder in _FOLDERS))
 
 
-def check_backbone(backbone: nn.Module) -> None:
-    """Try a backbone on a few random tokens, in eval mode, on its own device and in its own dtype.
+def describe_error(error: Exception) -> str:
+    """What somebody's class raised, in one line, and their line that it came from, if there is one."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [
+        f" ({frame.filename}, line {frame.lineno})" for frame in frames if not frame.filename.startswith(_LIBRARIES)
+    ]
+    return f"{reason}{places[-1] if places else ''}"
+
+
+def check_backbone(backbone: nn.Module, length: int = 6) -> None:
+    """Try a backbone on random tokens, in eval mode, on its own device and in its own dtype.
 
     Found are: a class that is no :class:`SequenceBackbone`; no width; outputs of other shapes or dtypes than the
     contract's; a memory that changes its keys, shapes or dtypes, or is written to; beliefs that see the future;
@@ -33,6 +52,7 @@ def check_backbone(backbone: nn.Module) -> None:
 
     Args:
         backbone: the module to try.
+        length: tokens to try it on, 2 or more; a longer sequence is not tried.
 
     Raises:
         UsageError: names the first thing that is missing or wrong.
@@ -45,11 +65,11 @@ def check_backbone(backbone: nn.Module) -> None:
     state = next(itertools.chain(backbone.parameters(), backbone.buffers()), torch.empty(0))
     dtype = state.dtype if state.is_floating_point() else torch.get_default_dtype()
     with _undisturbed(backbone, state.device):
-        tokens = torch.randn(BATCH, TIME, backbone.width, dtype=dtype, device=state.device)
+        tokens = torch.randn(BATCH, length, backbone.width, dtype=dtype, device=state.device)
         trial = _Trial(backbone, tokens)
         trial.check_causality()
         trial.check_steps(trial.initial, 0)
-        trial.check_steps(trial.run("forward", tokens[:, :CONTEXT])[-1], CONTEXT)
+        trial.check_steps(trial.run("forward", tokens[:, : trial.middle])[-1], trial.middle)
         trial.check_shortcuts()
 
 
@@ -87,6 +107,7 @@ class _Trial:
     def __init__(self, backbone: SequenceBackbone, tokens: Tensor) -> None:
         self.backbone = backbone
         self.tokens = tokens
+        self.middle = tokens.shape[1] // 2
         self.initial = self.call("initial_memory", BATCH)
         self.check_memory("initial_memory", self.initial)
         self.beliefs = self.run("forward", tokens)[0]
@@ -102,10 +123,8 @@ class _Trial:
         except UsageError:
             raise
         except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)[1:]
-            places = [f" ({frame.filename}, line {frame.lineno})" for frame in frames if TORCH not in frame.filename]
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self.fail(f"{method} raised {reason}{places[-1] if places else ''}")
+            given = ", ".join(map(_describe, inputs))
+            self.fail(f"{method} raised {describe_error(error)}, given {given}")
 
     def run(self, method: str, tokens: Tensor, *inputs: Any, like: Tensor | None = None, size: int = 2) -> Any:
         """Call a method and look at the tuple that it returns: beliefs first, ``like`` the tokens; the memory last."""
@@ -139,9 +158,9 @@ class _Trial:
 
     def check_causality(self) -> None:
         changed = self.tokens.clone()
-        changed[:, CONTEXT:] += 1
+        changed[:, self.middle :] += 1
         beliefs = self.run("forward", changed)[0]
-        self.compare(f"forward sees the future, tokens from t={CONTEXT} on", beliefs[:, :CONTEXT])
+        self.compare(f"forward sees the future, tokens from t={self.middle} on", beliefs[:, : self.middle])
 
     def check_steps(self, memory: TensorDictBase, start: int) -> None:
         """From the memory of ``start`` tokens, ``step`` goes on as ``forward`` does and leaves its inputs alone."""
@@ -160,7 +179,7 @@ class _Trial:
     def check_shortcuts(self) -> None:
         """``prefill`` and ``forward_variation``, where a class has its own."""
         belief = self.run("prefill", self.tokens, like=self.tokens[:, -1])[0]
-        self.compare("prefill is not as forward", belief.unsqueeze(1), TIME - 1)
+        self.compare("prefill is not as forward", belief.unsqueeze(1), self.tokens.shape[1] - 1)
         beliefs, variation, _ = self.run("forward_variation", self.tokens, size=3)
         if variation is not None:
             self.check_beliefs("forward_variation", variation, self.tokens)

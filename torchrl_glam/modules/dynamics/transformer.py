@@ -112,12 +112,19 @@ class TransformerDynamics(SequenceBackbone):
         if num_heads < 1 or width % num_heads:
             raise UsageError(f"num_heads={num_heads} does not divide width={width}: choose a divisor")
         self.max_length = max_length
-        # Small beside tokens of about 1, which it would drown otherwise; the paper does not say.
-        self.positions = nn.Parameter(torch.randn(max_length, width).mul(0.02))
+        self.positions = nn.Parameter(torch.empty(max_length, width))
+        self.reset_parameters()
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         layers = nn.ModuleList(TransformerLayer(width, num_heads, dropout) for _ in range(num_layers))
         self.layers = cast(Sequence[TransformerLayer], layers)
+
+    def reset_parameters(self) -> None:
+        """Draw the embedding of positions: small beside tokens of about 1, which it would drown otherwise.
+
+        The paper does not say.
+        """
+        nn.init.normal_(self.positions, std=0.02)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
         """See :meth:`SequenceBackbone.forward`.
