@@ -1,6 +1,13 @@
-"""The one error that a user can cause and mend."""
+"""The one error that a user can cause and mend, and those of the user's own code in one line."""
 
 from __future__ import annotations
+
+import os
+import pkgutil
+import traceback
+from importlib.util import find_spec
+
+LIBRARIES = ("importlib", "tensordict", "torch", "torchrl", "torchrl_glam")
 
 
 class UsageError(ValueError):
@@ -9,3 +16,12 @@ class UsageError(ValueError):
     The command line prints the message without a traceback and exits with status 2; library users can catch it as a
     ``ValueError``.
     """
+
+
+def describe_error(error: Exception) -> str:
+    """What somebody's class raised, in one line, and their line that it came from, if there is one."""
+    specs = [spec for spec in map(find_spec, LIBRARIES) if spec is not None and spec.origin is not None]
+    not_theirs = ("<frozen ", pkgutil.__file__, *(os.path.dirname(str(spec.origin)) + os.sep for spec in specs))
+    reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_theirs)]
+    return f"{reason} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else reason

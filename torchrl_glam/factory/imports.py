@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from torchrl_glam.errors import UsageError
-from torchrl_glam.modules.dynamics.contract import describe_error
+from torchrl_glam.errors import UsageError, describe_error
 
 ARGUMENTS = {"dynamics": ["width"], "objective": ["actor", "critic"]}  # the first ones, by the names that we give them
 

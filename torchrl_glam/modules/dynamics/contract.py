@@ -5,41 +5,19 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import itertools
-import os
-import pkgutil
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-import tensordict
 import torch
-import torchrl
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
-import torchrl_glam
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import UsageError, describe_error
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
 
 BATCH = 2
-_FOLDERS = [
-    os.path.dirname(inspect.getfile(module)) for module in (importlib, tensordict, torch, torchrl, torchrl_glam)
-]
-_LIBRARIES = ("<frozen ", pkgutil.__file__, *(folder + os.sep for folder in _FOLDERS))
-
-
-def describe_error(error: Exception) -> str:
-    """What somebody's class raised, in one line, and their line that it came from, if there is one."""
-    reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [
-        f" ({frame.filename}, line {frame.lineno})" for frame in frames if not frame.filename.startswith(_LIBRARIES)
-    ]
-    return f"{reason}{places[-1] if places else ''}"
 
 
 def check_backbone(backbone: nn.Module, length: int = 6) -> None:
