@@ -50,7 +50,8 @@ def check_config(config: GLAMConfig) -> None:
         each = "" if together == 1 else f" of each of env.num_envs={together}"
         raise UsageError(
             f"training.warmup_frames={warmup} and replay.capacity={replay.capacity} must hold a sequence of "
-            f"{longest} frames{each} (replay.batch_length, imagination.context_length, replay.newest): raise them"
+            f"{longest} frames{each} (replay.batch_length, imagination.context_length, replay.newest): give "
+            f"{longest * together} or more"
         )
     if replay.batch_length < (least := config.model_loss.first_valid + 2):
         wanted = f"at least model_loss.first_valid + 2 = {least}"

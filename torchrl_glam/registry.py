@@ -98,8 +98,9 @@ class GLAMImaginedEnvConfig(PartConfig):
     _target_: str = "torchrl_glam.envs.GLAMImaginedEnv"
     world_model: Any = MISSING
     action_spec: Any = MISSING
-    batch_size: int | None = None
+    batch_size: Any = None  # a number, or a list of them
     dynamics: Any = None
+    starts: Any = None
     keep_memory: bool = True
     compiled: bool = False
 

@@ -7,8 +7,9 @@ import torch
 from tensordict import TensorDict
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchrl.collectors import Collector
 from torchrl.data import Bounded, Categorical, OneHot
-from torchrl.envs import ImaginedEnv
+from torchrl.envs import ImaginedEnv, StepCounter, TransformedEnv
 from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration_type
 from torchrl.modules import WorldModelWrapper
 from torchrl.objectives import A2CLoss, ClipPPOLoss, SoftUpdate
@@ -540,3 +541,38 @@ def test_a_plain_function_may_be_the_policy(env, contexts):
 
     rollout = imagine(env, start_of(env, contexts), left, horizon=2)
     assert (rollout["action"] == torch.eye(3)[1]).all()
+
+
+def test_a_collector_starts_episodes_where_it_is_told(make_world_model, make_batch):
+    """And, where one ends before the others, that one alone."""
+    world_model = make_world_model()
+    batch = make_batch(4, 6)
+    given = []
+
+    def starts():
+        given.append(source.start(batch["pixels"], batch["action"]))
+        return given[-1]
+
+    source = GLAMImaginedEnv(world_model, OneHot(3), batch_size=4)
+    nn.init.constant_(world_model.termination_head.logit.bias, -1.0)  # some episodes end by themselves
+    env = TransformedEnv(GLAMImaginedEnv(world_model, OneHot(3), batch_size=4, starts=starts), StepCounter(5))
+    actor = make_actor(world_model.state_size, 8, OneHot(3), hidden=8)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        (steps,) = Collector(
+            env, actor, frames_per_batch=4 * 12, total_frames=4 * 12, auto_register_policy_transforms=True
+        )
+    assert steps.shape == (4, 12)
+    begins = steps["step_count"].squeeze(-1) == 0
+    assert begins[:, 0].all()
+    assert begins.sum() > 4
+    assert (begins.any(0) & ~begins.all(0)).any(), "not all at once"
+    if steps["next", "done"][:, -1].any():
+        given.pop()  # for the step after the last
+    resets = iter(given[-int(begins.any(0).sum()) :])
+    for step in begins.any(0).nonzero().flatten().tolist():
+        start, begun = next(resets), begins[:, step]
+        for key in ("state", "belief", ("memory", "gmamba", "previous")):
+            torch.testing.assert_close(steps[key][begun, step], start[key][begun])
+        if step:
+            torch.testing.assert_close(steps["belief"][~begun, step], steps["next", "belief"][~begun, step - 1])

@@ -32,8 +32,8 @@ class GLAMImaginedEnv(ImaginedEnv):
     State: ``state`` z_t ``[b k*c]``, ``belief`` h_{t-1} ``[b d]`` and the backbone's ``memory``. A step reads
     ``action`` and writes the next three, ``reward`` (raw units), ``terminated`` and ``done`` (termination logit > 0).
     Rewards, terminations and latents come from a ``torchrl.modules.WorldModelWrapper``. An imagined episode that
-    terminates is not reset: imagination goes on to its horizon, and the flags say where to cut. (A ``TransformedEnv``
-    round it, or a collector, does reset: to an empty memory and a random state.)
+    terminates is not reset: imagination goes on to its horizon, and the flags say where to cut. A ``TransformedEnv``
+    round it, or a collector, does reset it: give ``starts``.
 
     Parameters are shared with ``world_model``. Keep that in eval mode while imagining (BatchNorm).
 
@@ -48,11 +48,12 @@ class GLAMImaginedEnv(ImaginedEnv):
         action_spec: the real environment's action spec, without batch dimensions.
         batch_size: number of imagined environments ``b``, or their shape; any shape if not given.
         dynamics: a stand-in for the world model's backbone, such as a ``SlidingWindow`` over it.
+        starts: returns a start for all ``b``, as :meth:`start` does, to a reset that is given none; by default such a
+            reset leads to an empty memory and a random state.
         keep_memory: let ``rollout`` return the memory, twice per step, as the specs say.
-        compiled: make one compiled graph of a step (15 s once on a CPU; two where gradients flow) with the draws of the
-            plain one, and on CUDA capture ``imagine`` as a CUDA graph for each policy and horizon. (An argument named
-            ``compile`` never gets here: torchrl 0.14.1 takes it from every environment, to compile
-            ``step_and_maybe_reset``.)
+        compiled: make one compiled graph of a step (15 s once on a CPU; two where gradients flow) with the plain one's
+            draws, and on CUDA a CUDA graph of ``imagine`` for each policy and horizon. (torchrl 0.14.1 takes arguments
+            named ``compile`` from all environments.)
 
     Raises:
         UsageError: if ``action_spec`` has another shape than the world model's actions.
@@ -80,6 +81,7 @@ class GLAMImaginedEnv(ImaginedEnv):
         *,
         batch_size: int | Sequence[int] | None = None,
         dynamics: SequenceBackbone | None = None,
+        starts: Callable[[], TensorDictBase] | None = None,
         keep_memory: bool = True,
         compiled: bool = False,
     ) -> None:
@@ -92,6 +94,7 @@ class GLAMImaginedEnv(ImaginedEnv):
             allow_done_after_reset=True,
         )
         set_imagined_specs(self, world_model, action_spec, self._initial_memory(self.batch_size))
+        self._starts = starts
         if not keep_memory:
             self._post_step_mdp_hooks = self._forget
         step = super(ImaginedEnv, self)._step
@@ -148,13 +151,12 @@ class GLAMImaginedEnv(ImaginedEnv):
         return start.to(self.device).update({"done": flag, "terminated": flag.clone()})
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
-        """Start from the ``state``, ``belief`` and ``memory`` given, else from an empty memory and a random state.
-
-        Those given may lie under ``start``, which is taken out of ``tensordict``: a rollout would carry it along.
-        """
-        given = None if tensordict is None else tensordict.pop("start", tensordict)
+        """Start from what is given, also under ``start``, else where ``starts`` says."""
+        given = None if tensordict is None else tensordict.pop("start", tensordict)  # a rollout would carry it along
         if given is not None and "memory" in given:
             return self._with_flags(given.select(*STATE))
+        if self._starts is not None:
+            return self._with_flags(self._starts().select(*STATE))
         batch = self.batch_size if given is None else given.shape
         belief = self.observation_spec["belief"].zero(batch[: len(batch) - len(self.batch_size)])
         state = self.transition.world_model.predict_state(belief)
