@@ -37,7 +37,19 @@ class GLAMPolicy(TensorDictModuleBase):
         sees: ``prior`` (z_t sampled from the prior, as in imagination) or ``posterior`` (from the frame itself).
 
     Raises:
-        UsageError: if ``sees`` is neither.
+        UsageError: if ``sees`` is neither; in ``forward``, if there is no context.
+
+    Examples:
+        >>> from torchrl.collectors import Collector
+        >>> from torchrl_glam.envs import make_atari_env
+        >>> from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel, make_actor
+        >>> env = make_atari_env("ALE/Pong-v5", seed=0)
+        >>> world_model = GLAMWorldModel(action_size=6).eval()
+        >>> actor = make_actor(world_model.state_size, 256, env.action_spec)
+        >>> policy = GLAMPolicy(world_model, actor, env.action_spec)
+        >>> options = {"frames_per_batch": 3, "total_frames": 3, "auto_register_policy_transforms": True}
+        >>> [steps["next", "context", "length"].flatten().tolist() for steps in Collector(env, policy, **options)]
+        [[1, 2, 3]]
     """
 
     def __init__(

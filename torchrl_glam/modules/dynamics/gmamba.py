@@ -25,6 +25,13 @@ class GMamba(SequenceBackbone):
         width: ``d``.
         num_layers: Mamba layers.
         mamba: keyword arguments of :class:`ResidualMamba`.
+
+    Examples:
+        >>> import torch
+        >>> from torchrl_glam.modules import GMamba
+        >>> changes, memory = GMamba(32)(torch.randn(2, 16, 32))
+        >>> changes.shape, changes[:, 0].any().item()
+        (torch.Size([2, 16, 32]), False)
     """
 
     def __init__(self, width: int, num_layers: int = 1, **mamba: Any) -> None:

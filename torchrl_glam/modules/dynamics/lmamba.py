@@ -33,6 +33,15 @@ class LMamba(SequenceBackbone):
 
     Raises:
         UsageError: if ``num_layers`` or ``window`` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from torchrl_glam.modules import LMamba
+        >>> branch = LMamba(32, window=4)
+        >>> beliefs, memory = branch(torch.randn(2, 16, 32))
+        >>> belief, memory = branch.step(torch.randn(2, 32), memory)
+        >>> beliefs.shape, belief.shape
+        (torch.Size([2, 16, 32]), torch.Size([2, 32]))
     """
 
     def __init__(self, width: int, num_layers: int = 1, window: int = 4, **mamba: Any) -> None:

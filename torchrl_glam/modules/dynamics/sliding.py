@@ -23,6 +23,14 @@ class SlidingWindow(SequenceBackbone):
 
     Raises:
         UsageError: if ``window`` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from torchrl_glam.modules import GLAMDynamics, SlidingWindow
+        >>> dynamics = SlidingWindow(GLAMDynamics(32), window=8)
+        >>> beliefs, memory = dynamics(torch.randn(2, 16, 32))
+        >>> memory["tokens"].shape
+        torch.Size([2, 8, 32])
     """
 
     def __init__(self, backbone: SequenceBackbone, window: int = 8) -> None:
