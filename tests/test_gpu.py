@@ -11,7 +11,7 @@ import torch
 from torchrl.data import OneHot
 
 from tests.cli.test_glam_atari import run_example
-from tests.test_swaps import OBJECTIVES, Trained
+from tests.trained import OBJECTIVES, Trained
 from tests.updates import assert_close_in_norm, make_agent, make_agent_update, make_model_update
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import GLAMDynamics

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torchrl.data import OneHot
 from torchrl.envs import GymEnv, RenameTransform, TransformedEnv
 
-from tests.test_swaps import SIZES, Trained
+from tests.trained import SIZES, Trained
 from torchrl_glam.cli import expand_import_paths
 from torchrl_glam.modules import GLAMWorldModel, make_actor
 

@@ -542,7 +542,7 @@ def test_every_option_of_the_backbone_reaches_it():
         "expand": 3,
         "backend": "reference",
     }
-    others = {"name", "num_heads", "dropout", "max_length", "target", "kwargs"}  # tests/test_swaps.py
+    others = {"name", "num_heads", "dropout", "max_length", "target", "kwargs"}  # tests/swaps/test_backbones.py
     assert set(changed) | others == {option.name for option in fields(options.DynamicsConfig)}
     config = load("preset=paper", *TINY, *(f"world_model.dynamics.{name}={value}" for name, value in changed.items()))
     dynamics = tiny_world_model(config).dynamics
