@@ -11,11 +11,11 @@ from tensordict.nn import TensorDictModule, dispatch
 from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.objectives import LossModule, ValueEstimators
-from torchrl.objectives.value import TDLambdaEstimator
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.objectives import functional as formulas
 from torchrl_glam.objectives.batch import check_keys, check_padding
+from torchrl_glam.objectives.returns import lambda_return, make_lambda_estimator
 
 
 class GLAMCriticLoss(LossModule):
@@ -129,9 +129,8 @@ class GLAMCriticLoss(LossModule):
             return super().make_value_estimator(value_type, **hyperparams)
         self.gamma = hyperparams.pop("gamma", self.gamma)
         self.lmbda = hyperparams.pop("lmbda", self.lmbda)
-        # torchrl 0.14.1's vectorised TD(lambda) raises IndexError where gamma * lmbda is 0: go through time instead.
-        options = {"device": self.bins.device, "vectorized": False, **hyperparams}
-        self._value_estimator = TDLambdaEstimator(gamma=self.gamma, lmbda=self.lmbda, value_network=None, **options)
+        options = {"device": self.bins.device, **hyperparams}
+        self._value_estimator = make_lambda_estimator(self.gamma, self.lmbda, **options)
         self._forward_value_estimator_keys()
         return self
 
@@ -161,16 +160,14 @@ class GLAMCriticLoss(LossModule):
 
     def _lambda_return(self, tensordict: TensorDictBase, params: TensorDictParams) -> tuple[Tensor, Tensor]:
         """Lambda return and value ``[b n 1]`` under ``params``."""
-        value = self._critic(tensordict, params).get(self.tensor_keys.value)
-        following = tensordict.get("next")
-        if all(_continues(tensordict.get(key), following.get(key)) for key in self.critic_network.in_keys):
-            last = self._critic(following[:, -1:], params).get(self.tensor_keys.value)
-            next_value = torch.cat([value[:, 1:], last], 1)
-        else:
-            next_value = self._critic(following, params).get(self.tensor_keys.value)
-        if self.bootstrap == "current":
-            next_value = formulas.released_next_value(value, next_value, self.lmbda)
-        return self.value_estimator.value_estimate(tensordict, next_value=next_value), value
+        return lambda_return(
+            lambda states: self._critic(states, params).get(self.tensor_keys.value),
+            self.critic_network.in_keys,
+            tensordict,
+            self.value_estimator,
+            bootstrap=self.bootstrap,
+            lmbda=self.lmbda,
+        )
 
     def _critic(self, tensordict: TensorDictBase, params: TensorDictParams) -> TensorDictBase:
         with params.to_module(self.critic_network, preserve_module_state=False):
@@ -196,9 +193,3 @@ class GLAMCriticLoss(LossModule):
             "value_error": (output.get(keys.value).detach() - target).abs().mean(),
         }
         return TensorDict(terms, batch_size=[])
-
-
-def _continues(state: Tensor, next_state: Tensor) -> bool:
-    """Whether both are views of one memory, ``next_state [b n x]`` one step on: so imagination returns them."""
-    same = (state[:, 1:], next_state[:, :-1])
-    return len({(view.data_ptr(), view.shape, view.stride()) for view in same}) == 1

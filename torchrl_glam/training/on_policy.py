@@ -11,13 +11,12 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.modules import PercentileValueNorm
 from torchrl.objectives import LossModule, TargetNetUpdater
-from torchrl.objectives.value import TDLambdaEstimator
 
 from torchrl_glam.compilation import COMPILED
 from torchrl_glam.envs.imagined import GLAMImaginedEnv
 from torchrl_glam.objectives import GLAMCriticLoss
 from torchrl_glam.objectives.batch import check_keys, missing_key
-from torchrl_glam.objectives.functional import released_next_value
+from torchrl_glam.objectives.returns import lambda_return, make_lambda_estimator
 from torchrl_glam.training.policy import Start
 from torchrl_glam.training.steps import check_terms
 
@@ -116,16 +115,13 @@ def make_lambda_estimate(
     critic: TensorDictModuleBase, *, gamma: float, lmbda: float, bootstrap: str = "next"
 ) -> Estimate:
     """Advantages from lambda returns under ``critic``; ``bootstrap`` as for ``GLAMCriticLoss``."""
-    # torchrl 0.14.1's vectorised TD(lambda) raises IndexError where gamma * lmbda is 0: go through time instead.
-    estimator = TDLambdaEstimator(gamma=gamma, lmbda=lmbda, value_network=None, vectorized=False)
+    estimator = make_lambda_estimator(gamma, lmbda)
+
+    def value_of(states: TensorDictBase) -> Tensor:
+        return critic(states.select(*critic.in_keys)).get("state_value")
 
     def estimate(rollout: TensorDictBase) -> dict[str, Tensor]:
-        value, following = (
-            critic(part.select(*critic.in_keys))["state_value"] for part in (rollout, rollout.get("next"))
-        )
-        if bootstrap == "current":
-            following = released_next_value(value, following, lmbda)
-        target = estimator.value_estimate(rollout, next_value=following)
+        target, value = lambda_return(value_of, critic.in_keys, rollout, estimator, bootstrap=bootstrap, lmbda=lmbda)
         rollout.update({"state_value": value, "value_target": target, "advantage": target - value})
         return {}
 
