@@ -140,7 +140,8 @@ class WindowSampler(RandomSampler):
     """
 
     def __init__(self, writer: RoundRobinWriter, length: int, newest: int = 0, num_envs: int = 1) -> None:
-        self._writer, self._length, self._newest, self.num_envs = writer, length, newest, num_envs
+        self._writer, self._newest, self.num_envs = writer, newest, num_envs
+        self._span = (length - 1) * num_envs  # from a window's first record to its last
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict]:
         """Returns the storage's indices of the windows [b t] and no further information.
@@ -148,15 +149,15 @@ class WindowSampler(RandomSampler):
         Raises:
             ValueError: if the ring holds too few records.
         """
-        written, span = len(storage), (self._length - 1) * self.num_envs  # from a window's first record to its last
-        older = written - span - self._newest
+        written = len(storage)
+        older = written - self._span - self._newest
         if older < 1 or self._newest > batch_size:
             raise ValueError(self._refusal(storage, batch_size))
         # Drawn on the CPU, wherever the ring lies: `auto` then draws the same windows in both places.
         drawn = torch.randint(older, (batch_size - self._newest,), generator=self._rng)
         start = torch.cat([torch.arange(older, older + self._newest), drawn])  # 0 is the oldest window
         oldest = self._writer._cursor if written == storage.max_size else 0
-        steps = torch.arange(oldest, oldest + span + 1, self.num_envs, device=storage.device)
+        steps = torch.arange(oldest, oldest + self._span + 1, self.num_envs, device=storage.device)
         # non_blocking: a copy that waited would let a GPU run dry; CUDA has read pageable memory when it returns.
         return (start.to(storage.device, non_blocking=True)[:, None] + steps) % written, {}
 
@@ -168,10 +169,9 @@ class WindowSampler(RandomSampler):
     def _refusal(self, storage: Storage, batch_size: int) -> str:
         if self._newest > batch_size:
             return f"a batch of {batch_size} windows cannot hold the {self._newest} newest ones: lower newest"
-        least = (self._length - 1) * self.num_envs + 1 + self._newest
         return (
             f"the replay holds {len(storage)} records (capacity {storage.max_size}), "
-            f"sampling wants {least} at least: collect more of them first"
+            f"sampling wants {self._span + 1 + self._newest} at least: collect more of them first"
         )
 
 

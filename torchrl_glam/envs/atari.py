@@ -88,9 +88,8 @@ def make_atari_env(
     else:
         make_game = partial(_make_game, spec, PROTOCOLS[protocol], frame_skip, image_size)
         env = make_game() if num_envs == 1 else SerialEnv(num_envs, make_game)
-    pixels_key = (
-        "pixels" if "pixels" in env.observation_spec else "observation"
-    )  # torchrl's name for what has 3 channels
+    # torchrl calls an image with 3 channels pixels, any other one observation.
+    pixels_key = "pixels" if "pixels" in env.observation_spec else "observation"
     env = adapt_env(env, pixels_key=pixels_key, image_size=image_size)
     if seed is not None:
         env.set_seed(seed)

@@ -120,8 +120,7 @@ class GLAMImaginedEnv(ImaginedEnv):
             ``state`` (sampled prior of the frame after the context), ``belief``, ``memory`` and flags, for ``reset``
             or ``imagine``. Any ``b`` will do for ``imagine``; ``reset`` wants the env's own.
         """
-        state, belief, memory = self.transition.start(pixels, action)
-        return self._with_flags(TensorDict({"state": state, "belief": belief, "memory": memory}, [pixels.shape[0]]))
+        return self._as_start(*self.transition.start(pixels, action))
 
     def start_within(self, state: Tensor, action: Tensor, *, number: int, first: int = 0) -> TensorDict:
         """Choose starts among the time steps of sequences that the world model has encoded already (Dreamer's way).
@@ -143,8 +142,10 @@ class GLAMImaginedEnv(ImaginedEnv):
             raise UsageError(f"{number} starts are wanted of {batch} sequences with {steps} steps to start from")
         state, belief, memory = self.transition.unroll(state, action, first)
         chosen = torch.randperm(steps, device=state.device)[:number]
-        start = {"state": state[chosen], "belief": belief[chosen], "memory": memory[chosen]}
-        return self._with_flags(TensorDict(start, [number]))
+        return self._as_start(state[chosen], belief[chosen], memory[chosen])
+
+    def _as_start(self, state: Tensor, belief: Tensor, memory: TensorDictBase) -> TensorDict:
+        return self._with_flags(TensorDict({"state": state, "belief": belief, "memory": memory}, memory.shape))
 
     def _with_flags(self, start: TensorDictBase) -> TensorDictBase:
         flag = torch.zeros(*start.shape, 1, dtype=torch.bool, device=self.device)
@@ -160,8 +161,7 @@ class GLAMImaginedEnv(ImaginedEnv):
         batch = self.batch_size if given is None else given.shape
         belief = self.observation_spec["belief"].zero(batch[: len(batch) - len(self.batch_size)])
         state = self.transition.world_model.predict_state(belief)
-        memory = self._initial_memory(batch)
-        return self._with_flags(TensorDict({"state": state, "belief": belief, "memory": memory}, batch))
+        return self._as_start(state, belief, self._initial_memory(batch))
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         inputs = tensordict.select("state", "action", "memory")
