@@ -13,6 +13,7 @@ from torch import nn
 from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
+from torchrl_glam.checkpoint import TrainedNetworks
 from torchrl_glam.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.data import newest_records
@@ -46,44 +47,45 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
     # The two updates, and the data for them: one storage seen as long sequences and as short contexts.
     update_world_model = factory.make_world_model_trainer(config, world_model)
     update_policy = factory.make_policy_trainer(config, imagined_env, actor, critic)
-    networks: dict[str, nn.Module] = {"world_model": world_model, **update_policy.networks}
     sequences, contexts = factory.make_replay(config, env, device)
+    collector = factory.make_collector(config, env, policy)
+
+    # The run's folder: what is in it from an earlier process is gone on with, from the same numbers on.
     run = Run(config)
     run.announce(world_model, nn.ModuleList(update_policy.networks.values()), estimate_seconds(config, env, device))
+    networks = TrainedNetworks({"world_model": world_model, **update_policy.networks}, action_spec)
+    run.resume(networks, sequences, world_model=update_world_model, policy=update_policy, collector=collector)
 
     schedule, replay_starts = config.training, config.imagination.starts is Starts.replay
-    model_metrics = policy_metrics = None
-    collector = factory.make_collector(config, env, policy)
-    for frames, step in run.track(collector):
-        sequences.extend(step)
-        for frame in frames:  # one, but for several environments
-            if frame <= schedule.warmup_frames:
-                continue
-            if replay_starts and frame % schedule.policy_every == 0:
-                contexts.draw()  # and, where the replay is not on the device, gather during the world model's update
-            if frame % schedule.world_model_every == 0:
-                batch = sequences.sample().to(device, non_blocking=True)
-                model_metrics = update_world_model(batch)
-            if frame % schedule.policy_every == 0:
-                starts = contexts.sample() if replay_starts else batch
-                policy_metrics = update_policy(starts, config.imagination.horizon_at(frame))
-            if frame % schedule.log_every == 0:
-                run.log_updates(frame, world_model=model_metrics, policy=policy_metrics)
-            if frame % schedule.save_every == 0:
-                run.save(**networks)
-    run.save(**networks)
-    collector.shutdown()
-    contexts.shutdown()
+    metrics = run.progress.metrics
+    with run:
+        for frames, step in run.track(collector):
+            sequences.extend(step)
+            for frame in frames:  # one, but for several environments
+                if frame <= schedule.warmup_frames:
+                    continue
+                if replay_starts and frame % schedule.policy_every == 0:
+                    contexts.draw()  # and, where the replay is not on the device, gather during the next update
+                if frame % schedule.world_model_every == 0:
+                    batch = sequences.sample().to(device, non_blocking=True)
+                    metrics["world_model"] = update_world_model(batch)
+                if frame % schedule.policy_every == 0:
+                    starts = contexts.sample() if replay_starts else batch
+                    metrics["policy"] = update_policy(starts, config.imagination.horizon_at(frame))
+                if frame % schedule.log_every == 0:
+                    run.log_updates(frame)
+        collector.shutdown()
+        contexts.shutdown()
 
-    # What it can do, and what it imagines.
-    episodes = factory.num_evaluation_episodes(config)
-    returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
-    run.finish(returns)
-    context_length = config.imagination.context_length
-    held = len(sequences) // env.batch_size.numel()
-    real = newest_records(sequences, min(context_length + PICTURED, config.longest_sequence(), held)).to(device)
-    imagined = imagine_frames(world_model, real["pixels"], real["action"], context_length)
-    write_strip(run.folder / "imagined.png", real["pixels"][context_length:], imagined)
+        # What it can do, and what it imagines.
+        episodes = factory.num_evaluation_episodes(config)
+        returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
+        run.finish(returns)
+        context_length = config.imagination.context_length
+        held = len(sequences) // env.batch_size.numel()
+        real = newest_records(sequences, min(context_length + PICTURED, config.longest_sequence(), held)).to(device)
+        imagined = imagine_frames(world_model, real["pixels"], real["action"], context_length)
+        write_strip(run.folder / "imagined.png", real["pixels"][context_length:], imagined)
 
 
 if __name__ == "__main__":

@@ -202,12 +202,12 @@ def terms_of(batch, *overrides, seed=0):
     def keep(loss, optimizer, max_norm, **options):
         captured["loss"] = loss
 
-    original, updates.make_world_model_update = updates.make_world_model_update, keep
+    original, updates.WorldModelUpdate = updates.WorldModelUpdate, keep
     try:
         torch.manual_seed(5)
         factory.make_world_model_trainer(config, world_model)
     finally:
-        updates.make_world_model_update = original
+        updates.WorldModelUpdate = original
     torch.manual_seed(seed)
     with torch.no_grad():
         return captured["loss"](batch)
@@ -435,17 +435,17 @@ def test_details_of_the_released_variation():
 def test_the_fixed_map_is_not_trained(batch):
     config = load("preset=released", *TINY)
     captured = {}
-    original = updates.make_world_model_update
+    original = updates.WorldModelUpdate
 
     def keep(loss, optimizer, max_norm, **options):
         captured.update(loss=loss, optimizer=optimizer)
         return original(loss, optimizer, max_norm)
 
-    updates.make_world_model_update = keep
+    updates.WorldModelUpdate = keep
     try:
         update = factory.make_world_model_trainer(config, tiny_world_model(config))
     finally:
-        updates.make_world_model_update = original
+        updates.WorldModelUpdate = original
     part = captured["loss"].feature_variation
     before = part.feature_map.weight.clone(), part.head.linear.weight.clone()
     update(batch)
@@ -514,7 +514,7 @@ def test_defaults_that_are_spelt_otherwise_agree_too():
 def test_every_option_of_the_world_models_loss_reaches_it(monkeypatch):
     """No option may be declared and then forgotten: each is changed and found again in the loss."""
     seen = {}
-    monkeypatch.setattr(updates, "make_world_model_update", lambda loss, *_, **__: seen.update(loss=loss))
+    monkeypatch.setattr(updates, "WorldModelUpdate", lambda loss, *_, **__: seen.update(loss=loss))
     changed = {
         "first_valid": 5,
         "dynamics_coeff": 0.7,

@@ -18,7 +18,7 @@ from torchrl_glam.training import (
     check_finite,
     episode_returns,
     evaluate,
-    make_world_model_update,
+    WorldModelUpdate,
     optimizer_step,
 )
 
@@ -49,7 +49,7 @@ def trained(make_world_model):
     world_model = make_world_model()
     loss = GLAMModelLoss(world_model)
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-2)
-    return world_model, loss, make_world_model_update(loss, optimizer, 1000.0)
+    return world_model, loss, WorldModelUpdate(loss, optimizer, 1000.0)
 
 
 def test_batch_norm_learns_in_updates_only(trained, make_batch):
@@ -111,7 +111,7 @@ def test_the_update_steps_on_the_sum_of_the_terms(make_world_model, make_batch):
     torch.manual_seed(0)
     terms = loss(make_batch())
     gradients = torch.autograd.grad(sum(terms[key] for key in loss.out_keys), list(loss.parameters()))
-    update = make_world_model_update(loss, torch.optim.SGD(loss.parameters(), lr=1.0), 1e9)
+    update = WorldModelUpdate(loss, torch.optim.SGD(loss.parameters(), lr=1.0), 1e9)
     torch.manual_seed(0)
     metrics = update(make_batch())
     for old, new, gradient in zip(before, loss.parameters(), gradients, strict=True):

@@ -90,7 +90,7 @@ def test_compile_reaches_imagination_and_on_cuda_the_updates(monkeypatch, compil
     """``torch.compile`` itself compiles nothing before the first call."""
     config = load("preset=paper", *TINY, f"training.compile={compiled}")
     imagined = spy(monkeypatch, networks, "GLAMImaginedEnv")
-    model = spy(monkeypatch, updates, "make_world_model_update")
+    model = spy(monkeypatch, updates, "WorldModelUpdate")
     policy = spy(monkeypatch, objectives, "OnPolicyObjective")
     make_trainers(config)
     assert imagined["compiled"] is compiled

@@ -12,7 +12,7 @@ from torchrl.objectives import A2CLoss, SoftUpdate
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import make_actor, make_critic
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
-from torchrl_glam.training import OnPolicyObjective, PolicyUpdate, make_glam_estimate, make_world_model_update
+from torchrl_glam.training import OnPolicyObjective, PolicyUpdate, make_glam_estimate, WorldModelUpdate
 
 
 def assert_close_in_norm(left, right, tolerance, name):
@@ -26,7 +26,7 @@ def make_model_update(world_model, keep_state=False, **options):
     """The world model's loss and its update by SGD: Adam would turn the rounding of a tiny gradient into a step."""
     loss = GLAMModelLoss(world_model, keep_state=keep_state, free_nats=0.0, variation_free_nats=0.0)
     optimizer = torch.optim.SGD(loss.parameters(), lr=1e-2)
-    return loss, make_world_model_update(loss, optimizer, 1000.0, **options)
+    return loss, WorldModelUpdate(loss, optimizer, 1000.0, **options)
 
 
 def make_agent(world_model, shake):

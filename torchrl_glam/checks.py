@@ -9,7 +9,8 @@ from typing import Any
 from torchrl_glam.config import Backbone, Bootstrap, GLAMConfig, ObjectiveConfig, Scheme, Starts
 from torchrl_glam.errors import UsageError
 
-MAY_BE_ZERO = ("seed", "newest", "first_valid", "horizon_step")
+MAY_BE_ZERO = ("seed", "newest", "first_valid", "horizon_step", "media_every")
+RESUME = ("auto", "true", "false", "force")
 SHARES = ("gamma", "lmbda", "unimix", "beta2", "slow_critic_rate", "return_norm_rate", "dropout")
 
 # What objective=... stands for, and the options of its own that each scheme reads.
@@ -33,6 +34,9 @@ TRANSFORMERS = (Backbone.storm, Backbone.double_transformer)
 def check_config(config: GLAMConfig) -> None:
     """Raise UsageError, naming the option, for values that cannot work."""
     _check_values(config)
+    if config.resume.lower() not in RESUME:
+        raise UsageError(f"resume={config.resume} does not exist: choose one of {', '.join(RESUME)}")
+    config.resume = config.resume.lower()  # OmegaConf reads true as True
     _check_objective(config)
     _check_dynamics(config)
     warmup, replay, imagination = config.training.warmup_frames, config.replay, config.imagination

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from torchrl_glam.allocator import keep_freed_memory
 from torchrl_glam.checks import check_config
 from torchrl_glam.config import Device, GLAMConfig
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import Stopped, UsageError
+from torchrl_glam.options import fail, first_line, option_names, unknown_option
 
 Main = Callable[[GLAMConfig], None]
 
@@ -55,8 +55,10 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
                 if config.training.keep_memory:
                     keep_freed_memory()
                 main(config)
+            except Stopped as stopped:
+                sys.stdout.write(f"{stopped}\n")
             except SHORT_ERRORS as error:  # here, because hydra 1.3 announces an exception that leaves a job
-                sys.exit(_fail(error))
+                sys.exit(fail(error, _explain(error)))
 
         @functools.wraps(main)
         def command() -> None:
@@ -64,9 +66,10 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
             sys.path.append(os.getcwd())  # for modules of the user's
             try:
                 sys.argv[1:] = expand_import_paths(sys.argv[1:])
+                sys.argv[1:] = ["check=true" if argument == "--check" else argument for argument in sys.argv[1:]]
                 hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(composed)()
             except SHORT_ERRORS as error:
-                sys.exit(_fail(error))
+                sys.exit(fail(error, _explain(error)))
             except KeyboardInterrupt:
                 sys.exit("interrupted")
 
@@ -133,7 +136,7 @@ def _check_ablation(options: DictConfig) -> None:
     sources = HydraConfig.get().runtime.config_sources
     folder = next(source.path for source in sources if source.provider == "main")
     ablation: Any = OmegaConf.load(Path(folder, "ablation", f"{options.ablation}.yaml"))
-    said = {name: OmegaConf.select(ablation, name) for name in _option_names(ablation) if name != "defaults"}
+    said = {name: OmegaConf.select(ablation, name) for name in option_names(ablation) if name != "defaults"}
     for choice in ablation.get("defaults", ()):
         said["world_model.dynamics.name"] = choice["override /dynamics"]
     for name, wanted in said.items():
@@ -145,19 +148,13 @@ def _check_ablation(options: DictConfig) -> None:
             )
 
 
-def _fail(error: Exception) -> int:
-    """Print one line to stderr and return the exit status."""
-    sys.stderr.write(f"error: {_explain(error)}\n")
-    return 1 if isinstance(error, FloatingPointError) else 2
-
-
 def _explain(error: BaseException) -> str:
     """What came, what was wanted and what to do, in one line."""
     text = " ".join(str(error).split())
     if unknown := re.match(r"Could not override '([^']+)'", text):
         if ".kwargs." in unknown[1]:
             return f"{unknown[1]} is not there yet: write +{unknown[1]}=..."
-        return _unknown_option(unknown[1])
+        return unknown_option(unknown[1], GLAMConfig, "options are listed in torchrl_glam/config")
     if missing := re.search(
         r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text
     ):
@@ -165,26 +162,5 @@ def _explain(error: BaseException) -> str:
         return f"{missing[1]}={missing[2]} does not exist: choose one of {', '.join(missing[3].split())}{own}"
     if merging := re.match(r"Error merging override (.+)", text):
         cause = error.__cause__ or error.__context__
-        return f"{merging[1]}: {_first_line(cause) if cause else 'not a valid value'}"
+        return f"{merging[1]}: {first_line(cause) if cause else 'not a valid value'}"
     return text
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
-
-
-def _unknown_option(name: str) -> str:
-    known = list(_option_names(OmegaConf.structured(GLAMConfig)))
-    matches = difflib.get_close_matches(name, known, n=3)
-    matches = matches or [option for option in known if option.split(".")[-1] == name.split(".")[-1]][:3]
-    advice = f"did you mean {' or '.join(matches)}?" if matches else "options are listed in torchrl_glam/config"
-    return f"there is no option {name}: {advice}"
-
-
-def _option_names(node: Any, prefix: str = "") -> Iterator[str]:
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig):
-            yield from _option_names(child, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"

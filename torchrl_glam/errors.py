@@ -25,3 +25,7 @@ def describe_error(error: Exception) -> str:
     reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_theirs)]
     return f"{reason} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else reason
+
+
+class Stopped(Exception):
+    """The command ends early and in order: one line that says why and how to go on; exit status 0."""

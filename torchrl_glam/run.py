@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import shlex
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from tensordict import TensorDictBase
 from torch import nn
-from torchrl.record.loggers import Logger, get_logger
+from torchrl.checkpoint import GlobalRNGState
+from torchrl.data import TensorDictReplayBuffer
+from torchrl.record.loggers import Logger
 from tqdm import tqdm
 
+from torchrl_glam.checkpoint import WEIGHTS, ReplayFiles, TrainedNetworks, write_weights
+from torchrl_glam.checkpoint.checkpoints import Checkpoints
+from torchrl_glam.checkpoint.metric_files import cut_back, metric_lengths
+from torchrl_glam.checkpoint.replay_files import REPLAY
 from torchrl_glam.config import GLAMConfig
-from torchrl_glam.config import Logger as LoggerName
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import Stopped, UsageError
+from torchrl_glam.loggers import METRICS, close_loggers, make_loggers
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
 from torchrl_glam.modules.ssm import resolve_backend
+from torchrl_glam.progress import Progress, StateDict
 from torchrl_glam.report import game_name, human_normalised_score, reference_scores
+from torchrl_glam.run_folder import RESULT, RunFolder, write_text
+from torchrl_glam.stop import StopNow, StopSignals
 from torchrl_glam.training import check_finite, episode_returns
+from torchrl_glam.training.steps import KEPT
 
 SHOWN_LOSSES = {
     "world_model/loss_reconstruction": "recon",
@@ -36,60 +43,49 @@ SHOWN_LOSSES = {
 
 
 class Run:
-    """Folder, progress bar and metrics of one run.
+    """Folder, checkpoints, progress bar and metrics of one run.
 
-    The folder holds ``config.yaml``, ``metrics/`` (one CSV file per metric: frame, value), ``weights.pt``,
-    ``imagined.png`` and ``result.json``.
+    The folder holds ``config.yaml``, ``run.json`` (versions, git state, machine), ``metrics/`` (one CSV file per metric:
+    frame, value), ``checkpoints/`` and ``replay/`` to go on from, ``media/``, and at the end ``weights.safetensors`` and
+    ``result.json``. While entered, SIGTERM and SIGINT end the run in order.
 
     Args:
         config: the run's options.
 
     Raises:
-        UsageError: if the folder cannot be made or already holds a run.
+        UsageError: if the folder cannot be used, see :class:`~torchrl_glam.run_folder.RunFolder`.
+        Stopped: if it holds this run, finished.
     """
 
     def __init__(self, config: GLAMConfig) -> None:
         self.config = config
-        self.folder = Path(config.run_dir)
-        self.loggers = self._open()
-        self.started = time.monotonic()
+        self._folder = RunFolder(config)
+        self.folder = self._folder.path
+        self.signals = StopSignals()
+        self.loggers: list[Logger] = []
+        self.progress = Progress()
         self.bar = tqdm(disable=True)
-        self.shown: dict[str, str] = {}
         self.device_name = ""
         logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes
 
-    def _open(self) -> list[Logger]:
-        """Make the folder and the loggers."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if (self.folder / "config.yaml").exists():
-                raise UsageError(f"run_dir={self.folder} already holds a run: choose another or remove it")
-            loggers = self._make_loggers()
-        except OSError as error:
-            reason = error.strerror or error
-            raise UsageError(f"run_dir={self.folder} cannot be written ({reason}): choose another folder") from error
-        return loggers
+    def __enter__(self) -> Run:
+        self.signals.__enter__()
+        return self
 
-    def _make_loggers(self) -> list[Logger]:
-        names = {LoggerName.csv.value, self.config.logger.value}
-        wandb = {"project": "torchrl_glam", "config": OmegaConf.to_container(OmegaConf.structured(self.config))}
-        experiments = {name: self.folder.name if name == LoggerName.wandb.value else "metrics" for name in names}
-        try:
-            return [
-                get_logger(name, logger_name=str(self.folder), experiment_name=experiment, wandb_kwargs=wandb)
-                for name, experiment in sorted(experiments.items())
-            ]
-        except ImportError as error:
-            name = self.config.logger.value
-            raise UsageError(f"logger={name} needs a package that is missing ({error}): pip install {name}") from error
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.signals.__exit__()
+        close_loggers(self.loggers)
+        self._folder.release()
+        if isinstance(error, StopNow):
+            raise self._stopped() from None
 
     def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
-        """Write the first line: what runs where, how large it is, how long it will take.
+        """Write the first line: what runs where, how large it is, how long the whole of it takes.
 
         From here on the folder is taken: ``config.yaml`` is in it.
         """
         config = self.config
-        (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        self._folder.take()
         device = next(world_model.parameters()).device
         self.device_name = _device_name(device)
         swapped = [f"{option} {value}" for option, value in choices(config).items() if value not in ("none", "glam")]
@@ -103,68 +99,122 @@ class Run:
             f"{config.total_frames} frames, about {_duration(seconds)} and the evaluation | {self.folder}"
         )
 
+    def resume(
+        self, networks: TrainedNetworks, replay: TensorDictReplayBuffer, **parts: StateDict
+    ) -> None:
+        """Say what a checkpoint holds, and go on from the newest good one if the folder holds any.
+
+        Args:
+            networks: what others than this run read of a checkpoint.
+            replay: the writing view of the records.
+            parts: everything else with a state: updates, collector.
+
+        Raises:
+            UsageError: if there are checkpoints, and none that can be used.
+        """
+        self.networks = networks
+        self.checkpoints = Checkpoints(
+            self.folder,
+            self._folder.run_id,
+            networks=networks,
+            replay=ReplayFiles(replay, self.folder / REPLAY),
+            random_state=GlobalRNGState(),
+            parts={**parts, "progress": self.progress},
+            keep=self.config.checkpoint.keep,
+        )
+        restored = self.checkpoints.restore()
+        for line in restored.skipped:
+            self.write(line)
+        if self._folder.holds_run:
+            self.write(f"goes on from step {restored.frame} of {self.config.total_frames}")
+        cut_back(self.folder / METRICS, self.progress.metric_lengths)
+        self.loggers = make_loggers(self.config, self.folder, first_frame=restored.frame)
+        self.progress.begin()
+
     def track(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[range, TensorDictBase]]:
-        """Number the collector's real steps from 1 under a progress bar; log the return of each episode that ends.
+        """Number the collector's real steps, from 1 or where the run goes on, and log the returns of episodes that end.
+
+        A checkpoint is written after a step where one is due, after the last one, and where the run is asked to stop.
 
         Yields:
             The numbers of the steps in a batch, one for each environment, and the batch.
+
+        Raises:
+            Stopped: if a signal asked for it.
+            UsageError: if a checkpoint cannot be written.
         """
-        self.bar = tqdm(
-            total=self.config.total_frames, unit="step", dynamic_ncols=True, mininterval=0.5, file=sys.stdout
-        )
+        last, total = self.progress.frame, self.config.total_frames
+        self.bar = tqdm(total=total, initial=last, unit="step", dynamic_ncols=True, mininterval=0.5, file=sys.stdout)
         with self.bar:
-            last = 0
             for step in collector:
                 frames = range(last + 1, last + 1 + step.numel())
                 last = frames[-1]
                 for episode_return in episode_returns(step):
                     self.log(last, {"train/episode_return": episode_return})
-                    self.shown["return"] = f"{episode_return:g}"
+                    self.progress.add_return(episode_return)
                 yield frames, step
+                self.progress.frame = last
                 self.bar.update(len(frames))
+                if self.signals.asked or last == total or self.progress.is_checkpoint_due(self.config.checkpoint):
+                    self.save()
+                if self.signals.asked:
+                    raise self._stopped()
+        self.signals.at_once = True  # nothing that follows has to be saved
 
-    def log_updates(self, frame: int, **updates: TensorDictBase | None) -> None:
-        """Log the metrics of the last updates, named ``update/metric``, and show the main losses.
+    def log_updates(self, frame: int, **metrics: float) -> None:
+        """Log the last updates' metrics, named ``update/metric``, and others; show the main losses.
 
         Raises:
             FloatingPointError: if one of them is not finite.
         """
-        parts = {name: metrics for name, metrics in updates.items() if metrics is not None}
         values: dict[str, float] = {}
-        for name, metrics in parts.items():
-            check_finite(metrics)
-            values |= {f"{name}/{key}": value.float().mean().item() for key, value in metrics.items()}
-        self.log(frame, values)
-        self.shown |= {short: f"{values[key]:.3g}" for key, short in SHOWN_LOSSES.items() if key in values}
-        self.bar.set_postfix(self.shown, refresh=False)
+        for name, of_update in self.progress.metrics.items():
+            check_finite(of_update)
+            values |= {f"{name}/{key}": value.float().mean().item() for key, value in of_update.items()}
+        self.log(frame, {**values, **metrics})
+        self.progress.shown |= {short: f"{values[key]:.3g}" for key, short in SHOWN_LOSSES.items() if key in values}
+        self.bar.set_postfix(self.progress.shown, refresh=False)
 
     def log(self, frame: int, values: dict[str, float]) -> None:
-        """Log scalars at ``frame`` to every logger."""
-        for logger in self.loggers:
-            for name, value in values.items():
-                logger.log_scalar(name, value, step=frame)
-
-    def save(self, **modules: nn.Module) -> None:
-        """Write the modules' weights to ``weights.pt``, replacing the last ones only when all is written.
+        """Log scalars at ``frame`` to every logger.
 
         Raises:
-            FloatingPointError: if a weight is not finite; the last ones written stay.
+            UsageError: if the disk is full.
         """
-        bad = [name for name, module in modules.items() if not all(p.isfinite().all() for p in module.parameters())]
+        try:
+            for logger in self.loggers:
+                for name, value in values.items():
+                    logger.log_scalar(name, value, step=frame)
+        except OSError as error:
+            raise self._cannot_write("metrics", error) from error
+
+    def save(self) -> None:
+        """Write a checkpoint of the step that was finished last.
+
+        Raises:
+            FloatingPointError: if a weight is not finite; the checkpoints before stay.
+            UsageError: if it cannot be written; the checkpoints before stay.
+        """
+        networks = self.networks.networks
+        bad = [name for name, module in networks.items() if not all(p.isfinite().all() for p in module.parameters())]
         if bad:
-            raise FloatingPointError(
-                f"weights are not finite: {', '.join(bad)}; {self.folder}/weights.pt is left as it was"
-            )
-        temporary = self.folder / "weights.pt.part"
-        torch.save({name: module.state_dict() for name, module in modules.items()}, temporary)
-        os.replace(temporary, self.folder / "weights.pt")
+            raise FloatingPointError(f"weights are not finite: {', '.join(bad)}; {KEPT}")
+        self.signals.writing = True
+        try:
+            self.progress.metric_lengths = metric_lengths(self.folder / METRICS)
+            self.checkpoints.save(self.progress.frame, self.progress.train_return())
+            self.progress.mark_saved()
+        except OSError as error:
+            raise self._cannot_write(f"the checkpoint of step {self.progress.frame}", error) from error
+        finally:
+            self.signals.writing = False
 
     def finish(self, returns: list[float]) -> None:
-        """Log and print the evaluation, and write ``result.json``."""
+        """Log and print the evaluation, write the final weights and, last, ``result.json``."""
         config, scores = self.config, torch.tensor(returns)
         mean, spread = scores.mean().item(), scores.std(correction=0).item()
         normalised = human_normalised_score(config.env.name, mean)
-        seconds = time.monotonic() - self.started
+        seconds = self.progress.seconds()
         result = {
             "env": config.env.name,
             "protocol": config.env.protocol.value,
@@ -178,8 +228,13 @@ class Run:
             "seconds": seconds,
             "device": self.device_name,
         }
-        (self.folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         self.log(config.total_frames, {"evaluation/return": mean})
+        networks = self.networks
+        try:
+            write_weights(self.folder / WEIGHTS, networks.networks, networks.action_spec, self.progress.frame)
+            write_text(self.folder / RESULT, json.dumps(result, indent=2) + "\n")
+        except OSError as error:
+            raise self._cannot_write("the result", error) from error
         self.write(
             f"evaluation: {mean:.2f}, standard deviation {spread:.2f} over {len(returns)} episodes "
             f"(protocol {config.env.protocol.value}{_references(config.env.name, normalised)}) | "
@@ -189,6 +244,23 @@ class Run:
     def write(self, line: str) -> None:
         """Print a line above the progress bar."""
         tqdm.write(line)
+
+    def _stopped(self) -> Stopped:
+        saved = self.progress.saved_frame
+        return Stopped(f"stopped; saved at step {saved} of {self.config.total_frames}. Go on with: {self._command()}")
+
+    def _cannot_write(self, what: str, error: OSError) -> UsageError:
+        saved = self.progress.saved_frame
+        rest = f"the checkpoint of step {saved} is whole" if saved else "there is no checkpoint yet"
+        return UsageError(
+            f"{what} cannot be written to {self.folder} ({error.strerror or error}); {rest}. Make room and go on with: "
+            f"{self._command()}"
+        )
+
+    def _command(self) -> str:
+        """The command line that goes on with this run."""
+        kept = [argument for argument in sys.argv[1:] if not argument.startswith(("run_dir=", "resume="))]
+        return shlex.join(["python", sys.argv[0], *kept, f"run_dir={self.folder}"])
 
 
 def choices(config: GLAMConfig) -> dict[str, str]:

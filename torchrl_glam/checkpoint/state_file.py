@@ -7,14 +7,13 @@ called ``other.pickle`` if there is one (tensordict 0.14.3), and its folders hol
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.checkpoint import CheckpointAdapter
 
 from torchrl_glam.checkpoint.files import DamagedError, write_whole
@@ -111,13 +110,13 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
     raise ValueError(f"unknown kind {kind!r}")
 
 
-def own_state(module: torch.nn.Module, known: Mapping[str, torch.nn.Module]) -> dict[str, Tensor]:
+def own_state(module: nn.Module, known: Iterable[nn.Module]) -> dict[str, Tensor]:
     """The entries of ``module``'s state that are not those of the ``known`` modules, by name, sharing their memory."""
-    elsewhere = {entry.data_ptr() for other in known.values() for entry in other.state_dict().values()}
+    elsewhere = {entry.data_ptr() for other in known for entry in other.state_dict().values()}
     return {name: entry for name, entry in module.state_dict().items() if entry.data_ptr() not in elsewhere}
 
 
-def load_own_state(module: torch.nn.Module, known: Mapping[str, torch.nn.Module], state: Mapping[str, Tensor]) -> None:
+def load_own_state(module: nn.Module, known: Iterable[nn.Module], state: Mapping[str, Tensor]) -> None:
     """Copy what :func:`own_state` gave back in place.
 
     Raises:

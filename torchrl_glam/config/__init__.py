@@ -23,6 +23,7 @@ from torchrl_glam.config.choices import (
     VariationTarget,
 )
 from torchrl_glam.config.run import (
+    CheckpointConfig,
     EnvConfig,
     EvaluationConfig,
     GLAMConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "AgentConfig",
     "Backbone",
     "Bootstrap",
+    "CheckpointConfig",
     "Device",
     "DynamicsConfig",
     "EnvConfig",

@@ -50,11 +50,20 @@ class TrainingConfig:
     world_model_every: int = 1  # environment steps between world-model updates
     policy_every: int = 1  # environment steps between policy updates
     log_every: int = 100  # environment steps between rows of metrics
-    save_every: int = 5000  # environment steps between writings of weights.pt
+    media_every: int = 20_000  # environment steps between pictures and videos of imagination; 0: after the last alone
     compile: bool = False  # the imagined step; on CUDA also losses, but Dreamer's and SAC's, and a graph of imagination
     precision: Precision = Precision.float32
     keep_memory: bool = True  # glibc: freed memory is kept for reuse, which is faster; see allocator.py
     overlap: bool = False  # the emulator steps during the updates; actions are then one update behind
+
+
+@dataclass
+class CheckpointConfig:
+    """When a run saves itself. A run is the same whenever it does."""
+
+    every: int = 5000  # environment steps between checkpoints
+    minutes: float = 10.0  # between them at most; 0: as ``every`` says alone
+    keep: int = 2  # newest ones kept, besides the one with the best return in training
 
 
 @dataclass
@@ -76,6 +85,8 @@ class GLAMConfig:
     ablation: str = "none"
     total_frames: int = 100_000  # environment steps: 400 k emulator frames on the ALE
     run_dir: str = "runs/glam"  # on the command line one folder per run, see configs/glam_atari.yaml
+    resume: str = "auto"  # auto, true (there must be a run), false (there must be none), force (with other options)
+    check: bool = False  # --check: look at the machine and the options, and train nothing
     logger: Logger = Logger.csv
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     model_loss: ModelLossConfig = field(default_factory=ModelLossConfig)
@@ -86,6 +97,7 @@ class GLAMConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     agent_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0))
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def longest_sequence(self) -> int:

@@ -1,18 +1,70 @@
-"""Real steps while the networks train: the emulator runs in a thread of its own."""
+"""Real steps, from where an earlier process left off if need be, and while the networks train if wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torchrl.collectors import Collector
 from torchrl.envs import Compose, EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules.utils import get_primers_from_module
 
+from torchrl_glam.envs.history import EnvHistory, from_state, to_state
 from torchrl_glam.errors import UsageError
+
+
+class ResumableCollector(Collector):
+    """TorchRL's collector, whose state also says where the environment is: the next step is the one that was due.
+
+    (``Collector.load_state_dict`` of torchrl 0.14.1 keeps the counters and begins new episodes.)
+
+    Args:
+        env: a real environment; an :class:`~torchrl_glam.envs.history.EnvHistory` is appended to it.
+        policy: acts in it.
+        new_episode_if_lost: begin a new episode where the environment does not repeat itself, instead of an error.
+        kwargs: of ``Collector``.
+    """
+
+    def __init__(
+        self, env: EnvBase, policy: TensorDictModuleBase, *, new_episode_if_lost: bool = False, **kwargs: Any
+    ) -> None:
+        self._history, self._new_episode_if_lost = EnvHistory(), new_episode_if_lost
+        super().__init__(env.append_transform(self._history), policy, **kwargs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state between two steps; the policy's weights are not in it."""
+        return {
+            "frames": self._frames,
+            "iterations": self._iter,
+            "trajectories": self._traj_pool.state_dict(),
+            "transforms": self.env.state_dict(),
+            "root": to_state(self._carrier),
+            "history": self._history.history(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any], **_: Any) -> None:
+        """Goes on from another collector's state, whose environment was made and seeded alike.
+
+        Raises:
+            UsageError: if the environment does not repeat itself.
+        """
+        self._frames, self._iter = state_dict["frames"], state_dict["iterations"]
+        self._traj_pool.load_state_dict(state_dict["trajectories"])
+        self.env.load_state_dict(state_dict["transforms"])
+        root = from_state(state_dict["root"], like=self._carrier)
+        try:
+            self._history.replay(self.env, self._carrier, state_dict["history"], root)
+        except UsageError:
+            if not self._new_episode_if_lost:
+                raise
+            self._make_carrier()
+        else:
+            self._carrier = root
 
 
 class OverlappedCollector:
@@ -37,6 +89,7 @@ class OverlappedCollector:
         init_random_frames: the first steps, whose actions are uniform.
         policy_device: where the policy runs.
         exploration_type: of the policy.
+        new_episode_if_lost: see :class:`ResumableCollector`.
 
     Raises:
         UsageError: if ``env`` has batch dimensions.
@@ -59,14 +112,20 @@ class OverlappedCollector:
         init_random_frames: int = 0,
         policy_device: torch.device | str = "cpu",
         exploration_type: ExplorationType = ExplorationType.RANDOM,
+        new_episode_if_lost: bool = False,
     ) -> None:
         if env.batch_size:
             batch = list(env.batch_size)
             raise UsageError(f"the environment has the batch size {batch}, overlapped collection wants a single one")
-        self._env, self._policy, self._policy_device = with_primers(env, policy), policy, policy_device
+        self._history, self._new_episode_if_lost = EnvHistory(), new_episode_if_lost
+        self._env = with_primers(env.append_transform(self._history), policy)
+        self._policy, self._policy_device = policy, policy_device
         self._total_frames, self._init_random_frames = total_frames, init_random_frames
         self._exploration_type = exploration_type
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="emulator")
+        self._root = self._env.reset()
+        self._frames = self._trajectory = 0  # yielded
+        self._stepping: Future | None = None
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         """Yields the steps' records [1].
@@ -74,17 +133,44 @@ class OverlappedCollector:
         Raises:
             Exception: what the emulator raises, where the record of its step was due.
         """
-        frames = trajectory = 0
         try:
-            stepping = self._send(self._env.reset(), frames)
-            while stepping is not None:
-                step, last = stepping.result()
-                record = self._record(step, trajectory)
-                frames, trajectory = frames + 1, trajectory + int(record["next", "done"].any())
-                stepping = self._send(last, frames)
+            self._stepping = self._stepping or self._send(self._root)
+            while self._stepping is not None:
+                step, last = self._stepping.result()
+                record = self._record(step, self._trajectory)
+                self._frames, self._trajectory = self._frames + 1, self._trajectory + int(record["next", "done"].any())
+                self._stepping = self._send(last)
                 yield record
         finally:
             self._worker.shutdown()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state between two steps, the one under way included: waits for it."""
+        step, last = (None, self._root) if self._stepping is None else self._stepping.result()
+        return {
+            "frames": self._frames,
+            "trajectory": self._trajectory,
+            "transforms": self._env.state_dict(),
+            "step": None if step is None else to_state(step),
+            "root": to_state(last),
+            "history": self._history.history(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`ResumableCollector.load_state_dict`; before the iteration begins."""
+        self._frames, self._trajectory = state_dict["frames"], state_dict["trajectory"]
+        self._env.load_state_dict(state_dict["transforms"])
+        root = from_state(state_dict["root"], like=self._root)
+        try:
+            self._history.replay(self._env, self._root, state_dict["history"], root)
+        except UsageError:
+            if not self._new_episode_if_lost:
+                raise
+            root = self._env.reset()
+        self._root = root
+        if state_dict["step"] is not None:
+            self._stepping = Future()
+            self._stepping.set_result((from_state(state_dict["step"], like=self._root), root))
 
     def shutdown(self, close_env: bool = True) -> None:
         """Waits for the step under way, ends the worker, and closes the environment if asked."""
@@ -93,11 +179,11 @@ class OverlappedCollector:
             self._env.close()
 
     @torch.no_grad()
-    def _send(self, last: TensorDictBase, frames: int) -> Future | None:
-        """Chooses the action after ``frames`` steps and hands it to the worker, if another step is wanted."""
-        if frames == self._total_frames:
+    def _send(self, last: TensorDictBase) -> Future | None:
+        """Chooses the next action and hands it to the worker, if another step is wanted."""
+        if self._frames == self._total_frames:
             return None
-        if frames < self._init_random_frames:
+        if self._frames < self._init_random_frames:
             last = self._env.rand_action(last)
         else:
             with set_exploration_type(self._exploration_type):

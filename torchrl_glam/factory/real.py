@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torchrl.collectors import Collector
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs import EnvBase
 
 from torchrl_glam.config import GLAMConfig
-from torchrl_glam.data import OverlappedCollector, Prefetcher, record_bytes, ring_device
+from torchrl_glam.data import OverlappedCollector, Prefetcher, ResumableCollector, record_bytes, ring_device
 from torchrl_glam.data.replay import make_replay as make_replay_views
 from torchrl_glam.envs import PROTOCOLS, make_atari_env
 from torchrl_glam.errors import UsageError
@@ -47,14 +46,15 @@ def num_evaluation_episodes(config: GLAMConfig) -> int:
     return config.evaluation.episodes or PROTOCOLS[config.env.protocol.value].evaluation_episodes
 
 
-def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Collector | OverlappedCollector:
-    """One real step of each environment per iteration; uniform actions during the warm-up.
+def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> ResumableCollector | OverlappedCollector:
+    """One real step of each environment per iteration; uniform actions during the warm-up. It can be resumed.
 
     Raises:
         UsageError: if there are others than ``env.num_envs`` environments.
     """
     if (number := env.batch_size.numel()) != config.env.num_envs:
         raise UsageError(f"env.num_envs={config.env.num_envs}, but the environment given is {number}: make them agree")
+    force = config.resume == "force"
     if config.training.overlap:
         return OverlappedCollector(
             env,
@@ -62,8 +62,9 @@ def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Coll
             total_frames=config.total_frames,
             init_random_frames=config.training.warmup_frames,
             policy_device=next(policy.parameters()).device,
+            new_episode_if_lost=force,
         )
-    return Collector(
+    return ResumableCollector(
         env,
         policy,
         frames_per_batch=env.batch_size.numel(),
@@ -73,6 +74,7 @@ def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Coll
         env_device="cpu",
         storing_device="cpu",
         auto_register_policy_transforms=True,
+        new_episode_if_lost=force,
     )
 
 

@@ -17,7 +17,6 @@ from torchrl_glam.training import (
     PolicyUpdate,
     Start,
     WorldModelUpdate,
-    make_world_model_update,
     trained_parameters,
 )
 
@@ -45,7 +44,7 @@ def make_world_model_trainer(config: GLAMConfig, world_model: GLAMWorldModel) ->
     ).to(next(world_model.parameters()).device)
     trained = trained_parameters(loss)
     optimizer = make_optimizer(config.model_optimizer, trained)
-    return make_world_model_update(
+    return WorldModelUpdate(
         loss,
         optimizer,
         config.model_optimizer.max_norm,

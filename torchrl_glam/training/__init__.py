@@ -8,7 +8,7 @@ from torchrl_glam.training.off_policy import OffPolicyObjective
 from torchrl_glam.training.on_policy import OnPolicyObjective, make_glam_estimate, make_lambda_estimate
 from torchrl_glam.training.policy import Objective, PolicyUpdate, Start, trained_parameters
 from torchrl_glam.training.steps import autocast, check_finite, checked_loss, optimizer_step
-from torchrl_glam.training.world_model import WorldModelUpdate, make_world_model_update
+from torchrl_glam.training.world_model import WorldModelUpdate
 
 __all__ = [
     "DreamerObjective",
@@ -25,7 +25,6 @@ __all__ = [
     "evaluate",
     "make_glam_estimate",
     "make_lambda_estimate",
-    "make_world_model_update",
     "optimizer_step",
     "trained_parameters",
 ]

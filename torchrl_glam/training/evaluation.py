@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -11,7 +14,60 @@ from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 from torchrl.envs.utils import ExplorationType
 from tqdm import tqdm
 
+from torchrl_glam.report import game_name, human_normalised_score, reference_scores
+
 MAX_STEPS = 108_000 // 4  # the ALE's limit, 30 minutes of frames, at frame skip 4
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode that was played: its undiscounted return, its steps, and whether it was cut while it went on."""
+
+    episode_return: float
+    length: int
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """What episodes of an environment amount to under a protocol; printed, a part of a line.
+
+    Examples:
+        >>> from torchrl_glam.training import Score
+        >>> print(Score("ALE/Pong-v5", "glam", [-21.0, 15.0]))
+        -3.00, standard deviation 18.00 over 2 episodes (protocol glam; random -21, human 15, human-normalised 0.500)
+    """
+
+    env_name: str
+    protocol: str
+    returns: list[float]
+
+    @property
+    def mean(self) -> float:
+        """The mean return."""
+        return statistics.fmean(self.returns)
+
+    @property
+    def standard_deviation(self) -> float:
+        """That of these episodes, not an estimate for others."""
+        return statistics.pstdev(self.returns)
+
+    @property
+    def human_normalised(self) -> float | None:
+        """The mean where a random policy has 0 and a human player 1; ``None`` where there are no references."""
+        return human_normalised_score(self.env_name, self.mean)
+
+    def __str__(self) -> str:
+        """Mean, spread and protocol, and for the games of Atari 100k how it compares."""
+        count, references = len(self.returns), ""
+        game = game_name(self.env_name)
+        if game and (scores := reference_scores(game)):
+            normalised = f"human-normalised {self.human_normalised:.3f}"
+            references = f"; random {scores.random:g}, human {scores.human:g}, {normalised}"
+        return (
+            f"{self.mean:.2f}, standard deviation {self.standard_deviation:.2f} over {count} "
+            f"episode{'s' * (count != 1)} (protocol {self.protocol}{references})"
+        )
 
 
 def evaluate(
@@ -33,7 +89,26 @@ def evaluate(
         progress: show a progress bar.
         max_steps: of an episode; one that goes on is cut there, counts as it stands, and a line says so.
     """
-    exploration = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
+    played = play_episodes(env, policy, episodes, greedy=greedy, progress=progress, max_steps=max_steps)
+    return [episode.episode_return for episode in played]
+
+
+def play_episodes(
+    env: EnvBase,
+    policy: TensorDictModuleBase,
+    episodes: int,
+    *,
+    greedy: bool = False,
+    progress: bool = False,
+    max_steps: int = MAX_STEPS,
+    on_step: Callable[[TensorDictBase], object] | None = None,
+) -> list[Episode]:
+    """What :func:`evaluate` does, and returns more about each episode.
+
+    Args:
+        env, policy, episodes, greedy, progress, max_steps: as in :func:`evaluate`.
+        on_step: is called with the record [1] of each real step, as a collector yields it, before it counts.
+    """
     parameter = next(policy.parameters(), None)
     collector = Collector(
         TransformedEnv(env, StepCounter(max_steps, step_count_key="evaluation_steps"), auto_unwrap=False),
@@ -43,21 +118,24 @@ def evaluate(
         policy_device=None if parameter is None else parameter.device,
         env_device="cpu",
         storing_device="cpu",
-        exploration_type=exploration,
+        exploration_type=ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM,
         auto_register_policy_transforms=True,
     )
-    returns: list[float] = []
+    played: list[Episode] = []
     with tqdm(total=episodes, desc="evaluation", unit="episode", disable=not progress, file=sys.stdout) as bar:
         for step in collector:
-            finished = episode_returns(step)
-            returns += finished
-            bar.update(len(finished))
-            if (step["next", "evaluation_steps"] >= max_steps).any():
+            if on_step is not None:
+                on_step(step)
+            steps = int(step["next", "evaluation_steps"].max())
+            if steps >= max_steps:
                 tqdm.write(f"evaluation: an episode was cut after {max_steps} steps")
-            if len(returns) >= episodes:
+            finished = [Episode(value, steps, steps >= max_steps) for value in episode_returns(step)]
+            played += finished
+            bar.update(len(finished))
+            if len(played) >= episodes:
                 break
     collector.shutdown(close_env=False)
-    return returns[:episodes]
+    return played
 
 
 def episode_returns(batch: TensorDictBase) -> list[float]:

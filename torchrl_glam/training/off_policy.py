@@ -11,6 +11,7 @@ from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.objectives import LossModule, TargetNetUpdater
 
 from torchrl_glam.envs.imagined import GLAMImaginedEnv
+from torchrl_glam.training.metrics import add_missing, policy_entropy
 from torchrl_glam.training.policy import Start
 
 
@@ -44,6 +45,7 @@ class OffPolicyObjective:
         updates: int,
     ) -> None:
         self.env, self.actor, self.loss, self.start, self.target = env, actor, loss, start, target
+        self.losses = [loss]
         self.updates = updates
         storage = LazyTensorStorage(capacity, device=env.device)
         self.buffer = TensorDictReplayBuffer(storage=storage, batch_size=batch_size)
@@ -53,9 +55,11 @@ class OffPolicyObjective:
         with torch.no_grad():
             rollout = self.env.imagine(self.start(data), self.actor, horizon)
         self.buffer.extend(rollout.select(*self.loss.in_keys).reshape(-1))
-        imagined_reward = rollout["next", "reward"].mean()
+        metrics = {**policy_entropy(rollout), "imagined_reward": rollout["next", "reward"].mean()}
         for _ in range(self.updates):
-            terms = self.loss(self.buffer.sample())
-            terms["imagined_reward"] = imagined_reward
+            batch = self.buffer.sample()
+            terms = add_missing(self.loss(batch), metrics)
+            if (error := batch.get("td_error", None)) is not None:  # TorchRL's losses write it for a prioritised buffer
+                terms = add_missing(terms, {"value_error": error.mean()})
             yield terms
             self.target.step()

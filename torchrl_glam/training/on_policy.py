@@ -17,6 +17,7 @@ from torchrl_glam.envs.imagined import GLAMImaginedEnv
 from torchrl_glam.objectives import GLAMCriticLoss
 from torchrl_glam.objectives.batch import check_keys, missing_key
 from torchrl_glam.objectives.returns import lambda_return, make_lambda_estimator
+from torchrl_glam.training.metrics import add_missing, policy_entropy
 from torchrl_glam.training.policy import Start
 from torchrl_glam.training.steps import check_terms
 
@@ -54,7 +55,7 @@ class OnPolicyObjective:
         compile: bool = False,
     ) -> None:
         self.env, self.actor, self.losses, self.start, self.target = env, actor, losses, start, target
-        self.estimate, self.epochs, self.minibatches = estimate, epochs, minibatches
+        self.estimate, self.epochs, self.minibatches, self.buffer = estimate, epochs, minibatches, None
         # Not as one graph: torch 2.13 cannot trace torchrl 0.14.1's OneHotCategorical.
         self._run = torch.compile(self._losses, **{**COMPILED, "fullgraph": False}) if compile else self._losses
 
@@ -62,7 +63,7 @@ class OnPolicyObjective:
         """See :class:`~torchrl_glam.training.policy.Objective`."""
         with torch.no_grad():
             rollout = self.env.imagine(self.start(data), self.actor, horizon)
-            metrics = self.estimate(rollout)
+            metrics = {**policy_entropy(rollout), **self.estimate(rollout)}
         metrics["imagined_reward"] = rollout["next", "reward"].mean()
         metrics["imagined_return"] = rollout["value_target"].mean()
         for loss in self.losses:
@@ -76,7 +77,7 @@ class OnPolicyObjective:
                         raise missing_key(self.losses[0], key, rollout) from error
                     raise
                 check_terms(terms)
-                yield terms.update(metrics)
+                yield add_missing(terms, metrics)
                 if self.target is not None:
                     self.target.step()
 
@@ -123,6 +124,6 @@ def make_lambda_estimate(
     def estimate(rollout: TensorDictBase) -> dict[str, Tensor]:
         target, value = lambda_return(value_of, critic.in_keys, rollout, estimator, bootstrap=bootstrap, lmbda=lmbda)
         rollout.update({"state_value": value, "value_target": target, "advantage": target - value})
-        return {}
+        return {"value_error": rollout["advantage"].abs().mean()}
 
     return estimate

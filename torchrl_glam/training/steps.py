@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 from torchrl_glam.errors import UsageError
 from torchrl_glam.objectives import total_loss
 
+KEPT = "the run stops, its last checkpoint stays"
+
 
 def checked_loss(terms: TensorDictBase) -> Tensor:
     """Sum the loss terms; on a CPU, where looking costs nothing, raise FloatingPointError if one is not finite."""
@@ -56,4 +58,4 @@ def check_finite(metrics: TensorDictBase) -> None:
     """Raise FloatingPointError with the names of the entries that are not finite."""
     bad = [key for key, value in metrics.items() if not torch.isfinite(value).all()]
     if bad:
-        raise FloatingPointError(f"not finite: {', '.join(bad)}; the run stops, the weights written last stay")
+        raise FloatingPointError(f"not finite: {', '.join(bad)}; {KEPT}")

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torch.optim import Optimizer
 
+from torchrl_glam.checkpoint.state_file import load_own_state, own_state
 from torchrl_glam.compilation import COMPILED
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step
 
-WorldModelUpdate = Callable[[TensorDictBase], TensorDictBase]
 
-
-def make_world_model_update(
-    loss: GLAMModelLoss,
-    optimizer: Optimizer,
-    max_norm: float,
-    *,
-    precision: torch.dtype = torch.float32,
-    compile: bool = False,
-) -> WorldModelUpdate:
-    """Return ``update(batch [b t]) -> metrics``: one gradient step on the world model.
+class WorldModelUpdate:
+    """``update(batch [b t]) -> metrics``: one gradient step on the world model.
 
     BatchNorm is in training mode during the update only.
 
@@ -34,17 +26,34 @@ def make_world_model_update(
         precision: of matrix products and convolutions.
         compile: compile the loss, forward and backward.
     """
-    parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-    device = parameters[0].device
-    run = torch.compile(loss, **COMPILED) if compile else loss
 
-    def update(batch: TensorDictBase) -> TensorDictBase:
-        loss.train()
-        with autocast(device, precision):
-            terms = run(batch)
-        norm = optimizer_step(checked_loss(terms), parameters, optimizer, max_norm)
-        loss.eval()
+    def __init__(
+        self,
+        loss: GLAMModelLoss,
+        optimizer: Optimizer,
+        max_norm: float,
+        *,
+        precision: torch.dtype = torch.float32,
+        compile: bool = False,
+    ) -> None:
+        self.loss, self.optimizer, self.max_norm, self.precision = loss.eval(), optimizer, max_norm, precision
+        self.parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+        self._run = torch.compile(loss, **COMPILED) if compile else loss
+
+    def __call__(self, batch: TensorDictBase) -> TensorDictBase:
+        """Take the step; return the loss's terms and metrics."""
+        self.loss.train()
+        with autocast(self.parameters[0].device, self.precision):
+            terms = self._run(batch)
+        norm = optimizer_step(checked_loss(terms), self.parameters, self.optimizer, self.max_norm)
+        self.loss.eval()
         return terms.detach().set("grad_norm", norm)
 
-    loss.eval()
-    return update
+    def state_dict(self) -> dict[str, Any]:
+        """What is trained besides the world model, and the optimizer's state."""
+        return {"loss": own_state(self.loss, [self.loss.world_model]), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned, in place."""
+        load_own_state(self.loss, [self.loss.world_model], state_dict["loss"])
+        self.optimizer.load_state_dict(state_dict["optimizer"])

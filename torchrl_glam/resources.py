@@ -1,0 +1,91 @@
+"""What this process may use of the machine, and what it has used."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import torch
+
+CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def cpu_name() -> str:
+    """The processor's model."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def usable_cores() -> list[int]:
+    """The processor cores that this process may run on, by number.
+
+    Containers that are given fewer cores by a share of time (``docker run --cpus``) have a shorter list than the
+    machine: its first ones, for which of them serve is not said.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    for limit in _own_limits("cpu.max"):
+        quota, period = limit.split()
+        if quota != "max":
+            cores = cores[: max(1, round(int(quota) / int(period)))]
+    return cores
+
+
+def available_memory() -> int:
+    """Bytes of main memory that this process can still get without swapping, a container's limits observed."""
+    available = psutil.virtual_memory().available
+    for limit, used in zip(_own_limits("memory.max"), _own_limits("memory.current"), strict=False):
+        if limit != "max":
+            available = min(available, int(limit) - int(used))
+    return max(0, available)
+
+
+def busy_cores(seconds: float = 0.5) -> float:
+    """How many of the usable cores work right now, seen for ``seconds`` in which the caller waits.
+
+    Not the load average, which still counts what ended a minute ago, and not what began just now.
+    """
+    shares = psutil.cpu_percent(seconds, percpu=True)
+    usable = [core for core in usable_cores() if core < len(shares)]
+    return sum(shares[core] for core in usable) / 100
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far, having given back what is free."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes at most since :func:`reset_peak_memory`: tensors on CUDA, else the process's resident pages (Linux)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform != "linux":
+        return None
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
+
+
+def _own_limits(name: str) -> Iterator[str]:
+    """What the file ``name`` says in the control group of this process and in those around it (Linux, version 2)."""
+    groups = OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else []
+    for group in (line.removeprefix("0::/") for line in groups if line.startswith("0::/")):
+        folder = CGROUPS / group
+        for parent in (folder, *folder.parents):
+            if (parent / name).is_file():
+                yield (parent / name).read_text().strip()
+            if parent == CGROUPS:
+                return

@@ -1,0 +1,152 @@
+"""The folder of one run: for one process at a time, and for one set of options."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from torchrl_glam.checkpoint.files import write_whole
+from torchrl_glam.config import GLAMConfig
+from torchrl_glam.errors import Stopped, UsageError
+from torchrl_glam.provenance import describe_run
+
+CONFIG, RECORD, RESULT = "config.yaml", "run.json", "result.json"
+
+HARMLESS = (
+    "run_dir",
+    "resume",
+    "check",
+    "logger",
+    "total_frames",
+    "checkpoint",
+    "evaluation",
+    "replay.device",
+    "training.keep_memory",
+    "training.log_every",
+    "training.media_every",
+)
+"""Options, or groups of them, that may differ when a run goes on: what it computes stays the same."""
+
+
+class RunFolder:
+    """Takes ``config.run_dir`` for this process.
+
+    Args:
+        config: the run's options.
+
+    Raises:
+        UsageError: if it cannot be made or written, another process is in it, or it holds a run that these options
+            do not go on with.
+        Stopped: if it holds a run that is finished.
+    """
+
+    def __init__(self, config: GLAMConfig) -> None:
+        self.path, self._config = Path(config.run_dir), config
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / ".lock")
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(
+                f"run_dir={self.path} is in use by another process: wait until it ends, or choose another folder"
+            ) from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"run_dir={self.path} cannot be written ({reason}): choose another folder") from error
+        self.holds_run = (self.path / CONFIG).exists()
+        try:
+            self._check_resume()
+        except Exception:
+            self._lock.release()
+            raise
+
+    def take(self) -> None:
+        """Write the options, and who runs this where."""
+        options = OmegaConf.to_yaml(OmegaConf.structured(self._config))
+        record = {"id": self._read_record().get("id") or uuid.uuid4().hex, **describe_run(self._config)}
+        write_text(self.path / RECORD, json.dumps(record, indent=2) + "\n")
+        write_text(self.path / CONFIG, options)
+
+    @property
+    def run_id(self) -> str:
+        """Tells this run's checkpoints from others."""
+        return str(self._read_record().get("id"))
+
+    def release(self) -> None:
+        """Let others in."""
+        self._lock.release()
+
+    def _check_resume(self) -> None:
+        wanted, path = self._config.resume, self.path
+        if not self.holds_run:
+            if wanted == "true":
+                raise UsageError(f"resume=true, but run_dir={path} holds no run: check the path, or leave resume out")
+            return
+        if wanted == "false":
+            raise UsageError(f"run_dir={path} already holds a run: choose another, or leave resume=false out")
+        differences = self._differences()
+        if differences and wanted != "force":
+            raise UsageError(
+                f"run_dir={path} holds a run with other options ({'; '.join(differences)}): give the same ones, "
+                "choose another run_dir, or insist by resume=force"
+            )
+        self._stop_if_finished()
+
+    def _differences(self) -> list[str]:
+        """What the options of the run in the folder are, and what they would be now."""
+        path = self.path / CONFIG
+        try:
+            before = _flat(OmegaConf.to_container(OmegaConf.load(path)))
+        except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+            raise UsageError(f"{path} cannot be read: restore it, or choose another run_dir") from error
+        now = _flat(OmegaConf.to_container(OmegaConf.structured(self._config), enum_to_str=True))
+        return [
+            f"{name}={before.get(name, 'nothing')}, now {now.get(name, 'nothing')}"
+            for name in sorted(before | now)
+            if before.get(name, "nothing") != now.get(name, "nothing") and not _is_harmless(name)
+        ]
+
+    def _stop_if_finished(self) -> None:
+        try:
+            result = json.loads((self.path / RESULT).read_text())
+            frames, mean = int(result["total_frames"]), float(result["mean"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # it is written last, and whole
+        if self._config.total_frames <= frames:
+            raise Stopped(
+                f"run_dir={self.path} is finished: {frames} steps, evaluation {mean:.2f}. Evaluate it again by "
+                "examples/evaluate.py, or train on by a larger total_frames"
+            )
+
+    def _read_record(self) -> dict[str, Any]:
+        try:
+            record = json.loads((self.path / RECORD).read_text())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Options by their dotted names."""
+    if not isinstance(node, dict) or not node:
+        return {prefix.rstrip("."): node}
+    flat: dict[str, Any] = {}
+    for key, child in node.items():
+        flat |= _flat(child, f"{prefix}{key}.")
+    return flat
+
+
+def _is_harmless(name: str) -> bool:
+    return any(name == option or name.startswith(f"{option}.") for option in HARMLESS)
