@@ -18,7 +18,7 @@ from torchrl.data import Bounded, OneHot, TensorSpec
 from torchrl_glam.checkpoint.files import DamagedError, write_whole
 
 WEIGHTS = "weights.safetensors"
-FORMAT = "torchrl_glam.weights"
+METADATA = "torchrl_glam"  # one entry, for safetensors (0.8) writes several in no certain order
 
 
 @dataclass
@@ -47,8 +47,8 @@ def write_weights(path: Path, networks: Mapping[str, nn.Module], action_spec: Te
         for name, network in networks.items()
         for key, entry in network.state_dict().items()
     }
-    metadata = {"format": FORMAT, "frame": str(frame), "action": json.dumps(_describe_actions(action_spec))}
-    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+    metadata = json.dumps({"frame": frame, "action": _describe_actions(action_spec)})
+    write_whole(path, lambda temporary: save_file(tensors, temporary, {METADATA: metadata}))
 
 
 def read_weights(path: Path) -> Weights:
@@ -60,13 +60,13 @@ def read_weights(path: Path) -> Weights:
     networks: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if METADATA not in (file.metadata() or {}):
                 raise DamagedError(f"{path.name} is no weights file of torchrl_glam")
+            metadata = json.loads(file.metadata()[METADATA])
             for key in file.keys():  # noqa: SIM118 (it is no dict)
                 name, _, entry = key.partition(".")
                 networks.setdefault(name, {})[entry] = file.get_tensor(key)
-        return Weights(networks, _make_spec(json.loads(metadata["action"])), int(metadata["frame"]))
+        return Weights(networks, _make_spec(metadata["action"]), int(metadata["frame"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{path.name} is damaged or missing") from error
 

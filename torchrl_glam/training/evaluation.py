@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 from torchrl.collectors import Collector
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 from torchrl.envs.utils import ExplorationType
@@ -33,7 +35,7 @@ class Score:
     """What episodes of an environment amount to under a protocol; printed, a part of a line.
 
     Examples:
-        >>> from torchrl_glam.training import Score
+        >>> from torchrl_glam.training.evaluation import Score
         >>> print(Score("ALE/Pong-v5", "glam", [-21.0, 15.0]))
         -3.00, standard deviation 18.00 over 2 episodes (protocol glam; random -21, human 15, human-normalised 0.500)
     """
@@ -68,6 +70,29 @@ class Score:
             f"{self.mean:.2f}, standard deviation {self.standard_deviation:.2f} over {count} "
             f"episode{'s' * (count != 1)} (protocol {self.protocol}{references})"
         )
+
+
+class FirstEpisode:
+    """Keeps the frames of the first episode that it is shown, as ``on_step`` of :func:`play_episodes`.
+
+    Args:
+        most: frames kept; an episode may have more.
+    """
+
+    def __init__(self, most: int = 4500) -> None:
+        self._frames: list[Tensor] = []
+        self._most, self._ended = most, False
+
+    def __call__(self, step: TensorDictBase) -> None:
+        """Take a record [1]."""
+        if not self._ended:
+            self._frames += [step["next", "pixels"]] if self._frames else [step["pixels"], step["next", "pixels"]]
+            self._ended = bool(step["next", "done"].any()) or len(self._frames) >= self._most
+
+    @property
+    def frames(self) -> Tensor:
+        """uint8 ``[t h w 3]``, the one after the last step too."""
+        return torch.cat(self._frames)
 
 
 def evaluate(
