@@ -18,12 +18,14 @@ from torchrl_glam.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.data import newest_records
 from torchrl_glam.estimate import estimate_seconds
-from torchrl_glam.report.pictures import imagine_frames, write_strip
-from torchrl_glam.run import Run
-from torchrl_glam.training import evaluate
+from torchrl_glam.health import replay_age
+from torchrl_glam.report.media import MEDIA, write_media
+from torchrl_glam.report.videos import write_video
+from torchrl_glam.run import Run, report_machine
+from torchrl_glam.training.evaluation import FirstEpisode, play_episodes
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-PICTURED = 16  # imagined frames in imagined.png
+PICTURED = 16  # imagined frames in a picture
 
 
 @command_line(CONFIGS, "glam_atari")
@@ -36,6 +38,8 @@ def main(config: GLAMConfig) -> None:
 def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
     """Train one agent on ``env``, and evaluate it on ``evaluation_env``, which is a single one."""
     device = resolve_device(config.device)
+    if config.check:
+        return report_machine(config, env, device)
     action_spec = env.action_spec_unbatched
 
     # The networks, and the same world model as an environment.
@@ -56,6 +60,13 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
     networks = TrainedNetworks({"world_model": world_model, **update_policy.networks}, action_spec)
     run.resume(networks, sequences, world_model=update_world_model, policy=update_policy, collector=collector)
 
+    def show(frame: int) -> None:
+        """Write pictures of what the world model imagines now, after the newest real frames."""
+        context_length, held = config.imagination.context_length, len(sequences) // env.batch_size.numel()
+        number = min(context_length + PICTURED, config.longest_sequence(), held)
+        records = newest_records(sequences, number).to(device)
+        write_media(run.folder, run.loggers, frame, world_model, records, context_length)
+
     schedule, replay_starts = config.training, config.imagination.starts is Starts.replay
     metrics = run.progress.metrics
     with run:
@@ -68,24 +79,25 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
                     contexts.draw()  # and, where the replay is not on the device, gather during the next update
                 if frame % schedule.world_model_every == 0:
                     batch = sequences.sample().to(device, non_blocking=True)
-                    metrics["world_model"] = update_world_model(batch)
+                    metrics["world_model"] = update_world_model(batch).set("replay_age", replay_age(batch, sequences))
                 if frame % schedule.policy_every == 0:
                     starts = contexts.sample() if replay_starts else batch
                     metrics["policy"] = update_policy(starts, config.imagination.horizon_at(frame))
                 if frame % schedule.log_every == 0:
                     run.log_updates(frame)
+                if schedule.media_every and frame % schedule.media_every == 0:
+                    show(frame)
         collector.shutdown()
         contexts.shutdown()
 
         # What it can do, and what it imagines.
+        show(config.total_frames)
+        first_episode = FirstEpisode()
         episodes = factory.num_evaluation_episodes(config)
-        returns = evaluate(evaluation_env, policy, episodes, greedy=config.evaluation.greedy, progress=True)
-        run.finish(returns)
-        context_length = config.imagination.context_length
-        held = len(sequences) // env.batch_size.numel()
-        real = newest_records(sequences, min(context_length + PICTURED, config.longest_sequence(), held)).to(device)
-        imagined = imagine_frames(world_model, real["pixels"], real["action"], context_length)
-        write_strip(run.folder / "imagined.png", real["pixels"][context_length:], imagined)
+        options = {"greedy": config.evaluation.greedy, "progress": True, "on_step": first_episode}
+        played = play_episodes(evaluation_env, policy, episodes, **options)
+        write_video(run.folder / MEDIA / "evaluation.gif", first_episode.frames)
+        run.finish([episode.episode_return for episode in played])
 
 
 if __name__ == "__main__":

@@ -7,29 +7,34 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
 from tensordict import TensorDictBase
 from torch import nn
 from torchrl.checkpoint import GlobalRNGState
 from torchrl.data import TensorDictReplayBuffer
+from torchrl.envs import EnvBase
 from torchrl.record.loggers import Logger
 from tqdm import tqdm
 
 from torchrl_glam.checkpoint import WEIGHTS, ReplayFiles, TrainedNetworks, write_weights
-from torchrl_glam.checkpoint.checkpoints import Checkpoints
+from torchrl_glam.checkpoint.checkpoints import CHECKPOINTS, Checkpoints, newest_first
 from torchrl_glam.checkpoint.metric_files import cut_back, metric_lengths
 from torchrl_glam.checkpoint.replay_files import REPLAY
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import Stopped, UsageError
+from torchrl_glam.estimate import duration
+from torchrl_glam.health import Health
 from torchrl_glam.loggers import METRICS, close_loggers, make_loggers
-from torchrl_glam.modules import GLAMWorldModel, MambaBlock
-from torchrl_glam.modules.ssm import resolve_backend
+from torchrl_glam.machine import check_machine, format_findings, require_ready
+from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.progress import Progress, StateDict
-from torchrl_glam.report import game_name, human_normalised_score, reference_scores
 from torchrl_glam.run_folder import RESULT, RunFolder, write_text
 from torchrl_glam.stop import StopNow, StopSignals
+from torchrl_glam.summary import choices, device_name, first_line
 from torchrl_glam.training import check_finite, episode_returns
+from torchrl_glam.training.evaluation import Score
 from torchrl_glam.training.steps import KEPT
 
 SHOWN_LOSSES = {
@@ -80,28 +85,16 @@ class Run:
             raise self._stopped() from None
 
     def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
-        """Write the first line: what runs where, how large it is, how long the whole of it takes.
+        """Write the first line; ``seconds`` is how long the whole run should take.
 
         From here on the folder is taken: ``config.yaml`` is in it.
         """
-        config = self.config
-        self._folder.take()
         device = next(world_model.parameters()).device
-        self.device_name = _device_name(device)
-        swapped = [f"{option} {value}" for option, value in choices(config).items() if value not in ("none", "glam")]
-        scans = any(isinstance(module, MambaBlock) for module in world_model.modules())
-        parts = [f"preset {config.preset}", *swapped]
-        parts += [f"scan {resolve_backend(config.world_model.dynamics.backend, device)}"] if scans else []
-        self.write(
-            f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
-            f"device {self.device_name} | {' | '.join(parts)} | "
-            f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
-            f"{config.total_frames} frames, about {_duration(seconds)} and the evaluation | {self.folder}"
-        )
+        self._folder.take()
+        self._health, self.device_name = Health(device), device_name(device)
+        self.write(first_line(self.config, world_model, agent, seconds))
 
-    def resume(
-        self, networks: TrainedNetworks, replay: TensorDictReplayBuffer, **parts: StateDict
-    ) -> None:
+    def resume(self, networks: TrainedNetworks, replay: TensorDictReplayBuffer, **parts: StateDict) -> None:
         """Say what a checkpoint holds, and go on from the newest good one if the folder holds any.
 
         Args:
@@ -161,8 +154,8 @@ class Run:
                     raise self._stopped()
         self.signals.at_once = True  # nothing that follows has to be saved
 
-    def log_updates(self, frame: int, **metrics: float) -> None:
-        """Log the last updates' metrics, named ``update/metric``, and others; show the main losses.
+    def log_updates(self, frame: int) -> None:
+        """Log the last updates' metrics, named ``update/metric``, speed and memory; show the main losses.
 
         Raises:
             FloatingPointError: if one of them is not finite.
@@ -171,7 +164,7 @@ class Run:
         for name, of_update in self.progress.metrics.items():
             check_finite(of_update)
             values |= {f"{name}/{key}": value.float().mean().item() for key, value in of_update.items()}
-        self.log(frame, {**values, **metrics})
+        self.log(frame, values | self._health(frame))
         self.progress.shown |= {short: f"{values[key]:.3g}" for key, short in SHOWN_LOSSES.items() if key in values}
         self.bar.set_postfix(self.progress.shown, refresh=False)
 
@@ -211,10 +204,8 @@ class Run:
 
     def finish(self, returns: list[float]) -> None:
         """Log and print the evaluation, write the final weights and, last, ``result.json``."""
-        config, scores = self.config, torch.tensor(returns)
-        mean, spread = scores.mean().item(), scores.std(correction=0).item()
-        normalised = human_normalised_score(config.env.name, mean)
-        seconds = self.progress.seconds()
+        config, seconds = self.config, self.progress.seconds()
+        score = Score(config.env.name, config.env.protocol.value, returns)
         result = {
             "env": config.env.name,
             "protocol": config.env.protocol.value,
@@ -223,23 +214,19 @@ class Run:
             "seed": config.seed,
             "total_frames": config.total_frames,
             "returns": returns,
-            "mean": mean,
-            "human_normalised": normalised,
+            "mean": score.mean,
+            "human_normalised": score.human_normalised,
             "seconds": seconds,
             "device": self.device_name,
         }
-        self.log(config.total_frames, {"evaluation/return": mean})
+        self.log(config.total_frames, {"evaluation/return": score.mean})
         networks = self.networks
         try:
             write_weights(self.folder / WEIGHTS, networks.networks, networks.action_spec, self.progress.frame)
             write_text(self.folder / RESULT, json.dumps(result, indent=2) + "\n")
         except OSError as error:
             raise self._cannot_write("the result", error) from error
-        self.write(
-            f"evaluation: {mean:.2f}, standard deviation {spread:.2f} over {len(returns)} episodes "
-            f"(protocol {config.env.protocol.value}{_references(config.env.name, normalised)}) | "
-            f"{_duration(seconds)} | {self.folder}"
-        )
+        self.write(f"evaluation: {score} | {duration(seconds)} | {self.folder}")
 
     def write(self, line: str) -> None:
         """Print a line above the progress bar."""
@@ -263,37 +250,14 @@ class Run:
         return shlex.join(["python", sys.argv[0], *kept, f"run_dir={self.folder}"])
 
 
-def choices(config: GLAMConfig) -> dict[str, str]:
-    """What was swapped: ablation, backbone, objective; a class of the user's by its import path."""
-    dynamics, objective = config.world_model.dynamics, config.objective
-    return {
-        "ablation": config.ablation,
-        "dynamics": dynamics.target or dynamics.name.value,
-        "objective": objective.loss if objective.name == "custom" else objective.name,
-    }
+def report_machine(config: GLAMConfig, env: EnvBase, device: torch.device) -> None:
+    """Print whether this machine can do the run, behind ``--check``.
 
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)"
-
-
-def _millions(module: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
-
-
-def _references(env_name: str, normalised: float | None) -> str:
-    game = game_name(env_name)
-    references = reference_scores(game) if game else None
-    if references is None or normalised is None:
-        return ""
-    return f"; random {references.random:g}, human {references.human:g}, human-normalised {normalised:.3f}"
+    Raises:
+        UsageError: if it cannot.
+    """
+    folder = Path(config.run_dir)
+    saved = newest_first(folder / CHECKPOINTS)
+    findings = check_machine(config, env, folder, device, frame=int(saved[0].name.split("-")[-1]) if saved else 0)
+    tqdm.write(format_findings(findings))
+    require_ready(findings)

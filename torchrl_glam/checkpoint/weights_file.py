@@ -98,9 +98,7 @@ class WeightsAdapter(CheckpointAdapter):
 
     adapter_id = "torchrl_glam.weights"
 
-    def save(
-        self, component: TrainedNetworks, path: Path, *, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
+    def save(self, component: TrainedNetworks, path: Path, *, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Write the networks below ``path``."""
         path.mkdir(parents=True)
         write_weights(path / WEIGHTS, component.networks, component.action_spec, component.frame)

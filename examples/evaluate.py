@@ -1,0 +1,135 @@
+"""Play whole episodes of a run's game by its policy, and write down their returns.
+
+    python examples/evaluate.py run_dir=runs/pong
+    python examples/evaluate.py run_dir=runs/pong protocol=standard seed=1 greedy=true video=true
+
+What is not given is as in the run. The same options give the same returns, and the same JSON file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torchrl.envs import EnvBase
+
+from torchrl_glam import factory
+from torchrl_glam.cli import resolve_device
+from torchrl_glam.config import Device, GLAMConfig, Protocol
+from torchrl_glam.errors import UsageError
+from torchrl_glam.loading import LoadedRun, load_run
+from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.provenance import package_versions
+from torchrl_glam.report.pictures import write_file
+from torchrl_glam.report.videos import write_video
+from torchrl_glam.training.evaluation import FirstEpisode, Score, play_episodes
+
+FPS = 15  # an Atari game's speed at frame skip 4
+
+
+@dataclass
+class EvaluateOptions:
+    """What is played, how, and where it is written."""
+
+    run_dir: str  # folder of a run, or of what was exported of one
+    weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
+    protocol: Protocol | None = None  # glam or standard; null: the run's
+    episodes: int | None = None  # null: as many as the run plays, else the protocol's number
+    seed: int | None = None  # null: the run's
+    greedy: bool | None = None  # the most likely actions instead of samples; null: as in the run
+    device: Device = Device.auto
+    out: str | None = None  # JSON file; null: run_dir/evaluation-FRAME-PROTOCOL-seedSEED.json
+    video: bool = False  # the first episode as a GIF: in run_dir/media, or beside out
+
+
+@option_line(EvaluateOptions)
+def main(options: EvaluateOptions) -> None:
+    """Play whole episodes of a run's game by its policy, and write down their returns."""
+    run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
+    config = change(run.config, options)
+    question = describe(run, config)
+    name = f"{run.frame}-{config.env.protocol.value}-seed{config.seed}{'-greedy' * config.evaluation.greedy}"
+    out = make_writable("out", Path(options.out or run.folder / f"evaluation-{name}.json"))
+    refuse_other_content(out, question)
+    film = out.with_suffix(".gif") if options.out else run.folder / "media" / f"episode-{name}.gif"
+    first = FirstEpisode() if options.video and make_writable("video", film) else None
+
+    factory.set_seeds(config.seed)
+    env = make_env(run, config)
+    number, greedy = question["episodes"], config.evaluation.greedy
+    played = play_episodes(env, run.policy, number, greedy=greedy, progress=True, on_step=first)
+    env.close()
+
+    score = Score(config.env.name, config.env.protocol.value, [episode.episode_return for episode in played])
+    print(f"evaluation: {score} | {run.frame} frames of training | {out}")
+    answer = {
+        "returns": score.returns,
+        "lengths": [episode.length for episode in played],
+        "mean": score.mean,
+        "standard_deviation": score.standard_deviation,
+        "human_normalised": score.human_normalised,
+    }
+    write_file(out, f"{json.dumps({**question, **answer}, indent=2)}\n".encode())
+    if first is not None:
+        write_video(film, first.frames, fps=FPS, scale=4)
+        print(f"the first episode: {film}")
+
+
+def change(config: GLAMConfig, options: EvaluateOptions) -> GLAMConfig:
+    """The run's options with those of the evaluation."""
+    for name, least in {"episodes": 1, "seed": 0}.items():
+        if (value := getattr(options, name)) is not None and value < least:
+            raise UsageError(f"{name}={value}: give a whole number of at least {least}")
+    greedy = config.evaluation.greedy if options.greedy is None else options.greedy
+    return replace(
+        config,
+        seed=config.seed if options.seed is None else options.seed,
+        env=replace(config.env, protocol=options.protocol or config.env.protocol),
+        evaluation=replace(config.evaluation, greedy=greedy, episodes=options.episodes or config.evaluation.episodes),
+    )
+
+
+def describe(run: LoadedRun, config: GLAMConfig) -> dict[str, Any]:
+    """All that the returns depend on."""
+    return {
+        "env": config.env.name,
+        "protocol": config.env.protocol.value,
+        "frame": run.frame,
+        "episodes": factory.num_evaluation_episodes(config),
+        "seed": config.seed,
+        "greedy": config.evaluation.greedy,
+        "device": next(run.policy.parameters()).device.type,
+        "versions": package_versions(),
+    }
+
+
+def refuse_other_content(out: Path, question: dict[str, Any]) -> None:
+    """Raise UsageError if the file holds anything but an earlier answer to the same question."""
+    if not out.exists():
+        return
+    try:
+        there = json.loads(out.read_text())
+        other = [f"{name}={there[name]}" for name, value in question.items() if there[name] != value]
+    except (ValueError, KeyError, TypeError):
+        other = ["or something else"]
+    if other:
+        raise UsageError(f"out={out} holds another evaluation ({other[0]}): remove it, or choose another file, out=...")
+
+
+def make_env(run: LoadedRun, config: GLAMConfig) -> EnvBase:
+    """The run's environment, if its name makes it."""
+    name, how = config.env.name, "for one of your own call torchrl_glam.training.evaluate with load_run(...).policy"
+    try:
+        env = factory.make_evaluation_env(config)
+    except UsageError as error:
+        raise UsageError(f"env.name={name} makes no environment ({error}): {how}") from error
+    made, wanted = env.action_spec, run.action_spec
+    if (made.shape, made.domain) != (wanted.shape, wanted.domain):
+        raise UsageError(f"env.name={name} makes an environment with other actions than the run's: {how}")
+    return env
+
+
+if __name__ == "__main__":
+    main()

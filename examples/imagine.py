@@ -1,0 +1,101 @@
+"""Let a run's world model imagine what was really played: real, reconstructed and imagined frames beside each other.
+
+    python examples/imagine.py run_dir=runs/pong
+    python examples/imagine.py run_dir=runs/pong steps=32 rows=6 seed=1
+
+Each row of the video begins after a context of recorded frames and is imagined from the actions really taken. Beside
+the video lie the errors of each step, as a CSV file and, where matplotlib is installed, as a picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torchrl_glam import factory
+from torchrl_glam.checks import TRANSFORMERS
+from torchrl_glam.cli import resolve_device
+from torchrl_glam.config import Device, GLAMConfig
+from torchrl_glam.errors import UsageError
+from torchrl_glam.loading import load_run
+from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.records import RecordedWindows
+from torchrl_glam.report.comparison import compare_imagination, draw_comparison, plot_errors, write_errors
+from torchrl_glam.report.videos import write_video
+
+STEPS = 64
+
+
+@dataclass
+class ImagineOptions:
+    """What is imagined, and where it is written."""
+
+    run_dir: str  # folder of a run
+    weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
+    start: int | None = None  # number of the real step to imagine from; null: several, drawn by the seed
+    rows: int = 4  # how many are drawn
+    steps: int | None = None  # imagined ones; null: 64, or as many as the recorded episodes have
+    context: int | None = None  # real steps before them; null: as in training
+    seed: int = 0
+    device: Device = Device.auto
+    out: str | None = None  # GIF file, with the errors beside it; null: run_dir/media/imagination-FRAME-seedSEED.gif
+    scale: int = 3  # how many times as large a frame is shown
+
+
+@option_line(ImagineOptions)
+def main(options: ImagineOptions) -> None:
+    """Let a run's world model imagine what was really played, and measure by how much it errs at each step."""
+    for name in ("rows", "steps", "context", "scale"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise UsageError(f"{name}={value}: give a whole number of at least 1")
+    run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
+    place = f"seed{options.seed}" if options.start is None else f"start{options.start}-seed{options.seed}"
+    out = Path(options.out or run.folder / "media" / f"imagination-{run.frame}-{place}.gif")
+    if make_writable("out", out).suffix != ".gif":
+        raise UsageError(f"out={out}: give a file that ends in .gif")
+
+    factory.set_seeds(options.seed)
+    context = options.context or run.config.imagination.context_length
+    windows = RecordedWindows(run.folder, run.config.env.num_envs)
+    steps = choose_steps(options.steps, context, run.config, windows)
+    before = context * windows.num_envs
+    starts = choose_starts(options, windows.starts(context + steps) + before, f"{context} before and {steps} after it")
+    records = torch.stack([windows.read(start - before, context + steps) for start in starts])
+    comparison = compare_imagination(run.make_imagined_env(), records, context)
+
+    rows = [str(start) for start in starts]
+    write_video(out, draw_comparison(comparison, rows, scale=options.scale), fps=10, scale=1)
+    write_errors(out.with_suffix(".csv"), comparison, rows)
+    print(f"{len(rows)} x {steps} steps after {context} real ones, mean absolute error: {comparison} | {out}")
+    if not plot_errors(out.with_suffix(".png"), comparison):
+        print('the errors are not drawn, matplotlib is missing: pip install "torchrl_glam[report]"')
+
+
+def choose_steps(wanted: int | None, context: int, config: GLAMConfig, windows: RecordedWindows) -> int:
+    """The option, or as many as can be, up to 64."""
+    most, reason = windows.longest, "the longest recorded episode has"
+    if config.world_model.dynamics.name in TRANSFORMERS:
+        remembered = config.world_model.dynamics.max_length or config.longest_sequence()
+        if remembered < most:
+            most, reason = remembered, "the backbone remembers"
+    if most - context < (wanted or 1):
+        advice = f"give steps={most - context} or fewer" if most > context else "give a shorter context"
+        raise UsageError(f"steps={wanted or STEPS} after context={context}, but {reason} {most} steps: {advice}")
+    return wanted or min(STEPS, most - context)
+
+
+def choose_starts(options: ImagineOptions, possible: Tensor, wanted: str) -> list[int]:
+    """The option, or as many of the possible ones as there are to be rows."""
+    if options.start is None:
+        return possible[torch.randperm(len(possible))[: options.rows]].sort().values.tolist()
+    if options.start not in possible:
+        nearest = int(possible[(possible - options.start).abs().argmin()])
+        raise UsageError(f"start={options.start} has not {wanted} in its episode on disk: try start={nearest}")
+    return [options.start]
+
+
+if __name__ == "__main__":
+    main()

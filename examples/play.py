@@ -1,0 +1,46 @@
+"""Play with the keyboard in the real environment of a run, and inside its world model's imagination.
+
+    python examples/play.py run_dir=runs/...
+
+serves a page for the browser of this machine; Ctrl-C ends it. Play for real, then press T: the game goes on as the
+world model imagines it, from that moment on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torchrl_glam.cli import resolve_device
+from torchrl_glam.config import Device
+from torchrl_glam.loading import load_run
+from torchrl_glam.options import option_line
+from torchrl_glam.player import Player, check_aiohttp, make_session, play
+
+
+@dataclass
+class PlayOptions:
+    """Which run is played, and where the page is."""
+
+    run_dir: str  # folder of a run, or of what was exported of one
+    weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
+    device: Device = Device.cpu
+    port: int = 8000  # of this machine alone; 0 takes one that is free
+    seed: int = 0  # of the environment and of what is sampled
+
+
+@option_line(PlayOptions)
+def main(options: PlayOptions) -> None:
+    """Play in a run's real environment and in its imagination, in the browser."""
+    check_aiohttp()
+    run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
+    session = make_session(run, options.seed)
+
+    def announce(address: str) -> None:
+        print(f"play {run.config.env.name} at {address} (Ctrl-C ends)", flush=True)
+
+    play(Player(session), options.port, announce)
+    session.close()
+
+
+if __name__ == "__main__":
+    main()
