@@ -94,8 +94,8 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
         show(config.total_frames)
         first_episode = FirstEpisode()
         episodes = factory.num_evaluation_episodes(config)
-        options = {"greedy": config.evaluation.greedy, "progress": True, "on_step": first_episode}
-        played = play_episodes(evaluation_env, policy, episodes, **options)
+        greedy = config.evaluation.greedy
+        played = play_episodes(evaluation_env, policy, episodes, greedy=greedy, progress=True, on_step=first_episode)
         write_video(run.folder / MEDIA / "evaluation.gif", first_episode.frames)
         run.finish([episode.episode_return for episode in played])
 

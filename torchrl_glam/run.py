@@ -50,9 +50,9 @@ SHOWN_LOSSES = {
 class Run:
     """Folder, checkpoints, progress bar and metrics of one run.
 
-    The folder holds ``config.yaml``, ``run.json`` (versions, git state, machine), ``metrics/`` (one CSV file per metric:
-    frame, value), ``checkpoints/`` and ``replay/`` to go on from, ``media/``, and at the end ``weights.safetensors`` and
-    ``result.json``. While entered, SIGTERM and SIGINT end the run in order.
+    The folder holds ``config.yaml``, ``run.json`` (versions, git state, machine), ``metrics/`` (one CSV file per
+    metric: frame, value), ``checkpoints/`` and ``replay/`` to go on from, ``media/``, and at the end
+    ``weights.safetensors`` and ``result.json``. While entered, SIGTERM and SIGINT end the run in order.
 
     Args:
         config: the run's options.

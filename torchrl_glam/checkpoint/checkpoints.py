@@ -128,7 +128,7 @@ class Checkpoints:
         except CheckpointError as error:
             if isinstance(error.__cause__, (DamagedError, UsageError)):
                 raise error.__cause__ from error
-            reason = describe_error(error.__cause__ or error)  # type: ignore[arg-type]
+            reason = describe_error(error.__cause__ or error)
             raise UsageError(f"{path} does not fit this run ({reason}): was it made by another version?") from error
 
     def _remove_unfinished(self) -> None:

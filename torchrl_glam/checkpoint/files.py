@@ -69,9 +69,9 @@ def check_sums(folder: Path) -> None:
     """
     try:
         lines = (folder / SUMS).read_text().splitlines()
-        listed = dict(reversed(line.split("  ", 1)) for line in lines)
     except (OSError, ValueError) as error:
         raise DamagedError(f"{SUMS} is missing or unreadable") from error
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SUMS}
     for name in sorted(found ^ set(listed)):
         raise DamagedError(f"{name} is missing" if name in listed else f"{name} does not belong there")

@@ -71,11 +71,9 @@ class ReplayFiles:
         self.chunks = list(state["chunks"])
 
     def prune(self, needed: Iterable[dict[str, Any]]) -> None:
-        """Remove the files that neither the ring nor one of the ``needed`` states names."""
+        """Remove the files that neither the ring nor one of the ``needed`` states names, unfinished ones too."""
         names = {chunk["file"] for state in (*needed, {"chunks": self.chunks}) for chunk in state["chunks"]}
-        for path in self.folder.glob(
-            "*records-*"
-        ):  # and what a process that was killed left unfinished, .records-*.part
+        for path in self.folder.glob("*records-*"):
             if path.name not in names:
                 path.unlink()
 

@@ -22,7 +22,7 @@ STRUCTURE = "structure"
 
 
 def write_state(path: Path, state: Any) -> None:
-    """Write tensors, numbers, texts, ``None``, and dicts, lists and tuples of these; replaces ``path`` when all is there.
+    """Write tensors, numbers, texts, ``None``, and dicts, lists and tuples of these to ``path``, whole or not at all.
 
     A tensor that is there twice is written once.
 

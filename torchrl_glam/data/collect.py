@@ -34,6 +34,7 @@ class ResumableCollector(Collector):
         self, env: EnvBase, policy: TensorDictModuleBase, *, new_episode_if_lost: bool = False, **kwargs: Any
     ) -> None:
         self._history, self._new_episode_if_lost = EnvHistory(), new_episode_if_lost
+        self._carrier: TensorDictBase  # what the next step starts from; public in no form in torchrl 0.14.1
         super().__init__(env.append_transform(self._history), policy, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:

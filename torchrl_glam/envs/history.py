@@ -15,7 +15,7 @@ from torchrl_glam.errors import UsageError
 
 
 class EnvHistory(Transform):
-    """Remembers the actions of an environment: of a single ALE game since its episode began, of any other since the start.
+    """Remembers an environment's actions: of a single ALE game since its episode began, of any other since the start.
 
     A fresh environment that is made and seeded alike repeats them and is then in the same state: :meth:`replay`. This
     asks nothing of an environment but that it repeats itself. For a single ALE game, the episode's first state comes
@@ -69,8 +69,8 @@ class EnvHistory(Transform):
             there = wanted.get(tuple(key.split(".")), None)
             if there is not None and not torch.equal(value, there.to(value.device)):
                 raise UsageError(
-                    f"the environment did not repeat itself: after the same {len(actions)} actions its {key} is another "
-                    "one. Is it seeded, and the same version? resume=force goes on with a new episode"
+                    f"the environment did not repeat itself: after the same {len(actions)} actions its {key} is "
+                    "another one. Is it seeded, and the same version? resume=force goes on with a new episode"
                 )
 
 
@@ -79,7 +79,7 @@ def _compact(action: torch.Tensor) -> torch.Tensor:
 
 
 def _leaves(tensordict: TensorDictBase) -> dict[str, torch.Tensor]:
-    """The entries that an environment gave: not the policy's memory, nor what a collector counts, nor the next action."""
+    """The entries that an environment gave: not the policy's memory, a collector's counts or the next action."""
     own = tensordict.exclude("context", "collector", "action", "next").flatten_keys(".")
     return {key: value.clone() for key, value in own.items()}
 
@@ -89,11 +89,12 @@ def _single_game(env: EnvBase | None) -> AtariPreprocessing | None:
     while isinstance(env, TransformedEnv):
         env = env.base_env
     game = env._env if isinstance(env, GymWrapper) else None
-    real = isinstance(game, AtariPreprocessing) and isinstance(game.unwrapped.ale, ale_py.ALEInterface)
-    return game if real else None
+    if not isinstance(game, AtariPreprocessing):
+        return None
+    return game if isinstance(getattr(game.unwrapped, "ale", None), ale_py.ALEInterface) else None
 
 
-def _state_of(game: AtariPreprocessing) -> dict[str, Any]:
+def _state_of(game: Any) -> dict[str, Any]:
     """All that its next steps depend on, right after a reset."""
     return {
         "emulator": torch.frombuffer(
@@ -106,7 +107,7 @@ def _state_of(game: AtariPreprocessing) -> dict[str, Any]:
     }
 
 
-def _restore(game: AtariPreprocessing, state: dict[str, Any]) -> None:
+def _restore(game: Any, state: dict[str, Any]) -> None:
     game.unwrapped.ale.restoreState(ale_py.ALEState(state["emulator"].numpy().tobytes()))
     for screen, saved in zip(game.obs_buffer, state["screens"], strict=True):
         np.copyto(screen, saved.numpy())

@@ -21,10 +21,15 @@ Start = Callable[[TensorDictBase], TensorDictBase]
 class Objective(Protocol):
     """Imagination turned into losses, behind which the agents differ."""
 
-    losses: Sequence[nn.Module]
-    """With what else is trained or averaged: slow critics, norms of returns."""
-    buffer: TensorDictReplayBuffer | None
-    """Imagined transitions that are kept from one update to the next."""
+    @property
+    def losses(self) -> Sequence[nn.Module]:
+        """With what else is trained or averaged: slow critics, norms of returns."""
+        ...
+
+    @property
+    def buffer(self) -> TensorDictReplayBuffer | None:
+        """Imagined transitions that are kept from one update to the next."""
+        ...
 
     def terms(self, data: TensorDictBase, horizon: int) -> Iterator[TensorDictBase]:
         """Imagine ``horizon`` steps from real ``data [b t]`` and yield scalars for each gradient step in turn.
