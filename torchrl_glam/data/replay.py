@@ -213,5 +213,6 @@ class PackPixels(Transform):
         return records.set("pixels", rows.view(dtype))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Unpacks records on their way out, without a copy."""
-        return tensordict.set("pixels", tensordict["pixels"].view(torch.uint8).unflatten(-1, (-1, 3)))
+        """Unpacks records on their way out, without a copy; ``tensordict`` may be the ring itself and stays packed."""
+        unpacked = tensordict["pixels"].view(torch.uint8).unflatten(-1, (-1, 3))
+        return tensordict.copy().set("pixels", unpacked)

@@ -44,9 +44,9 @@ def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = 
     false. Actions are ``Discrete`` numbers, or, where they are continuous, the ``Box`` from -1 to 1 that agents act in.
     Frames are stored as they are, not as JPEG, so that ``minari.load_dataset`` reads exactly what was played.
 
-    TorchRL's ``MinariExperienceReplay(.., load_from_local_minari=True)``, in torchrl 0.14.1, wants two episodes at least
-    and reads nothing but zeros, whatever the dataset: it returns the ``memmap_like`` of what it read, an empty copy.
-    Set ``TensorDict.memmap_like = TensorDict.memmap`` while it reads, and it has the same data too.
+    TorchRL's ``MinariExperienceReplay(.., load_from_local_minari=True)`` wants two episodes at least and, in torchrl
+    0.14.1, reads nothing but zeros, whatever the dataset: it returns the ``memmap_like`` of what it read, an empty
+    copy. Set ``TensorDict.memmap_like = TensorDict.memmap`` while it reads, and it has the same data too.
 
     Args:
         folder: the run's.

@@ -13,7 +13,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type, step_mdp
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from torchrl_glam.config import Backbone
 from torchrl_glam.envs import GLAMImaginedEnv
@@ -128,7 +128,7 @@ class RealWorld:
         self._records.append((self._now["pixels"].clone(), action))
         self._tokens.append((self._latent[0], action.to(self._agent.device)))
         following = self._env.step(self._now.set("action", action))
-        self._now = step_mdp(following, keep_other=False)
+        self._now = self._env.step_mdp(following)
         after = following["next"]
         self._latent = self._encode()
         belief = self._recall()
