@@ -31,9 +31,7 @@ def save_run(folder: Path, *overrides: str, played: tuple[int, ...] = (150,), fr
     actor, critic = factory.make_agent(config, world_model, spec)
     folder.mkdir()
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-    write_weights(
-        folder / WEIGHTS, {"world_model": world_model, "actor": actor, "critic": critic}, spec, frame
-    )
+    write_weights(folder / WEIGHTS, {"world_model": world_model, "actor": actor, "critic": critic}, spec, frame)
     replay, _ = factory.make_replay(config, env, CPU)
     files = ReplayFiles(replay, folder / "replay")
     steps = env.rollout(sum(played) // config.env.num_envs, break_when_any_done=False)

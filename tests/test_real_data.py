@@ -18,7 +18,7 @@ from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.modules.latent import sample_one_hot
-from torchrl_glam.report.pictures import imagine_frames, write_strip
+from torchrl_glam.report.pictures import imagine_frames, write_imagined
 
 FRAMES, UPDATES, LENGTH, FIRST_VALID = 4000, 2500, 8, 3
 BLOCK = 200  # frames in time that are held out together: every fourth block
@@ -78,4 +78,4 @@ def test_the_prior_predicts_pong_better_than_the_last_frame_does(tmp_path):
         errors.append([(frames.float() - real).square().mean() for frames in (imagined, window["pixels"][7])])
     mean_imagined, mean_frozen = torch.tensor(errors).mean(0)
     assert mean_imagined < mean_frozen
-    write_strip(tmp_path / "imagined.png", real, imagined)
+    write_imagined(tmp_path / "imagined.png", real, imagined)

@@ -15,10 +15,10 @@ from torchrl_glam.envs import make_atari_env
 from torchrl_glam.modules import GLAMPolicy, make_actor
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.training import (
+    WorldModelUpdate,
     check_finite,
     episode_returns,
     evaluate,
-    WorldModelUpdate,
     optimizer_step,
 )
 

@@ -9,11 +9,11 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from torchrl.collectors import Collector
+from tensordict import TensorDict
 
 from tests.test_switches import CONFIGS, SPEC, TINY, load, tiny_world_model
 from torchrl_glam import cli, factory
-from torchrl_glam.data import OverlappedCollector
+from torchrl_glam.data import OverlappedCollector, ResumableCollector
 from torchrl_glam.factory import networks, objectives, real, updates
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -44,7 +44,7 @@ def make_trainers(config):
     return world_model, env, actor, critic, updates
 
 
-@pytest.mark.parametrize(("overlap", "wanted"), [("true", OverlappedCollector), ("false", Collector)])
+@pytest.mark.parametrize(("overlap", "wanted"), [("true", OverlappedCollector), ("false", ResumableCollector)])
 def test_overlap_chooses_the_collector(overlap, wanted):
     schedule = ["total_frames=6", "training.warmup_frames=4"]
     config = load("preset=debug", *TINY, GAME, *schedule, f"training.overlap={overlap}")
@@ -165,11 +165,16 @@ def test_several_environments_get_one_update_for_each_of_their_steps(monkeypatch
     """The whole example, with updates that only count; the horizon goes by the step's own number."""
     updates, horizons = [], []
 
+    def note(notes, name):
+        update = Mock(side_effect=lambda *came: notes.append(came[-1]) or TensorDict({name: torch.tensor(0.0)}))
+        update.state_dict.return_value = {}
+        return update
+
     def make_world_model_trainer(config, world_model):
-        return lambda batch: updates.append(batch.shape)
+        return note(updates, "loss_reward")
 
     def make_policy_trainer(config, env, actor, critic):
-        update = Mock(side_effect=lambda contexts, horizon: horizons.append(horizon))
+        update = note(horizons, "loss_critic")
         update.networks = {"actor": actor}
         return update
 

@@ -12,7 +12,7 @@ from torchrl.objectives import A2CLoss, SoftUpdate
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import make_actor, make_critic
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
-from torchrl_glam.training import OnPolicyObjective, PolicyUpdate, make_glam_estimate, WorldModelUpdate
+from torchrl_glam.training import OnPolicyObjective, PolicyUpdate, WorldModelUpdate, make_glam_estimate
 
 
 def assert_close_in_norm(left, right, tolerance, name):

@@ -32,6 +32,14 @@ METRICS, TENSORBOARD, WANDB = "metrics", "tensorboard", "wandb"
 COMPARED = ("evaluation/return", "train/episode_return")  # what TensorBoard's table of runs shows
 
 
+def check_logger(name: LoggerName) -> None:
+    """Raise UsageError if the logger's package is missing."""
+    if not _available.get(name, True):
+        raise UsageError(
+            f'logger={name.value} needs a package that is missing: pip install "torchrl_glam[{name.value}]"'
+        )
+
+
 def make_loggers(config: GLAMConfig, folder: Path, *, first_frame: int = 0) -> list[Logger]:
     """Open the loggers of a run that goes on after step ``first_frame``.
 
@@ -39,8 +47,8 @@ def make_loggers(config: GLAMConfig, folder: Path, *, first_frame: int = 0) -> l
       :func:`torchrl_glam.checkpoint.metric_files.cut_back`.
     - TensorBoard: ``tensorboard/``; points of later steps are hidden.
     - Weights & Biases: ``wandb/``, one run id for good. ``WANDB_MODE=offline`` in the environment needs neither account
-      nor network; ``wandb sync FOLDER/wandb/offline-run-*`` uploads. Steps that were taken twice have two, equal points
-      (the history cannot be cut offline).
+      nor network; ``wandb sync FOLDER/wandb/offline-run-*`` uploads. Its history cannot be cut: steps that were taken
+      twice have two points, the same ones. A kill loses what it has not written, up to 15 s.
 
     Options go where there is a place for them; ``config.yaml`` has them anyway.
 
@@ -63,15 +71,11 @@ def make_loggers(config: GLAMConfig, folder: Path, *, first_frame: int = 0) -> l
         ...     (Path(folder) / "metrics/scalars/policy/entropy.csv").read_text()
         '100,1.5\\n'
     """
-    name = config.logger
-    if not _available.get(name, True):
-        raise UsageError(
-            f'logger={name.value} needs a package that is missing: pip install "torchrl_glam[{name.value}]"'
-        )
+    check_logger(config.logger)
     loggers: list[Logger] = [CSVLogger(exp_name=METRICS, log_dir=str(folder))]
-    if name is LoggerName.tensorboard:
+    if config.logger is LoggerName.tensorboard:
         loggers.append(_make_tensorboard(config, folder, first_frame))
-    if name is LoggerName.wandb:
+    if config.logger is LoggerName.wandb:
         loggers.append(_make_wandb(config, folder))
     return loggers
 

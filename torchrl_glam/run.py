@@ -26,7 +26,7 @@ from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.estimate import duration
 from torchrl_glam.health import Health
-from torchrl_glam.loggers import METRICS, close_loggers, make_loggers
+from torchrl_glam.loggers import METRICS, check_logger, close_loggers, make_loggers
 from torchrl_glam.machine import check_machine, format_findings, require_ready
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.progress import Progress, StateDict
@@ -63,6 +63,7 @@ class Run:
     """
 
     def __init__(self, config: GLAMConfig) -> None:
+        check_logger(config.logger)
         self.config = config
         self._folder = RunFolder(config)
         self.folder = self._folder.path
@@ -176,8 +177,7 @@ class Run:
         """
         try:
             for logger in self.loggers:
-                for name, value in values.items():
-                    logger.log_scalar(name, value, step=frame)
+                logger.log_metrics(values, step=frame)
         except OSError as error:
             raise self._cannot_write("metrics", error) from error
 
@@ -194,6 +194,8 @@ class Run:
             raise FloatingPointError(f"weights are not finite: {', '.join(bad)}; {KEPT}")
         self.signals.writing = True
         try:
+            for logger in self.loggers:
+                logger.flush()  # TensorBoard's queues its points
             self.progress.metric_lengths = metric_lengths(self.folder / METRICS)
             self.checkpoints.save(self.progress.frame, self.progress.train_return())
             self.progress.mark_saved()

@@ -104,7 +104,9 @@ class RunFolder:
         path = self.path / CONFIG
         try:
             before = _flat(OmegaConf.to_container(OmegaConf.load(path)))
-        except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+            if "env.name" not in before:
+                raise ValueError("these are other options")
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise UsageError(f"{path} cannot be read: restore it, or choose another run_dir") from error
         now = _flat(OmegaConf.to_container(OmegaConf.structured(self._config), enum_to_str=True))
         return [

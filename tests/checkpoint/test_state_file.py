@@ -66,7 +66,9 @@ def test_what_could_run_is_not_written(tmp_path, value):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\x80\x04K\x01.", b"\xff" * 64], ids=["empty", "json", "pickle", "noise"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\x80\x04K\x01.", b"\xff" * 64], ids=["empty", "json", "pickle", "noise"]
+)
 def test_anything_else_is_refused(tmp_path, content):
     (tmp_path / "s").write_bytes(content)
     with pytest.raises(DamagedError, match="s is damaged"):

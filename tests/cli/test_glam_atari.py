@@ -15,10 +15,10 @@ import cv2
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
-from torchrl_glam import factory
 from torchrl_glam.cli import command_line
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.loading import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,21 +75,44 @@ def test_a_run_leaves_its_results(debug_run):
     losses = (folder / "metrics/scalars/world_model/loss_reconstruction.csv").read_text().splitlines()
     assert [int(line.split(",")[0]) for line in losses] == [110, 120, 130, 140, 150, 160]
 
-    picture = cv2.imread(str(folder / "imagined.png"))
-    assert picture.shape == (2 * 2 * 64, 16 * 2 * 64, 3)  # real above imagined, 16 frames, twice as large
-    assert picture[: 2 * 64].std() > 0
+    assert cv2.imread(str(folder / "media/imagined-000000160.png")).std() > 0
+    with Image.open(folder / "media/evaluation.gif") as video:
+        assert video.n_frames > 100  # of an episode of Pong
+
+    record = json.loads((folder / "run.json").read_text())
+    assert record["versions"]["torch"] == torch.__version__
 
 
-def test_weights_load_into_networks_built_from_the_config(debug_run):
+def test_a_run_logs_how_it_fares(debug_run):
+    scalars = debug_run[0] / "metrics/scalars"
+    for name in (
+        "world_model/grad_norm",
+        "world_model/kl_dynamics",
+        "world_model/posterior_entropy",
+        "world_model/replay_age",
+        "policy/grad_norm",
+        "policy/entropy",
+        "policy/value_error",
+        "system/steps_per_second",
+        "system/memory_gib",
+    ):
+        assert (scalars / f"{name}.csv").exists(), name
+
+
+def test_a_finished_run_loads_as_objects(debug_run):
+    run = load_run(debug_run[0])
+    assert (run.frame, run.config.preset) == (160, "debug")
+    env = run.make_imagined_env(batch_size=2)
+    assert env.rollout(3, run.actor, break_when_any_done=False)["next", "reward"].shape == (2, 3, 1)
+
+
+def test_a_finished_run_is_not_run_again(debug_run):
     folder, _ = debug_run
-    schema = OmegaConf.merge(OmegaConf.structured(GLAMConfig), OmegaConf.load(folder / "config.yaml"))
-    config = OmegaConf.to_object(schema)
-    env = factory.make_env(config)
-    world_model = factory.make_world_model(config, env.action_spec, torch.device("cpu"))
-    actor, critic = factory.make_agent(config, world_model, env.action_spec)
-    weights = torch.load(folder / "weights.pt", weights_only=True)
-    for name, module in {"world_model": world_model, "actor": actor, "critic": critic}.items():
-        module.load_state_dict(weights[name])
+    process = run_example("preset=debug", f"run_dir={folder}")
+    assert process.returncode == 0
+    (line,) = process.stdout.strip().splitlines()
+    assert "is finished: 160 steps, evaluation" in line
+    assert f"{json.loads((folder / 'result.json').read_text())['mean']:.2f}" in line
 
 
 def test_the_same_seed_gives_the_same_numbers(debug_run, tmp_path):
@@ -157,7 +180,9 @@ BAD_INPUTS = {
         ["imagination.starts=batch", "imagination.batch_size=49"],
         ["imagination.starts=batch", "48 starts", "imagination.batch_size=49", "at most 48"],
     ),
-    "missing package of a logger": (["logger=wandb"], ["logger=wandb", "pip install"]),
+    "unknown way to resume": (["resume=maybe"], ["resume=maybe", "auto, true, false, force"]),
+    "nothing to resume": (["resume=true"], ["resume=true", "holds no run"]),
+    "no checkpoints to keep": (["checkpoint.keep=0"], ["checkpoint.keep=0", "at least 1"]),
 }
 
 
@@ -179,7 +204,7 @@ def test_a_run_dir_that_cannot_be_used_is_left_as_it_is(taken, tmp_path, refused
     precious, wanted = folder, "cannot be written"
     if taken == "by a run":
         folder.mkdir()
-        precious, wanted = folder / "config.yaml", "already holds a run"
+        precious, wanted = folder / "config.yaml", "config.yaml cannot be read: restore it"
     precious.write_text("precious")
     line = refused("preset=debug", f"run_dir={folder}")
     assert wanted in line

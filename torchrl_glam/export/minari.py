@@ -24,8 +24,7 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.options import first_line
 from torchrl_glam.records import record_range, stream_episodes, stream_records
 
-# The extra's parts: minari 0.5.4 itself installs neither h5py nor Pillow, both of which its HDF5 storage imports.
-_has_minari = all(find_spec(name) is not None for name in ("minari", "h5py", "PIL"))
+_has_minari = all(find_spec(name) is not None for name in ("minari", "h5py"))  # minari alone does not install h5py
 
 PATH = "MINARI_DATASETS_PATH"
 CONTENT = """\

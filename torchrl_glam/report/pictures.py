@@ -109,11 +109,6 @@ def write_imagined(path: Path, real: Tensor, imagined: Tensor, *, scale: int = 3
     write_png(path, canvas)
 
 
-def write_strip(path: Path, *rows: Tensor, scale: int = 2) -> None:
-    """Write rows of frames, uint8 ``[n h w 3]`` each (RGB), below each other as one PNG, ``scale`` times as large."""
-    write_png(path, enlarge(np.concatenate([np.concatenate(list(row.cpu().numpy()), 1) for row in rows]), scale))
-
-
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write an RGB image ``[h w 3]``, all of it or nothing.
 

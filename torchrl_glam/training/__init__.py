@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchrl_glam.training.dreamer import DreamerObjective
-from torchrl_glam.training.evaluation import episode_returns, evaluate
+from torchrl_glam.training.evaluation import Episode, FirstEpisode, Score, episode_returns, evaluate, play_episodes
 from torchrl_glam.training.off_policy import OffPolicyObjective
 from torchrl_glam.training.on_policy import OnPolicyObjective, make_glam_estimate, make_lambda_estimate
 from torchrl_glam.training.policy import Objective, PolicyUpdate, Start, trained_parameters
@@ -12,10 +12,13 @@ from torchrl_glam.training.world_model import WorldModelUpdate
 
 __all__ = [
     "DreamerObjective",
+    "Episode",
+    "FirstEpisode",
     "Objective",
     "OffPolicyObjective",
     "OnPolicyObjective",
     "PolicyUpdate",
+    "Score",
     "Start",
     "WorldModelUpdate",
     "autocast",
@@ -26,5 +29,6 @@ __all__ = [
     "make_glam_estimate",
     "make_lambda_estimate",
     "optimizer_step",
+    "play_episodes",
     "trained_parameters",
 ]
