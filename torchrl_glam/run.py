@@ -6,6 +6,7 @@ import json
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -192,13 +193,14 @@ class Run:
         bad = [name for name, module in networks.items() if not all(p.isfinite().all() for p in module.parameters())]
         if bad:
             raise FloatingPointError(f"weights are not finite: {', '.join(bad)}; {KEPT}")
-        self.signals.writing = True
+        self.signals.writing, began = True, time.monotonic()
         try:
             for logger in self.loggers:
                 logger.flush()  # TensorBoard's queues its points
             self.progress.metric_lengths = metric_lengths(self.folder / METRICS)
             self.checkpoints.save(self.progress.frame, self.progress.train_return())
             self.progress.mark_saved()
+            self.log(self.progress.frame, {"system/checkpoint_seconds": time.monotonic() - began})
         except OSError as error:
             raise self._cannot_write(f"the checkpoint of step {self.progress.frame}", error) from error
         finally:
