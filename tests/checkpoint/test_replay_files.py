@@ -41,6 +41,7 @@ def test_a_ring_comes_back_as_it_was(tmp_path, written):
     replay.extend(records(200, 204))  # the future: not in the state
 
     restored, other_contexts = make()
+    restored.extend(records(210, 214))  # whatever was in it is gone
     ReplayFiles(restored, tmp_path).load_state_dict(state)
     again, _ = make()
     again.extend(records(0, 1))

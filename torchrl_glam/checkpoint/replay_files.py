@@ -61,6 +61,7 @@ class ReplayFiles:
             check_chunk(self.folder, chunk)
         storage, capacity = self._replay.storage, self._replay.storage.max_size
         written, held = state["written"], min(state["capacity"], capacity)
+        self._replay.empty()
         for chunk in state["chunks"]:
             first = max(chunk["start"], written - held)
             if first < chunk["stop"]:

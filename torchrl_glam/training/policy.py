@@ -106,6 +106,7 @@ def _buffer_state(buffer: TensorDictReplayBuffer) -> dict[str, Any]:
 
 
 def _load_buffer(buffer: TensorDictReplayBuffer, state: dict[str, Any]) -> None:
+    buffer.empty()
     if entries := state["transitions"]:
         number = len(next(iter(entries.values())))
         held = TensorDict(entries, batch_size=[number]).unflatten_keys(".")
