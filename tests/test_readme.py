@@ -12,6 +12,7 @@ from tensordict import TensorDict
 from torchrl.data import OneHot
 from torchrl.envs import GymEnv, RenameTransform, TransformedEnv
 
+from tests.saved import save_run
 from tests.trained import SIZES, Trained
 from torchrl_glam.cli import expand_import_paths
 from torchrl_glam.modules import GLAMWorldModel, make_actor
@@ -49,12 +50,17 @@ OUTCOMES = {
     "GLAMImaginedEnv(": lambda names: names["rollout"]["next", "reward"].shape == (64, 16, 1),
     "TransformerDynamics(": lambda names: names["outputs"]["belief"].shape == (2, 8, 256),
     "adapt_env(": lambda names: names["rollout"]["pixels"].shape[1:] == (64, 64, 3),
+    "load_run(": lambda names: names["rollout"]["next", "reward"].shape == (8, 16, 1),
     "MambaBlock(": lambda names: names["outputs"].shape == (2, 8, 64) and names["output"].shape == (2, 64),
 }
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_a_snippet_runs(outcome):
+def test_a_snippet_runs(outcome, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exported").mkdir()
+    if outcome == "load_run(":
+        save_run(tmp_path / "exported/pong")
     (block,) = [block for block in BLOCKS if outcome in block]
     assert sum(not line.startswith("from") for line in block.strip().splitlines() if line) <= 3
     names = make_names(block)
