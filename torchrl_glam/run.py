@@ -34,6 +34,7 @@ from torchrl_glam.progress import Progress, StateDict
 from torchrl_glam.run_folder import RESULT, RunFolder, write_text
 from torchrl_glam.stop import StopNow, StopSignals
 from torchrl_glam.summary import choices, device_name, first_line
+from torchrl_glam.terminal import progress_bar
 from torchrl_glam.training import check_finite, episode_returns
 from torchrl_glam.training.evaluation import Score
 from torchrl_glam.training.steps import KEPT
@@ -139,7 +140,7 @@ class Run:
             UsageError: if a checkpoint cannot be written.
         """
         last, total = self.progress.frame, self.config.total_frames
-        self.bar = tqdm(total=total, initial=last, unit="step", dynamic_ncols=True, mininterval=0.5, file=sys.stdout)
+        self.bar = progress_bar(total=total, initial=last, unit="step")
         with self.bar:
             for step in collector:
                 frames = range(last + 1, last + 1 + step.numel())
@@ -237,8 +238,9 @@ class Run:
         tqdm.write(line)
 
     def _stopped(self) -> Stopped:
-        saved = self.progress.saved_frame
-        return Stopped(f"stopped; saved at step {saved} of {self.config.total_frames}. Go on with: {self._command()}")
+        saved, total = self.progress.saved_frame, self.config.total_frames
+        where = f"stopped; saved at step {saved} of {total}. Go on" if saved else "stopped before a checkpoint. Start again"
+        return Stopped(f"{where} with: {self._command()}")
 
     def _cannot_write(self, what: str, error: OSError) -> UsageError:
         saved = self.progress.saved_frame

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from torchrl.envs.utils import ExplorationType
 from tqdm import tqdm
 
 from torchrl_glam.report import game_name, human_normalised_score, reference_scores
+from torchrl_glam.terminal import progress_bar
 
 MAX_STEPS = 108_000 // 4  # the ALE's limit, 30 minutes of frames, at frame skip 4
 
@@ -147,7 +147,7 @@ def play_episodes(
         auto_register_policy_transforms=True,
     )
     played: list[Episode] = []
-    with tqdm(total=episodes, desc="evaluation", unit="episode", disable=not progress, file=sys.stdout) as bar:
+    with progress_bar(total=episodes, desc="evaluation", unit="episode", disable=not progress) as bar:
         for step in collector:
             if on_step is not None:
                 on_step(step)
