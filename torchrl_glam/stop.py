@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-GRACE = 5.0  # seconds that a step may still take
+GRACE = 3.0  # seconds that a step may still take
 
 
 class StopNow(BaseException):
