@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from torchrl_glam.checkpoint.files import sync
+
 
 def metric_lengths(folder: Path) -> dict[str, int]:
-    """Bytes of each CSV file below ``folder`` by its relative path."""
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.csv"))}
+    """Flush the CSV files below ``folder`` to the disk; return the bytes of each by its relative path."""
+    lengths = {}
+    for path in sorted(folder.rglob("*.csv")):
+        sync(path)
+        lengths[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return lengths
 
 
 def cut_back(folder: Path, lengths: dict[str, int]) -> None:
