@@ -74,8 +74,9 @@ def check_machine(
     for where, room in free.items():
         updates = (estimate.memory, estimate.imagined_replay) if where == device else (0, 0)
         found.append(_check_memory(where, room, replay if where == place else 0, *updates))
-    # Records that left the ring stay while the best checkpoint names them.
-    written = min(config.total_frames - frame, 2 * config.replay.capacity) * record_bytes(env)
+    # Records that left the ring stay while a checkpoint that may be gone on from names them.
+    kept = config.replay.capacity + (config.checkpoint.keep + 1) * config.checkpoint.every
+    written = min(config.total_frames - frame, kept) * record_bytes(env)
     checkpoints = config.checkpoint.keep + 2  # the best one, and the one that is being written
     needed = written + MEDIA + checkpoints * (estimate.state + estimate.imagined_replay)
     return [*found, _check_disk(folder, needed), _check_time(config, device, frame, estimate)]
@@ -139,13 +140,14 @@ def _check_folder(folder: Path, frame: int) -> Finding:
 def _check_load() -> Finding:
     """Whether torch's threads and the work of others find a core each: OpenMP's wait for each other, spinning."""
     cores, threads, busy = len(usable_cores()), torch.get_num_threads(), busy_cores()
-    text = f"{threads} threads on {cores} cores, {busy:.1f} of them busy"
+    text = f"cores {cores}, of which {busy:.1f} busy with other work; threads {threads}"
     if threads > cores:
-        return Finding("load", Level.warning, f"{text}: set OMP_NUM_THREADS={cores}, more threads than cores crawl")
-    if busy >= 0.5 and busy + threads > cores + 0.25:
-        text += " with other work: end that, or updates take many times as long, and the time below is too long too"
-        return Finding("load", Level.warning, text)
-    return Finding("load", Level.ok, text)
+        text += f": set OMP_NUM_THREADS={cores}, for threads without a core of their own wait for each other"
+    elif busy >= 0.5 and busy + threads > cores + 0.25:
+        text += ": end that work, or updates take many times as long; the time below is then too long too"
+    else:
+        return Finding("load", Level.ok, text)
+    return Finding("load", Level.warning, text)
 
 
 def _check_device(config: GLAMConfig, device: torch.device) -> Finding:

@@ -59,7 +59,13 @@ def make_collector(config: GLAMConfig):
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["training.overlap=true"], ["env.num_envs=2"], ["env.name=tests.games:SteerBall-v0"], ["env.name=ALE/Pong-v5"]],
+    [
+        [],
+        ["training.overlap=true"],
+        ["env.num_envs=2"],
+        ["env.name=tests.games:SteerBall-v0"],
+        ["env.name=ALE/Pong-v5"],
+    ],
     ids=["plain", "overlapped", "two", "continuous", "atari"],
 )
 @pytest.mark.parametrize("stop", [5, 60])
