@@ -19,9 +19,10 @@ from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.data import newest_records
 from torchrl_glam.estimate import estimate_seconds
 from torchrl_glam.health import replay_age
+from torchrl_glam.machine import report_machine
 from torchrl_glam.report.media import MEDIA, write_media
 from torchrl_glam.report.videos import write_video
-from torchrl_glam.run import Run, report_machine
+from torchrl_glam.run import Run
 from torchrl_glam.training.evaluation import FirstEpisode, play_episodes
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -65,7 +66,8 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
         context_length, held = config.imagination.context_length, len(sequences) // env.batch_size.numel()
         number = min(context_length + PICTURED, config.longest_sequence(), held)
         records = newest_records(sequences, number).to(device)
-        write_media(run.folder, run.loggers, frame, world_model, records, context_length)
+        dynamics = imagined_env.transition.dynamics
+        write_media(run.folder, run.loggers, frame, world_model, records, context_length, dynamics=dynamics)
 
     schedule, replay_starts = config.training, config.imagination.starts is Starts.replay
     metrics = run.progress.metrics
@@ -96,8 +98,8 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
         episodes = factory.num_evaluation_episodes(config)
         greedy = config.evaluation.greedy
         played = play_episodes(evaluation_env, policy, episodes, greedy=greedy, progress=True, on_step=first_episode)
-        write_video(run.folder / MEDIA / "evaluation.gif", first_episode.frames)
         run.finish([episode.episode_return for episode in played])
+        write_video(run.folder / MEDIA / "evaluation.gif", first_episode.frames)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
                 main(config)
             except Stopped as stopped:
                 sys.stdout.write(f"{stopped}\n")
+                if stopped.asked:
+                    sys.exit(0)
             except SHORT_ERRORS as error:  # here, because hydra 1.3 announces an exception that leaves a job
                 sys.exit(fail(error, _explain(error)))
 

@@ -28,4 +28,13 @@ def describe_error(error: Exception) -> str:
 
 
 class Stopped(Exception):
-    """The command ends early and in order: one line that says why and how to go on; exit status 0."""
+    """The command ends early and in order: one line that says why and how to go on; exit status 0.
+
+    Args:
+        line: for the user.
+        asked: a signal asked for it, so that a sweep ends too.
+    """
+
+    def __init__(self, line: str, *, asked: bool = False) -> None:
+        super().__init__(line)
+        self.asked = asked

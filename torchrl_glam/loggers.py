@@ -5,6 +5,7 @@ All are TorchRL's loggers. Each puts its files into the run's folder and goes on
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -106,7 +107,8 @@ def close_loggers(loggers: Sequence[Logger]) -> None:
         logger.shutdown()
         if isinstance(logger, CSVLogger):  # which torchrl 0.14.1 leaves open
             for file in logger.experiment.files.values():
-                file.close()
+                with contextlib.suppress(OSError):  # of a full disk, which the last row has told of
+                    file.close()
 
 
 class _ResumedTensorboardLogger(TensorboardLogger):

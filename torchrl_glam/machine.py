@@ -13,12 +13,16 @@ from pathlib import Path
 
 import torch
 from torchrl.envs import EnvBase
+from tqdm import tqdm
 
+from torchrl_glam.checkpoint.checkpoints import CHECKPOINTS, newest_first
 from torchrl_glam.config import GLAMConfig, Precision
 from torchrl_glam.data import record_bytes, ring_device
 from torchrl_glam.errors import UsageError
 from torchrl_glam.estimate import Estimate, duration, estimate_run
+from torchrl_glam.loggers import check_logger
 from torchrl_glam.resources import available_memory, busy_cores, usable_cores
+from torchrl_glam.run_folder import RunFolder
 
 MEDIA = 100 * 2**20  # bytes that videos, pictures and metrics may take
 TIGHT = 0.8  # share of what is free above which a need is worth a warning
@@ -98,6 +102,23 @@ def format_findings(findings: Sequence[Finding]) -> str:
     first, second = (max((len(row[column]) for row in cells), default=0) for column in (0, 1))
     lines = [f"{name:{first}}  {level:{second}}  {text}" for name, level, text in cells]
     return "\n".join([*lines, f"not ready: {', '.join(names)}" if (names := _failed(findings)) else "ready"])
+
+
+def report_machine(config: GLAMConfig, env: EnvBase, device: torch.device) -> None:
+    """Print whether this machine can do the run, behind ``--check``.
+
+    Raises:
+        UsageError: if it cannot, or the run would be refused.
+        Stopped: if the run is finished.
+    """
+    check_logger(config.logger)
+    folder = Path(config.run_dir)
+    if folder.exists():
+        RunFolder(config).release()
+    saved = newest_first(folder / CHECKPOINTS)
+    findings = check_machine(config, env, folder, device, frame=int(saved[0].name.split("-")[-1]) if saved else 0)
+    tqdm.write(format_findings(findings))
+    require_ready(findings)
 
 
 def require_ready(findings: Sequence[Finding]) -> None:

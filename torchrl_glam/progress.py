@@ -86,6 +86,7 @@ class Progress:
         """Go on from there."""
         self.frame = self.saved_frame = state_dict["frame"]
         self._seconds_before, self.shown = state_dict["seconds"], state_dict["shown"]
+        self._returns.clear()
         self._returns.extend(state_dict["returns"])
         self.metrics = {name: TensorDict(metrics, batch_size=[]) for name, metrics in state_dict["metrics"].items()}
         self.metric_lengths = state_dict["metric_lengths"]

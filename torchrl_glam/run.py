@@ -8,27 +8,24 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-import torch
+from hydra.core.hydra_config import HydraConfig
 from tensordict import TensorDictBase
 from torch import nn
-from torchrl.checkpoint import GlobalRNGState
 from torchrl.data import TensorDictReplayBuffer
-from torchrl.envs import EnvBase
 from torchrl.record.loggers import Logger
 from tqdm import tqdm
 
 from torchrl_glam.checkpoint import WEIGHTS, ReplayFiles, TrainedNetworks, write_weights
-from torchrl_glam.checkpoint.checkpoints import CHECKPOINTS, Checkpoints, newest_first
+from torchrl_glam.checkpoint.checkpoints import Checkpoints
 from torchrl_glam.checkpoint.metric_files import cut_back, metric_lengths
 from torchrl_glam.checkpoint.replay_files import REPLAY
+from torchrl_glam.checkpoint.state_file import RandomState
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.estimate import duration
 from torchrl_glam.health import Health
 from torchrl_glam.loggers import METRICS, check_logger, close_loggers, make_loggers
-from torchrl_glam.machine import check_machine, format_findings, require_ready
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.progress import Progress, StateDict
 from torchrl_glam.run_folder import RESULT, RunFolder, write_text
@@ -82,23 +79,23 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self.signals.__exit__()
-        close_loggers(self.loggers)
-        self._folder.release()
+        try:
+            close_loggers(self.loggers)
+        finally:
+            self._folder.release()
         if isinstance(error, StopNow):
             raise self._stopped() from None
 
     def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
-        """Write the first line; ``seconds`` is how long the whole run should take.
-
-        From here on the folder is taken: ``config.yaml`` is in it.
-        """
+        """Write the first line; ``seconds`` is how long the whole run should take."""
         device = next(world_model.parameters()).device
-        self._folder.take()
         self._health, self.device_name = Health(device), device_name(device)
         self.write(first_line(self.config, world_model, agent, seconds))
 
     def resume(self, networks: TrainedNetworks, replay: TensorDictReplayBuffer, **parts: StateDict) -> None:
         """Say what a checkpoint holds, and go on from the newest good one if the folder holds any.
+
+        From here on the folder is this run's: ``config.yaml`` is in it.
 
         Args:
             networks: what others than this run read of a checkpoint.
@@ -106,7 +103,7 @@ class Run:
             parts: everything else with a state: updates, collector.
 
         Raises:
-            UsageError: if there are checkpoints, and none that can be used.
+            UsageError: if there are checkpoints, and none that can be used, or the folder cannot be written.
         """
         self.networks = networks
         self.checkpoints = Checkpoints(
@@ -114,17 +111,23 @@ class Run:
             self._folder.run_id,
             networks=networks,
             replay=ReplayFiles(replay, self.folder / REPLAY),
-            random_state=GlobalRNGState(),
+            random_state=RandomState(),
             parts={**parts, "progress": self.progress},
             keep=self.config.checkpoint.keep,
         )
         restored = self.checkpoints.restore()
         for line in restored.skipped:
             self.write(line)
+        if restored.frame > (total := self.config.total_frames):
+            raise UsageError(f"total_frames={total}, but the run has done {restored.frame} steps: give more")
         if self._folder.holds_run:
-            self.write(f"goes on from step {restored.frame} of {self.config.total_frames}")
-        cut_back(self.folder / METRICS, self.progress.metric_lengths)
-        self.loggers = make_loggers(self.config, self.folder, first_frame=restored.frame)
+            self.write(f"goes on from step {restored.frame} of {total}")
+        try:
+            self._folder.take()
+            cut_back(self.folder / METRICS, self.progress.metric_lengths)
+            self.loggers = make_loggers(self.config, self.folder, first_frame=restored.frame)
+        except OSError as error:
+            raise self._cannot_write("the run's files", error) from error
         self.progress.begin()
 
     def track(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[range, TensorDictBase]]:
@@ -217,7 +220,7 @@ class Run:
             "preset": config.preset,
             **choices(config),
             "seed": config.seed,
-            "total_frames": config.total_frames,
+            "total_frames": self.progress.frame,
             "returns": returns,
             "mean": score.mean,
             "human_normalised": score.human_normalised,
@@ -239,8 +242,8 @@ class Run:
 
     def _stopped(self) -> Stopped:
         saved, total = self.progress.saved_frame, self.config.total_frames
-        where = f"stopped; saved at step {saved} of {total}. Go on" if saved else "stopped before a checkpoint. Start again"
-        return Stopped(f"{where} with: {self._command()}")
+        where = f"saved at step {saved} of {total}. Go on" if saved else "there was no checkpoint yet. Start again"
+        return Stopped(f"stopped; {where} with: {self._command()}", asked=True)
 
     def _cannot_write(self, what: str, error: OSError) -> UsageError:
         saved = self.progress.saved_frame
@@ -252,18 +255,6 @@ class Run:
 
     def _command(self) -> str:
         """The command line that goes on with this run."""
-        kept = [argument for argument in sys.argv[1:] if not argument.startswith(("run_dir=", "resume="))]
+        job = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]  # one of a sweep
+        kept = [argument for argument in job if not argument.startswith(("run_dir=", "resume="))]
         return shlex.join(["python", sys.argv[0], *kept, f"run_dir={self.folder}"])
-
-
-def report_machine(config: GLAMConfig, env: EnvBase, device: torch.device) -> None:
-    """Print whether this machine can do the run, behind ``--check``.
-
-    Raises:
-        UsageError: if it cannot.
-    """
-    folder = Path(config.run_dir)
-    saved = newest_first(folder / CHECKPOINTS)
-    findings = check_machine(config, env, folder, device, frame=int(saved[0].name.split("-")[-1]) if saved else 0)
-    tqdm.write(format_findings(findings))
-    require_ready(findings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import uuid
 from pathlib import Path
@@ -12,7 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from torchrl_glam.checkpoint.files import write_whole
+from torchrl_glam.checkpoint.checkpoints import CHECKPOINTS, newest_first, run_id_of
+from torchrl_glam.checkpoint.files import DamagedError, write_whole
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.provenance import describe_run
@@ -68,16 +71,28 @@ class RunFolder:
             raise
 
     def take(self) -> None:
-        """Write the options, and who runs this where."""
+        """Write the options, and who runs this where; of each process that went on with the run, the newest last.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
         options = OmegaConf.to_yaml(OmegaConf.structured(self._config))
-        record = {"id": self._read_record().get("id") or uuid.uuid4().hex, **describe_run(self._config)}
+        record = self._read_record()
+        processes = record.get("processes")
+        before = processes if isinstance(processes, list) else []
+        record = {"id": self.run_id, "processes": [*before, describe_run(self._config)]}
         write_text(self.path / RECORD, json.dumps(record, indent=2) + "\n")
         write_text(self.path / CONFIG, options)
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
-        """Tells this run's checkpoints from others."""
-        return str(self._read_record().get("id"))
+        """Tells this run's checkpoints from others; where its record is lost, the newest checkpoint says it."""
+        if known := self._read_record().get("id"):
+            return str(known)
+        for checkpoint in newest_first(self.path / CHECKPOINTS):
+            with contextlib.suppress(DamagedError):
+                return run_id_of(checkpoint)
+        return uuid.uuid4().hex
 
     def release(self) -> None:
         """Let others in."""

@@ -35,14 +35,14 @@ class StopSignals:
         if self._previous:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.asked else handler)  # asked again, it still ends in order
         self._previous = {}
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         again, self.asked = self.asked, True
         if again or self.at_once:
             self._raise(number, frame)
-        signal.setitimer(signal.ITIMER_REAL, GRACE)
+        signal.setitimer(signal.ITIMER_REAL, GRACE, 1.0)  # again, for what a destructor raises is lost
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if not self.writing:  # else the loop ends as soon as it is written

@@ -8,7 +8,7 @@ import torch
 from tests.test_switches import load
 from tests.trained import CPU, OBJECTIVES, SMALL, Trained
 from torchrl_glam import factory
-from torchrl_glam.checkpoint import TrainedNetworks, load_networks, read_state, read_weights, write_state, write_weights
+from torchrl_glam.checkpoint import load_networks, read_state, read_weights, write_state, write_weights
 from torchrl_glam.config import GLAMConfig
 
 SWAPS = [
@@ -35,7 +35,7 @@ def test_updates_go_on(tmp_path, swap):
     for _ in range(2):
         other.update()  # whatever it has done before is gone
     load_networks(
-        TrainedNetworks({"world_model": other.world_model, **other.update_policy.networks}, CPU).networks,
+        {"world_model": other.world_model, **other.update_policy.networks},
         read_weights(tmp_path / "weights"),
     )
     state = read_state(tmp_path / "state")
@@ -68,7 +68,7 @@ def make_collector(config: GLAMConfig):
     ],
     ids=["plain", "overlapped", "two", "continuous", "atari"],
 )
-@pytest.mark.parametrize("stop", [5, 60])
+@pytest.mark.parametrize("stop", [5, 60, 80])
 def test_collectors_go_on(tmp_path, options, stop):
     """In the random warm-up (to step 40) and after it, when episodes have ended; a step that is under way too."""
     config = load(*SMALL, "total_frames=80", "training.warmup_frames=40", *options)

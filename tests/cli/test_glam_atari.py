@@ -79,7 +79,7 @@ def test_a_run_leaves_its_results(debug_run):
     with Image.open(folder / "media/evaluation.gif") as video:
         assert video.n_frames > 100  # of an episode of Pong
 
-    record = json.loads((folder / "run.json").read_text())
+    (record,) = json.loads((folder / "run.json").read_text())["processes"]
     assert record["versions"]["torch"] == torch.__version__
 
 

@@ -25,6 +25,8 @@ from torchrl_glam.errors import UsageError, describe_error
 CHECKPOINTS = "checkpoints"
 PREFIX = "checkpoint"
 BEST = ("train_return", "max")
+UNREADABLE = (CheckpointError, OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
+"""What torchrl 0.14.1 raises where a manifest is none."""
 
 
 @dataclass
@@ -91,7 +93,7 @@ class Checkpoints:
         sync(self._folder)
         self._rotation.prune()
         newest = self._rotation.checkpoints()[-self._keep :]
-        self._replay.prune(read_state(_part(path, "replay") / StateFileAdapter.filename) for path in newest)
+        self._replay.prune(state for path in newest if (state := _replay_state(path)) is not None)
 
     def restore(self) -> Restored:
         """Go on from the newest checkpoint that is whole and this run's, or from step 0 if none was ever written.
@@ -121,10 +123,12 @@ class Checkpoints:
 
     def _load(self, path: Path) -> None:
         verify(path, self._run_id)
-        everything = set(self._checkpoint.components)
+        # Last what can be done but once, the environment's steps, and what all else may draw from.
+        first, last = set(self._checkpoint.components), ("collector", "random_state")
         try:
-            self._checkpoint.load(path, components=everything - {"random_state"})
-            self._checkpoint.load(path, components={"random_state"})
+            self._checkpoint.load(path, components=first.difference(last))
+            for name in (name for name in last if name in first):
+                self._checkpoint.load(path, components={name})
         except CheckpointError as error:
             if isinstance(error.__cause__, (DamagedError, UsageError)):
                 raise error.__cause__ from error
@@ -141,22 +145,33 @@ def newest_first(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob(f"{PREFIX}-*") if path.name.split("-")[-1].isdigit()), reverse=True)
 
 
-def verify(path: Path, run_id: str | None = None) -> None:
+def verify(path: Path, run_id: str) -> None:
     """Look at every byte of a checkpoint and at the chunks of the replay that it names.
 
     Raises:
         DamagedError: if anything is missing, changed or another run's.
     """
     check_sums(path)
-    try:
-        manifest = Checkpoint.manifest(path)
-    except (CheckpointError, OSError, TypeError, ValueError) as error:
-        raise DamagedError(f"manifest.json is no checkpoint's ({error})") from error
-    if run_id is not None and manifest["metadata"].get("run") != run_id:
+    if run_id_of(path) != run_id:
         raise DamagedError("it is another run's")
     state = read_state(_part(path, "replay") / StateFileAdapter.filename)
-    for chunk in state["chunks"]:
-        check_chunk(path.parents[1] / REPLAY, chunk)
+    try:
+        for chunk in state["chunks"]:
+            check_chunk(path.parents[1] / REPLAY, chunk)
+    except (KeyError, TypeError) as error:
+        raise DamagedError("its list of records is damaged") from error
+
+
+def run_id_of(path: Path) -> str:
+    """Which run a checkpoint says that it is of.
+
+    Raises:
+        DamagedError: if it says nothing.
+    """
+    try:
+        return str(Checkpoint.manifest(path)["metadata"]["run"])
+    except UNREADABLE as error:
+        raise DamagedError("manifest.json is no checkpoint's of ours") from error
 
 
 def find_weights(folder: Path, which: str) -> Weights:
@@ -174,8 +189,13 @@ def find_weights(folder: Path, which: str) -> Weights:
             raise UsageError(f"{folder} has no checkpoint with a return in training: use weights=newest")
         check_sums(best)
         return read_weights(_part(best, "weights") / WEIGHTS)
-    final = read_weights(folder / WEIGHTS) if (folder / WEIGHTS).exists() else None
+    final: Weights | None = None
     damage: DamagedError | None = None
+    if (folder / WEIGHTS).exists():
+        try:
+            final = read_weights(folder / WEIGHTS)
+        except DamagedError as error:
+            damage = error
     for path in newest_first(folder / CHECKPOINTS):
         if final is not None and final.frame >= int(path.name.split("-")[-1]):
             break
@@ -201,8 +221,17 @@ def _part(checkpoint: Path, name: str) -> Path:
     """
     try:
         return checkpoint / str(Checkpoint.manifest(checkpoint)["components"][name]["path"])
-    except (CheckpointError, OSError, KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise DamagedError(f"{checkpoint.name} has no {name}") from error
+
+
+def _replay_state(checkpoint: Path) -> dict[str, Any] | None:
+    """What it needs of the replay; ``None`` if it is damaged."""
+    try:
+        state = read_state(_part(checkpoint, "replay") / StateFileAdapter.filename)
+    except DamagedError:
+        return None
+    return state if isinstance(state, dict) and "chunks" in state else None
 
 
 def _free_name(path: Path) -> Path:

@@ -72,6 +72,8 @@ def check_sums(folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise DamagedError(f"{SUMS} is missing or unreadable") from error
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if not listed or any(len(digest) != 64 or not name for name, digest in listed.items()):
+        raise DamagedError(f"{SUMS} is damaged")
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SUMS}
     for name in sorted(found ^ set(listed)):
         raise DamagedError(f"{name} is missing" if name in listed else f"{name} does not belong there")

@@ -56,10 +56,16 @@ class ReplayFiles:
 
         Raises:
             DamagedError: if a file is missing or changed.
+            UsageError: if the ring has overwritten records and is to grow.
         """
         for chunk in state["chunks"]:
             check_chunk(self.folder, chunk)
         storage, capacity = self._replay.storage, self._replay.storage.max_size
+        if state["capacity"] < min(state["written"], capacity):
+            raise UsageError(
+                f"replay.capacity cannot grow from {state['capacity']} to {capacity} once records were overwritten: "
+                "leave it as it was"
+            )
         written, held = state["written"], min(state["capacity"], capacity)
         self._replay.empty()
         for chunk in state["chunks"]:
@@ -72,7 +78,11 @@ class ReplayFiles:
         self.chunks = list(state["chunks"])
 
     def prune(self, needed: Iterable[dict[str, Any]]) -> None:
-        """Remove the files that neither the ring nor one of the ``needed`` states names, unfinished ones too."""
+        """Remove the files that neither the ring nor one of the ``needed`` states names, unfinished ones too.
+
+        Raises:
+            OSError: if one cannot be removed.
+        """
         names = {chunk["file"] for state in (*needed, {"chunks": self.chunks}) for chunk in state["chunks"]}
         for path in self.folder.glob("*records-*"):
             if path.name not in names:

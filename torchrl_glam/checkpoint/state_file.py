@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchrl.checkpoint import CheckpointAdapter
+from torchrl.checkpoint import CheckpointAdapter, GlobalRNGState
 
 from torchrl_glam.checkpoint.files import DamagedError, write_whole
 
@@ -45,7 +46,7 @@ def read_state(path: Path) -> Any:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             return _decode(json.loads(file.metadata()[STRUCTURE]), tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path.name} is damaged or no state file") from error
 
 
@@ -82,7 +83,7 @@ def _encode(value: Any, tensors: dict[str, Tensor], names: dict[tuple[Any, ...],
         if value.numel() == 0 or seen not in names:
             names[seen] = f"{len(tensors):06d}"
             # A copy where memory is shared with another tensor, which safetensors refuses to write.
-            tensors[names[seen]] = value.cpu().contiguous().clone() if value.device.type == "cpu" else value.cpu()
+            tensors[names[seen]] = value.to("cpu", copy=True).contiguous()
         return {"tensor": names[seen]}
     if isinstance(value, Mapping):
         return {"dict": [[_encode(key, tensors, names), _encode(item, tensors, names)] for key, item in value.items()]}
@@ -108,6 +109,16 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "dict":
         return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
     raise ValueError(f"unknown kind {kind!r}")
+
+
+class RandomState(GlobalRNGState):
+    """TorchRL's, for a machine with fewer GPUs too: its own (0.14.1) wants as many as there were."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what this machine has."""
+        gpus = list(state_dict.get("torch_cuda", ()))[: torch.cuda.device_count()]
+        others = {name: state for name, state in state_dict.items() if name != "torch_cuda"}
+        super().load_state_dict({**others, "torch_cuda": gpus} if gpus else others)
 
 
 def own_state(module: nn.Module, known: Iterable[nn.Module]) -> dict[str, Tensor]:

@@ -127,5 +127,5 @@ def _describe_actions(spec: TensorSpec) -> dict[str, Any]:
 
 def _make_spec(actions: dict[str, Any]) -> TensorSpec:
     if "one_hot" in actions:
-        return OneHot(actions["one_hot"])
+        return OneHot(actions["one_hot"], dtype=torch.int64)
     return Bounded(torch.tensor(actions["low"]), torch.tensor(actions["high"]), dtype=torch.float32)

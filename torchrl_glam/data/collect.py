@@ -140,6 +140,7 @@ class OverlappedCollector:
                 step, last = self._stepping.result()
                 record = self._record(step, self._trajectory)
                 self._frames, self._trajectory = self._frames + 1, self._trajectory + int(record["next", "done"].any())
+                self._root = last  # where the next step starts, after the last one too
                 self._stepping = self._send(last)
                 yield record
         finally:
@@ -182,7 +183,7 @@ class OverlappedCollector:
     @torch.no_grad()
     def _send(self, last: TensorDictBase) -> Future | None:
         """Chooses the next action and hands it to the worker, if another step is wanted."""
-        if self._frames == self._total_frames:
+        if 0 <= self._total_frames <= self._frames:
             return None
         if self._frames < self._init_random_frames:
             last = self._env.rand_action(last)

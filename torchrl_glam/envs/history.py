@@ -80,8 +80,7 @@ def _compact(action: torch.Tensor) -> torch.Tensor:
 
 def _leaves(tensordict: TensorDictBase) -> dict[str, torch.Tensor]:
     """The entries that an environment gave: not the policy's memory, a collector's counts or the next action."""
-    own = tensordict.exclude("context", "collector", "action", "next").flatten_keys(".")
-    return {key: value.clone() for key, value in own.items()}
+    return to_state(tensordict.exclude("context", "collector", "action", "next"))
 
 
 def _single_game(env: EnvBase | None) -> AtariPreprocessing | None:
@@ -116,8 +115,9 @@ def _restore(game: Any, state: dict[str, Any]) -> None:
 
 
 def to_state(tensordict: TensorDictBase) -> dict[str, torch.Tensor]:
-    """The leaves of ``tensordict`` by their dotted names, copied, for a checkpoint."""
-    return {key: value.clone() for key, value in tensordict.flatten_keys(".").items()}
+    """The tensors of ``tensordict`` by their dotted names, copied, for a checkpoint; texts and the like stay out."""
+    leaves = tensordict.flatten_keys(".").items()
+    return {key: value.clone() for key, value in leaves if isinstance(value, torch.Tensor)}
 
 
 def from_state(state: dict[str, torch.Tensor], like: TensorDictBase) -> TensorDict:

@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from torchrl.record.loggers import Logger
 
 from torchrl_glam.loggers import log_video
-from torchrl_glam.modules import GLAMWorldModel
+from torchrl_glam.modules import GLAMWorldModel, SequenceBackbone
 from torchrl_glam.report.pictures import imagine_frames, write_imagined
 from torchrl_glam.report.videos import write_video
 
@@ -25,6 +25,8 @@ def write_media(
     world_model: GLAMWorldModel,
     records: TensorDictBase,
     context_length: int,
+    *,
+    dynamics: SequenceBackbone | None = None,
 ) -> None:
     """Write what the world model imagines after a context of real frames, as a picture and a video.
 
@@ -39,13 +41,14 @@ def write_media(
         world_model: in eval mode, as it is between its updates.
         records: ``pixels`` and ``action`` of consecutive real steps ``[t]``, on the world model's device.
         context_length: records that are read; the others are imagined under the actions really taken.
+        dynamics: a stand-in for the world model's backbone, as the run imagines with one.
 
     Raises:
         UsageError: unless ``0 < context_length < t``, or if the files cannot be written.
     """
     device = records["pixels"].device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        imagined = imagine_frames(world_model, records["pixels"], records["action"], context_length)
+        imagined = imagine_frames(world_model, records["pixels"], records["action"], context_length, dynamics=dynamics)
     real = records["pixels"][context_length:].cpu()
     name = folder / MEDIA / f"imagined-{frame:09d}"
     write_imagined(name.with_suffix(".png"), real, imagined)

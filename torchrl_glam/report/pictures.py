@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchrl_glam.checkpoint.files import write_whole
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.dynamics import SequenceBackbone
 from torchrl_glam.modules.world_model import GLAMWorldModel, LatentTransition
 
 MAGENTA = (255, 0, 255)  # rare in games
@@ -21,7 +22,14 @@ MARGIN, HEADER, GAP = 76, 20, 4  # pixels for the rows' names, for the steps' nu
 
 
 @torch.no_grad()
-def imagine_frames(world_model: GLAMWorldModel, pixels: Tensor, action: Tensor, context_length: int) -> Tensor:
+def imagine_frames(
+    world_model: GLAMWorldModel,
+    pixels: Tensor,
+    action: Tensor,
+    context_length: int,
+    *,
+    dynamics: SequenceBackbone | None = None,
+) -> Tensor:
     """Read a context of real frames, then imagine those that follow under the actions really taken.
 
     Args:
@@ -29,6 +37,7 @@ def imagine_frames(world_model: GLAMWorldModel, pixels: Tensor, action: Tensor, 
         pixels: uint8 ``[t h w channels]``, consecutive real frames.
         action: ``[t a]``, the action taken at each.
         context_length: frames read; the other ``t - context_length`` are imagined.
+        dynamics: a stand-in for the world model's backbone, as ``GLAMImaginedEnv`` may have one.
 
     Returns:
         uint8 ``[t - context_length, h, w, channels]``; frame ``i`` stands for real frame ``context_length + i``.
@@ -38,7 +47,7 @@ def imagine_frames(world_model: GLAMWorldModel, pixels: Tensor, action: Tensor, 
     """
     if not 0 < context_length < pixels.shape[0]:
         raise UsageError(f"context_length={context_length} of {pixels.shape[0]} frames: leave some to imagine")
-    transition = LatentTransition(world_model, world_model.dynamics)
+    transition = LatentTransition(world_model, dynamics or world_model.dynamics)
     state, _, memory = transition.start(pixels[None, :context_length], action[None, :context_length])
     states = [state]
     for taken in action[context_length:-1]:
