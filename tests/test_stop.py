@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,15 +18,32 @@ def send(number: signal.Signals) -> None:
     time.sleep(0)  # Python's handlers run between two instructions
 
 
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+
+
+@pytest.fixture(autouse=True)
+def keep_handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in HANDLED}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_loop_is_asked_and_handlers_are_put_back(number):
-    before = signal.getsignal(number)
+def test_the_loop_is_asked_and_the_way_out_is_undisturbed(number):
     with StopSignals() as signals:
         assert not signals.asked
         send(number)
         assert signals.asked
-    assert signal.getsignal(number) == before
+    send(number)  # an impatient user: nothing more happens
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_handlers_are_put_back_where_nobody_asked():
+    before = [signal.getsignal(number) for number in HANDLED]
+    with StopSignals():
+        assert [signal.getsignal(number) for number in HANDLED] != before
+    assert [signal.getsignal(number) for number in HANDLED] == before
 
 
 def test_a_second_signal_ends_at_once():

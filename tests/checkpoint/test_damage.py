@@ -379,8 +379,7 @@ def test_nothing_beside_the_checkpoints_is_unpickled(finished, go_on, tmp_path, 
     torch.save(Bomb(marker), folder / "weights.pt")
     torch.save(Bomb(marker), sorted((folder / "replay").iterdir())[-1])
     (folder / "replay" / "other.pickle").write_bytes(pickle.dumps(Bomb(marker)))
-    with pytest.raises(UsageError, match="damaged"):
-        load_run(folder)
+    assert load_run(folder).frame == LAST  # the newest checkpoint's
     with pytest.raises(UsageError, match="damaged"):
         read_records(folder)
     go_on(folder).check_done()

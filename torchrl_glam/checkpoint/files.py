@@ -68,11 +68,11 @@ def check_sums(folder: Path) -> None:
         DamagedError: if one is missing, changed or not in the list.
     """
     try:
-        lines = (folder / SUMS).read_text().splitlines()
+        text = (folder / SUMS).read_text()
     except (OSError, ValueError) as error:
         raise DamagedError(f"{SUMS} is missing or unreadable") from error
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if not listed or any(len(digest) != 64 or not name for name, digest in listed.items()):
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
+    if not text.endswith("\n") or any(len(digest) != 64 or not name for name, digest in listed.items()):
         raise DamagedError(f"{SUMS} is damaged")
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SUMS}
     for name in sorted(found ^ set(listed)):
