@@ -25,10 +25,10 @@ from torchrl_glam.benchmarks import options as benchmark_options
 from torchrl_glam.benchmarks.profiling import is_matrix_operation
 from torchrl_glam.benchmarks.scaling import Point
 from torchrl_glam.benchmarks.scans import scan_inputs
-from torchrl_glam.benchmarks.timing import peak_memory, reset_peak_memory
 from torchrl_glam.config import ImaginedMemory
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.ssm import selective_scan_reference
+from torchrl_glam.resources import peak_memory, reset_peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "benchmark.py"

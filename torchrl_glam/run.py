@@ -30,7 +30,7 @@ from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.progress import Progress, StateDict
 from torchrl_glam.run_folder import RESULT, RunFolder, write_text
 from torchrl_glam.stop import StopNow, StopSignals
-from torchrl_glam.summary import choices, device_name, first_line
+from torchrl_glam.summary import describe_result, device_name, first_line
 from torchrl_glam.terminal import progress_bar
 from torchrl_glam.training import check_finite, episode_returns
 from torchrl_glam.training.evaluation import Score
@@ -214,19 +214,7 @@ class Run:
         """Log and print the evaluation, write the final weights and, last, ``result.json``."""
         config, seconds = self.config, self.progress.seconds()
         score = Score(config.env.name, config.env.protocol.value, returns)
-        result = {
-            "env": config.env.name,
-            "protocol": config.env.protocol.value,
-            "preset": config.preset,
-            **choices(config),
-            "seed": config.seed,
-            "total_frames": self.progress.frame,
-            "returns": returns,
-            "mean": score.mean,
-            "human_normalised": score.human_normalised,
-            "seconds": seconds,
-            "device": self.device_name,
-        }
+        result = describe_result(config, score, self.progress.frame, seconds, self.device_name)
         self.log(config.total_frames, {"evaluation/return": score.mean})
         networks = self.networks
         try:

@@ -1,6 +1,8 @@
-"""What a run says of itself: its first line, and what was swapped in it."""
+"""What a run says of itself: its first line, what was swapped in it, its result."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torchrl_glam.config import GLAMConfig
 from torchrl_glam.estimate import duration
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
 from torchrl_glam.modules.ssm import resolve_backend
+from torchrl_glam.training import Score
 
 
 def first_line(config: GLAMConfig, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> str:
@@ -33,6 +36,23 @@ def choices(config: GLAMConfig) -> dict[str, str]:
         "ablation": config.ablation,
         "dynamics": dynamics.target or dynamics.name.value,
         "objective": objective.loss if objective.name == "custom" else objective.name,
+    }
+
+
+def describe_result(config: GLAMConfig, score: Score, total_frames: int, seconds: float, device: str) -> dict[str, Any]:
+    """What ``result.json`` says."""
+    return {
+        "env": config.env.name,
+        "protocol": config.env.protocol.value,
+        "preset": config.preset,
+        **choices(config),
+        "seed": config.seed,
+        "total_frames": total_frames,
+        "returns": score.returns,
+        "mean": score.mean,
+        "human_normalised": score.human_normalised,
+        "seconds": seconds,
+        "device": device,
     }
 
 

@@ -7,7 +7,6 @@ import importlib.util
 import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -17,6 +16,7 @@ from torchrl_glam.benchmarks.scaling import Point
 from torchrl_glam.benchmarks.scans import TEXTBOOK
 from torchrl_glam.benchmarks.timing import Timing
 from torchrl_glam.benchmarks.variants import Results, VariantResult
+from torchrl_glam.resources import cpu_name
 
 NOTHING = "-"
 
@@ -25,7 +25,7 @@ def header(config: BenchmarkConfig, device: torch.device, command: str) -> str:
     """Command, hardware, versions, date and sizes."""
     packages = ["torch", "torchrl", "tensordict", *(["triton"] if importlib.util.find_spec("triton") else [])]
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
-    hardware = f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    hardware = f"{cpu_name()}, {torch.get_num_threads()} threads"
     if device.type == "cuda":
         hardware = f"{torch.cuda.get_device_name(device)}; {hardware}"
     replay, imagination = config.replay, config.imagination
@@ -184,10 +184,3 @@ def significant(value: float) -> str:
 
 def _component_names(results: Results) -> list[str]:
     return list(next(iter(results.values())).timings)
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

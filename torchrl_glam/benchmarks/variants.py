@@ -14,6 +14,7 @@ from torchrl_glam.benchmarks.options import BenchmarkConfig, Variant, variant_co
 from torchrl_glam.benchmarks.profiling import share_outside_matrices, trace_components
 from torchrl_glam.benchmarks.timing import Timing
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.resources import peak_memory, reset_peak_memory
 
 Progress = Callable[[str], None]
 LONG = 10.0  # seconds; an eager call of that length is timed from the first one on
@@ -84,11 +85,11 @@ def measure_variant(
     for component in components:
         first = _first_call(component, result, workload, flops)
         if component.name == WHOLE:
-            timing.reset_peak_memory(device)
+            reset_peak_memory(device)
         measured = timing.measure(component.run, device, repeats=repeats, first=first)
         result.timings[component.name] = Timing(measured.seconds / component.count, measured.repeats)
         progress(f"{component.name}: {result.timings[component.name].seconds:.3g} s")
-    result.peak_memory = timing.peak_memory(device)
+    result.peak_memory = peak_memory(device)
     update = next(component.run for component in components if component.name == WORLD_MODEL)
     result.share_outside = share_outside_matrices(update, device)
     if trace is not None:
