@@ -18,11 +18,11 @@ from torchrl_glam.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.data import newest_records
 from torchrl_glam.estimate import estimate_seconds
-from torchrl_glam.health import replay_age
 from torchrl_glam.machine import report_machine
 from torchrl_glam.report.media import MEDIA, write_media
 from torchrl_glam.report.videos import write_video
-from torchrl_glam.run import Run
+from torchrl_glam.run.glam import GLAMRun
+from torchrl_glam.run.health import replay_age
 from torchrl_glam.training.evaluation import FirstEpisode, play_episodes
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -56,7 +56,7 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
     collector = factory.make_collector(config, env, policy)
 
     # The run's folder: what is in it from an earlier process is gone on with, from the same numbers on.
-    run = Run(config)
+    run = GLAMRun(config)
     run.announce(world_model, nn.ModuleList(update_policy.networks.values()), estimate_seconds(config, env, device))
     networks = TrainedNetworks({"world_model": world_model, **update_policy.networks}, action_spec)
     run.resume(networks, sequences, world_model=update_world_model, policy=update_policy, collector=collector)
@@ -72,7 +72,7 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
     schedule, replay_starts = config.training, config.imagination.starts is Starts.replay
     metrics = run.progress.metrics
     with run:
-        for frames, step in run.track(collector):
+        for frames, step in run.collect(collector):
             sequences.extend(step)
             for frame in frames:  # one, but for several environments
                 if frame <= schedule.warmup_frames:

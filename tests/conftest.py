@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from tensordict import TensorDict
 from torch import nn
 
 from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: more threads than cores slow all of them down
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture

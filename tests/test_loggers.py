@@ -17,12 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from wandb.proto.wandb_internal_pb2 import Record
 
-from torchrl_glam import loggers as module
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.errors import UsageError
-from torchrl_glam.loggers import close_loggers, log_video, make_loggers
 from torchrl_glam.report.videos import write_video
+from torchrl_glam.run import loggers as module
+from torchrl_glam.run.loggers import close_loggers, log_video, make_loggers
 
 TENSORBOARD, WANDB = GLAMConfig(logger=LoggerName.tensorboard), GLAMConfig(logger=LoggerName.wandb)
 

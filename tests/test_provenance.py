@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from torchrl_glam import provenance
 from torchrl_glam.config import GLAMConfig, Protocol
-from torchrl_glam.provenance import describe_run, git_state, options_hash
+from torchrl_glam.run import provenance
+from torchrl_glam.run.provenance import describe_run, git_state, options_hash
 
 
 def git(folder: Path, *arguments: str) -> str:

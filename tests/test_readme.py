@@ -86,4 +86,4 @@ def test_a_swap_on_the_command_line_trains(command):
 
 def test_the_readme_has_the_two_commands():
     assert "pip install -e . && python examples/glam_atari.py env.name=ALE/Pong-v5\n" in README
-    assert 'pip install -e ".[dev]" && pytest\n' in README
+    assert 'pip install -e ".[dev]" && pytest -n auto\n' in README

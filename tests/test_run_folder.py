@@ -14,7 +14,7 @@ import pytest
 from tests.test_switches import load
 from torchrl_glam.config import GLAMConfig, Logger
 from torchrl_glam.errors import Stopped, UsageError
-from torchrl_glam.run_folder import RunFolder
+from torchrl_glam.run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,7 +86,7 @@ def test_a_finished_run_goes_on_only_for_more_steps(taken):
 HOLD = """
 import sys, time
 from torchrl_glam.config import GLAMConfig
-from torchrl_glam.run_folder import RunFolder
+from torchrl_glam.run.folder import RunFolder
 
 folder = RunFolder(GLAMConfig(run_dir=sys.argv[1], resume="force"))
 print("held", flush=True)

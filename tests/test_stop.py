@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from torchrl_glam import stop
-from torchrl_glam.stop import StopNow, StopSignals
+from torchrl_glam.run import stop
+from torchrl_glam.run.stop import StopNow, StopSignals
 
 
 def send(number: signal.Signals) -> None:

@@ -6,12 +6,21 @@ import math
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from torchrl_glam.config import Backbone, Bootstrap, GLAMConfig, ObjectiveConfig, Scheme, Starts
+from torchrl_glam.config import Backbone, Bootstrap, GLAMConfig, ObjectiveConfig, RunConfig, Scheme, Starts
 from torchrl_glam.errors import UsageError
 
-MAY_BE_ZERO = ("seed", "newest", "first_valid", "horizon_step", "media_every")
+MAY_BE_ZERO = (
+    "evaluation.every",
+    "seed",
+    "newest",
+    "first_valid",
+    "horizon_step",
+    "media_every",
+    "max_steps",
+    "warmup_updates",
+)
 RESUME = ("auto", "true", "false", "force")
-SHARES = ("gamma", "lmbda", "unimix", "beta2", "slow_critic_rate", "return_norm_rate", "dropout")
+SHARES = ("gamma", "lmbda", "unimix", "beta2", "slow_critic_rate", "return_norm_rate", "dropout", "fraction")
 
 # What objective=... stands for, and the options of its own that each scheme reads.
 OBJECTIVES = {
@@ -33,10 +42,7 @@ TRANSFORMERS = (Backbone.storm, Backbone.double_transformer)
 
 def check_config(config: GLAMConfig) -> None:
     """Raise UsageError, naming the option, for values that cannot work."""
-    _check_values(config)
-    if config.resume.lower() not in RESUME:
-        raise UsageError(f"resume={config.resume} does not exist: choose one of {', '.join(RESUME)}")
-    config.resume = config.resume.lower()  # OmegaConf reads true as True
+    check_run(config)
     _check_objective(config)
     _check_dynamics(config)
     warmup, replay, imagination = config.training.warmup_frames, config.replay, config.imagination
@@ -84,6 +90,14 @@ def check_config(config: GLAMConfig) -> None:
         )
 
 
+def check_run(config: RunConfig) -> None:
+    """Raise UsageError for what is out of range in any run's options."""
+    _check_values(config)
+    if config.resume.lower() not in RESUME:
+        raise UsageError(f"resume={config.resume} does not exist: choose one of {', '.join(RESUME)}")
+    config.resume = config.resume.lower()  # OmegaConf reads true as True
+
+
 def _check_objective(config: GLAMConfig) -> None:
     objective = config.objective
     name, scheme, loss = objective.name, objective.scheme, objective.loss
@@ -124,9 +138,12 @@ def _check_values(options: Any, prefix: str = "") -> None:
         if is_dataclass(value):
             _check_values(value, f"{name}.")
         elif isinstance(value, list):
-            if not value or min(value) < 1:
-                raise UsageError(f"{name}={value}: give whole numbers of at least 1")
-        elif type(value) is int and value < (least := int(option.name not in MAY_BE_ZERO)):
+            whole = all(type(number) is int for number in value)
+            if not value or (whole and min(value) < 1) or not all(map(math.isfinite, value)):
+                raise UsageError(
+                    f"{name}={value}: give {'whole numbers of at least 1' if whole and value else 'numbers'}"
+                )
+        elif type(value) is int and value < (least := int(not {name, option.name} & set(MAY_BE_ZERO))):
             raise UsageError(f"{name}={value}: give a whole number of at least {least}")
         elif type(value) is float:
             most = 1.0 if option.name in SHARES else math.inf

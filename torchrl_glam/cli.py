@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hydra
 import torch
@@ -25,8 +25,10 @@ from torchrl_glam.checks import check_config
 from torchrl_glam.config import Device, GLAMConfig
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.options import fail, first_line, option_names, unknown_option
+from torchrl_glam.registry import CONFIGS
 
-Main = Callable[[GLAMConfig], None]
+Config = TypeVar("Config")
+Decorator = Callable[[Callable[[Config], None]], Callable[[], None]]
 
 # An import path is short for an option of the group `custom`.
 IMPORTED = {
@@ -36,7 +38,30 @@ IMPORTED = {
 SHORT_ERRORS = (UsageError, HydraException, OmegaConfBaseException, FloatingPointError)
 
 
-def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callable[[], None]]:
+def command_line(config_dir: Path, config_name: str) -> Decorator[GLAMConfig]:
+    """The :func:`hydra_command` of a GLAM run: options that do not go together are refused.
+
+    Args:
+        config_dir: folder of the yaml files.
+        config_name: the yaml file to start from, without its ending.
+    """
+
+    def prepare(config: GLAMConfig, options: DictConfig, _: list[str]) -> None:
+        if config.ablation != "none":
+            _check_ablation(options)
+        check_config(config)
+        if config.training.keep_memory:
+            keep_freed_memory()
+
+    return hydra_command(config_dir, config_name, GLAMConfig, prepare)
+
+
+def hydra_command(
+    config_dir: Path,
+    config_name: str,
+    schema: type[Config],
+    prepare: Callable[[Config, DictConfig, list[str]], None],
+) -> Decorator[Config]:
     """Turn ``main(config)`` into a command that reads ``key=value`` options.
 
     A :class:`~torchrl_glam.errors.UsageError`, an unknown option or a value of the wrong type prints one line to stderr
@@ -45,22 +70,27 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
     Args:
         config_dir: folder of the yaml files.
         config_name: the yaml file to start from, without its ending.
+        schema: the dataclass of the options.
+        prepare: is called before ``main`` with the options, as dataclass and as Hydra's, and the names of those given.
     """
 
-    def decorate(main: Main) -> Callable[[], None]:
+    def decorate(main: Callable[[Config], None]) -> Callable[[], None]:
         @functools.wraps(main)
         def composed(options: DictConfig) -> None:
             try:
-                config = _to_config(options, config_name)
-                if config.training.keep_memory:
-                    keep_freed_memory()
+                options = _resolve_preset(options, config_name)
+                config = OmegaConf.to_object(options)
+                if not isinstance(config, schema):
+                    raise TypeError(f"{config_name} composes {type(config).__name__}, not {schema.__name__}")
+                given = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]
+                prepare(config, options, given)
                 main(config)
             except Stopped as stopped:
                 sys.stdout.write(f"{stopped}\n")
                 if stopped.asked:
                     sys.exit(0)
             except SHORT_ERRORS as error:  # here, because hydra 1.3 announces an exception that leaves a job
-                sys.exit(fail(error, _explain(error)))
+                sys.exit(fail(error, _explain(error, schema)))
 
         @functools.wraps(main)
         def command() -> None:
@@ -71,7 +101,7 @@ def command_line(config_dir: Path, config_name: str) -> Callable[[Main], Callabl
                 sys.argv[1:] = ["check=true" if argument == "--check" else argument for argument in sys.argv[1:]]
                 hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(composed)()
             except SHORT_ERRORS as error:
-                sys.exit(fail(error, _explain(error)))
+                sys.exit(fail(error, _explain(error, schema)))
             except KeyboardInterrupt:
                 sys.exit("interrupted")
 
@@ -117,20 +147,13 @@ def resolve_device(device: Device) -> torch.device:
     return torch.device(device.value)
 
 
-def _to_config(options: DictConfig, config_name: str) -> GLAMConfig:
-    """Resolve ``preset=auto``, build the dataclasses and check them."""
-    device = resolve_device(options.device)
-    if options.preset == "auto":
-        preset = "paper" if device.type == "cuda" else "cpu"
-        given = [override for override in HydraConfig.get().overrides.task if not override.startswith("preset=")]
-        options = hydra.compose(config_name, overrides=[*given, f"preset={preset}"])
-    config = OmegaConf.to_object(options)
-    if not isinstance(config, GLAMConfig):
-        raise TypeError(f"{config_name} composes {type(config).__name__}, not GLAMConfig")
-    if config.ablation != "none":
-        _check_ablation(options)
-    check_config(config)
-    return config
+def _resolve_preset(options: DictConfig, config_name: str) -> DictConfig:
+    """The options with ``preset=auto`` replaced by what it means here, where there is one."""
+    if options.get("preset") != "auto":
+        return options
+    preset = "paper" if resolve_device(options.device).type == "cuda" else "cpu"
+    given = [override for override in HydraConfig.get().overrides.task if not override.startswith("preset=")]
+    return hydra.compose(config_name, overrides=[*given, f"preset={preset}"])
 
 
 def _check_ablation(options: DictConfig) -> None:
@@ -150,18 +173,20 @@ def _check_ablation(options: DictConfig) -> None:
             )
 
 
-def _explain(error: BaseException) -> str:
+def _explain(error: BaseException, schema: type[Any]) -> str:
     """What came, what was wanted and what to do, in one line."""
     text = " ".join(str(error).split())
     if unknown := re.match(r"Could not override '([^']+)'", text):
         if ".kwargs." in unknown[1]:
             return f"{unknown[1]} is not there yet: write +{unknown[1]}=..."
-        return unknown_option(unknown[1], GLAMConfig, "options are listed in torchrl_glam/config")
+        return unknown_option(unknown[1], schema, "options are listed in torchrl_glam/config")
     if missing := re.search(
         r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text
     ):
         own = ", or give package.module.Class" if missing[1] in IMPORTED else ""
-        return f"{missing[1]}={missing[2]} does not exist: choose one of {', '.join(missing[3].split())}{own}"
+        parts = {name for group, name in CONFIGS if group == missing[1]}  # for others' Hydra files, in the same groups
+        names = ", ".join(name for name in missing[3].split() if name not in parts)
+        return f"{missing[1]}={missing[2]} does not exist: choose one of {names}{own}"
     if merging := re.match(r"Error merging override (.+)", text):
         cause = error.__cause__ or error.__context__
         return f"{merging[1]}: {first_line(cause) if cause else 'not a valid value'}"

@@ -20,9 +20,9 @@ from torchrl_glam.config import GLAMConfig, Precision
 from torchrl_glam.data import record_bytes, ring_device
 from torchrl_glam.errors import UsageError
 from torchrl_glam.estimate import Estimate, duration, estimate_run
-from torchrl_glam.loggers import check_logger
 from torchrl_glam.resources import available_memory, busy_cores, usable_cores
-from torchrl_glam.run_folder import RunFolder
+from torchrl_glam.run.folder import RunFolder
+from torchrl_glam.run.loggers import check_logger
 
 MEDIA = 100 * 2**20  # bytes that videos, pictures and metrics may take
 TIGHT = 0.8  # share of what is free above which a need is worth a warning

@@ -14,9 +14,9 @@ from tensordict import TensorDict
 
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
-from torchrl_glam.loggers import close_loggers, make_loggers
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.report.media import write_media
+from torchrl_glam.run.loggers import close_loggers, make_loggers
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class Checkpoints:
         folder: the run's.
         run_id: of the run; a checkpoint with another one is not its own.
         networks: what else than training reads of a checkpoint.
-        replay: the records.
+        replay: the records, of a run that collects any.
         random_state: restored after everything else.
         parts: all the others, by name.
         keep: newest checkpoints kept.
@@ -60,7 +60,7 @@ class Checkpoints:
         run_id: str,
         *,
         networks: TrainedNetworks,
-        replay: ReplayFiles,
+        replay: ReplayFiles | None,
         random_state: Any,
         parts: dict[str, Any],
         keep: int = 2,
@@ -69,7 +69,8 @@ class Checkpoints:
         self._networks, self._replay = networks, replay
         self._rotation = CheckpointRotation(self._folder, keep_last=keep, keep_best=BEST, prefix=PREFIX)
         self._checkpoint = Checkpoint().register("weights", networks, adapter=WeightsAdapter())
-        for name, part in {"replay": replay, "random_state": random_state, **parts}.items():
+        records = {} if replay is None else {"replay": replay}
+        for name, part in {**records, "random_state": random_state, **parts}.items():
             self._checkpoint.register(name, part, adapter=StateFileAdapter())
 
     def save(self, frame: int, train_return: float | None) -> None:
@@ -92,8 +93,9 @@ class Checkpoints:
         os.replace(temporary, final)
         sync(self._folder)
         self._rotation.prune()
-        newest = self._rotation.checkpoints()[-self._keep :]
-        self._replay.prune(state for path in newest if (state := _replay_state(path)) is not None)
+        if self._replay is not None:
+            newest = self._rotation.checkpoints()[-self._keep :]
+            self._replay.prune(state for path in newest if (state := _replay_state(path)) is not None)
 
     def restore(self) -> Restored:
         """Go on from the newest checkpoint that is whole and this run's, or from step 0 if none was ever written.
@@ -154,6 +156,8 @@ def verify(path: Path, run_id: str) -> None:
     check_sums(path)
     if run_id_of(path) != run_id:
         raise DamagedError("it is another run's")
+    if "replay" not in Checkpoint.manifest(path)["components"]:
+        return
     state = read_state(_part(path, "replay") / StateFileAdapter.filename)
     try:
         for chunk in state["chunks"]:

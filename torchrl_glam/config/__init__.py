@@ -22,6 +22,7 @@ from torchrl_glam.config.choices import (
     Starts,
     VariationTarget,
 )
+from torchrl_glam.config.offline import OfflineConfig
 from torchrl_glam.config.run import (
     CheckpointConfig,
     EnvConfig,
@@ -29,6 +30,7 @@ from torchrl_glam.config.run import (
     GLAMConfig,
     OptimizerConfig,
     ReplayConfig,
+    RunConfig,
     TrainingConfig,
 )
 from torchrl_glam.config.world_model import DynamicsConfig, ModelLossConfig, WorldModelConfig
@@ -48,11 +50,13 @@ __all__ = [
     "Logger",
     "ModelLossConfig",
     "ObjectiveConfig",
+    "OfflineConfig",
     "OptimizerConfig",
     "Precision",
     "Protocol",
     "ReplayConfig",
     "ReplayPlace",
+    "RunConfig",
     "Scheme",
     "Sees",
     "Starts",
@@ -62,3 +66,4 @@ __all__ = [
 ]
 
 ConfigStore.instance().store(name="glam_config", node=GLAMConfig)
+ConfigStore.instance().store(name="offline_config", node=OfflineConfig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from omegaconf import MISSING
 
@@ -67,6 +68,36 @@ class CheckpointConfig:
 
 
 @dataclass
+class RunConfig:
+    """What any run has, whatever it trains.
+
+    Attributes:
+        LENGTH: the option that says how many steps it takes.
+        UNIT: what a step is.
+        HARMLESS: options, or groups of them, that may differ when a run goes on: what it computes stays the same.
+        AGAIN: what to do with a run that is finished.
+    """
+
+    LENGTH: ClassVar[str]
+    UNIT: ClassVar[str] = "step"
+    HARMLESS: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "logger", "checkpoint", "evaluation")
+    AGAIN: ClassVar[str]
+
+    seed: int = 0
+    device: Device = Device.auto
+    preset: str = "auto"
+    run_dir: str = MISSING  # on the command line one folder per run, see configs/
+    resume: str = "auto"  # auto, true (there must be a run), false (there must be none), force (with other options)
+    logger: Logger = Logger.csv
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps the run takes."""
+        return int(getattr(self, self.LENGTH))
+
+
+@dataclass
 class EvaluationConfig:
     """The evaluation at the end."""
 
@@ -75,19 +106,26 @@ class EvaluationConfig:
 
 
 @dataclass
-class GLAMConfig:
-    """One run."""
+class GLAMConfig(RunConfig):
+    """One run of GLAM."""
 
+    LENGTH: ClassVar[str] = "total_frames"
+    HARMLESS: ClassVar[tuple[str, ...]] = (
+        *RunConfig.HARMLESS,
+        "check",
+        "total_frames",
+        "replay.device",
+        "training.keep_memory",
+        "training.log_every",
+        "training.media_every",
+    )
+    AGAIN: ClassVar[str] = "Evaluate it again by examples/evaluate.py, or train on by a larger total_frames"
+
+    run_dir: str = "runs/glam"
     env: EnvConfig = field(default_factory=EnvConfig)
-    seed: int = 0
-    device: Device = Device.auto
-    preset: str = "auto"
     ablation: str = "none"
     total_frames: int = 100_000  # environment steps: 400 k emulator frames on the ALE
-    run_dir: str = "runs/glam"  # on the command line one folder per run, see configs/glam_atari.yaml
-    resume: str = "auto"  # auto, true (there must be a run), false (there must be none), force (with other options)
     check: bool = False  # --check: look at the machine and the options, and train nothing
-    logger: Logger = Logger.csv
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     model_loss: ModelLossConfig = field(default_factory=ModelLossConfig)
     model_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-4, max_norm=1000.0))
@@ -97,7 +135,6 @@ class GLAMConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     agent_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0))
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def longest_sequence(self) -> int:

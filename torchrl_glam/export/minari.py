@@ -5,13 +5,7 @@ Needs the extra ``[minari]``; nothing is downloaded or sent.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +15,9 @@ from tensordict import TensorDictBase
 
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
-from torchrl_glam.options import first_line
+from torchrl_glam.export.minari_files import _has_minari, check_new_dataset, datasets_root, write_dataset
 from torchrl_glam.records import record_range, stream_episodes, stream_records
 
-_has_minari = all(find_spec(name) is not None for name in ("minari", "h5py"))  # minari alone does not install h5py
-
-PATH = "MINARI_DATASETS_PATH"
 CONTENT = """\
 Observations are RGB images as the agent saw them, the reward is not clipped. {actions} An info, life_loss, tells of \
 each step whether a life was lost or the episode terminated. The run kept the frame before each step only: the \
@@ -64,19 +55,24 @@ def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = 
         raise UsageError('to=minari needs packages that are missing: pip install "torchrl_glam[minari]"')
     record_range(folder)  # refuses a folder without records before anything is made
     dataset_id = dataset_id or default_dataset_id(config)
-    root = root or Path(os.environ.get(PATH) or Path.home() / ".minari" / "datasets")
-    namespace = _check_id(dataset_id, root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=root) as temporary:
-            with _datasets_in(Path(temporary)):
-                _write(folder, config, dataset_id)
-            with _datasets_in(root):
-                _make_namespace(namespace)
-            os.replace(Path(temporary, dataset_id), root / dataset_id)
-    except OSError as error:
-        reason = error.strerror or first_line(error)
-        raise UsageError(f"out={root} cannot be written ({reason}): choose another folder") from error
+    root = datasets_root(root)
+    check_new_dataset(dataset_id, root, "out")
+    first = next(stream_records(folder))
+    spaces = _spaces(first)
+    episodes: Any = (
+        buffer
+        for episode, ended in stream_episodes(folder, config.env.num_envs)
+        if (buffer := _to_buffer(episode, ended, isinstance(spaces["action_space"], Discrete))) is not None
+    )
+    write_dataset(
+        dataset_id,
+        episodes,
+        root=root,
+        option="out",
+        algorithm_name=f"GLAM ({config.objective.name})",
+        description=_describe(config, spaces["action_space"]),
+        **spaces,
+    )
     return dataset_id
 
 
@@ -91,44 +87,6 @@ def default_dataset_id(config: GLAMConfig) -> str:
     """
     game = re.sub(r"-v\d+$", "", re.split("[/:]", config.env.name)[-1])
     return f"glam/{re.sub(r'[^a-z0-9]+', '-', game.lower()).strip('-') or 'game'}-seed{config.seed}-v0"
-
-
-def _check_id(dataset_id: str, root: Path) -> str | None:
-    """The id's namespace, if it has one, of an id that is free."""
-    from minari.dataset.minari_dataset import parse_dataset_id
-
-    try:
-        namespace, _, _ = parse_dataset_id(dataset_id)
-    except (TypeError, ValueError) as error:  # 0.5.4 lets int(None) tell of a missing version
-        raise UsageError(f"dataset_id={dataset_id} is malformed: write name-v0 or namespace/name-v0") from error
-    if (root / dataset_id).exists():
-        raise UsageError(f"dataset_id={dataset_id} exists already in {root}: choose another name or version")
-    return namespace
-
-
-def _write(folder: Path, config: GLAMConfig, dataset_id: str) -> None:
-    import minari
-
-    first = next(stream_records(folder))
-    spaces = _spaces(first)
-    episodes: Any = (
-        buffer
-        for episode, ended in stream_episodes(folder, config.env.num_envs)
-        if (buffer := _to_buffer(episode, ended, isinstance(spaces["action_space"], Discrete))) is not None
-    )
-    with warnings.catch_warnings():
-        # It asks for author, address and link of the code, which whoever publishes the dataset may add, and for an
-        # environment, of which only the bare one could be named, without our wrappers.
-        warnings.filterwarnings("ignore", category=UserWarning, module="minari")
-        minari.create_dataset_from_buffers(
-            dataset_id,
-            episodes,
-            algorithm_name=f"GLAM ({config.objective.name})",
-            description=_describe(config, spaces["action_space"]),
-            data_format="hdf5",
-            jpeg_encoding=False,
-            **spaces,
-        )
 
 
 def _spaces(records: TensorDictBase) -> dict[str, Any]:
@@ -171,24 +129,3 @@ def _describe(config: GLAMConfig, actions: Box | Discrete) -> str:
         f"{config.env.name} (protocol {config.env.protocol.value}, frame skip {config.env.frame_skip or 'default'})"
     )
     return f"The real steps of a run of torchrl_glam in {played}, seed {config.seed}. {CONTENT.format(actions=kind)}"
-
-
-def _make_namespace(namespace: str | None) -> None:
-    from minari.namespace import create_namespace, list_local_namespaces
-
-    if namespace is not None and namespace not in list_local_namespaces():
-        create_namespace(namespace)
-
-
-@contextmanager
-def _datasets_in(root: Path) -> Iterator[None]:
-    """Let Minari, which takes its folder from the environment alone, work in ``root``."""
-    before = os.environ.get(PATH)
-    os.environ[PATH] = str(root)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[PATH]
-        else:
-            os.environ[PATH] = before

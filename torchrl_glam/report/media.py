@@ -9,10 +9,10 @@ import torch
 from tensordict import TensorDictBase
 from torchrl.record.loggers import Logger
 
-from torchrl_glam.loggers import log_video
 from torchrl_glam.modules import GLAMWorldModel, SequenceBackbone
 from torchrl_glam.report.pictures import imagine_frames, write_imagined
 from torchrl_glam.report.videos import write_video
+from torchrl_glam.run.loggers import log_video
 
 MEDIA = "media"
 FPS = 7.5  # half an Atari game's speed at frame skip 4

@@ -13,14 +13,15 @@ from torchrl_glam.modules import (
     SequenceBackbone,
     TransformerDynamics,
 )
+from torchrl_glam.offline import GLoMaStack
 
 WIDTH = 6
 MAX_LENGTH = 12
 
 
-def make_transformer(width, num_layers=1):
+def make_transformer(width, num_layers=1, **options):
     """A Transformer of two heads."""
-    return TransformerDynamics(width, num_layers=num_layers, num_heads=2, max_length=MAX_LENGTH)
+    return TransformerDynamics(width, num_layers=num_layers, num_heads=2, max_length=MAX_LENGTH, **options)
 
 
 def make_pair(width, build):
@@ -43,6 +44,13 @@ BACKBONES = {
     "transformer": make_transformer,
     "transformer 2": lambda width: make_transformer(width, num_layers=2),
     "two transformers": lambda width: make_pair(width, make_transformer),
+    "gpt 2": lambda width: make_transformer(width, num_layers=2, norm_first=True, expand=4, activation="gelu"),
+    "gloma": lambda width: GLoMaStack(width, num_layers=1, local_length=3, d_state=3),
+    "gloma 2, learned fusion": lambda width: GLoMaStack(
+        width, num_layers=2, local_length=4, fusion="learned", d_state=3
+    ),
+    "gloma, global": lambda width: GLoMaStack(width, num_layers=1, branches="global", d_state=3),
+    "gloma, local": lambda width: GLoMaStack(width, num_layers=1, branches="local", local_length=5, d_state=3),
 }
 
 

@@ -11,9 +11,9 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import TransformerDynamics
 
 
-def oracle_of(layer):
+def oracle_of(layer, expand=2, **options):
     """torch's encoder layer with the same weights."""
-    oracle = nn.TransformerEncoderLayer(WIDTH, 2, 2 * WIDTH, dropout=0.0, batch_first=True).double()
+    oracle = nn.TransformerEncoderLayer(WIDTH, 2, expand * WIDTH, dropout=0.0, batch_first=True, **options).double()
     weights = {
         "self_attn.in_proj_weight": torch.cat([layer.query.weight, layer.key_value.weight]),
         "self_attn.in_proj_bias": torch.cat([layer.query.bias, layer.key_value.bias]),
@@ -42,6 +42,18 @@ def test_forward_is_that_of_torchs_layers(name, time):
     for layer in dynamics.layers:
         hidden = oracle_of(layer)(hidden, src_mask=mask, is_causal=True)
     torch.testing.assert_close(dynamics(tokens)[0], hidden)
+
+
+@pytest.mark.parametrize("time", [1, 2, MAX_LENGTH])
+def test_with_norms_first_too(time):
+    """No norm of the embedded tokens, one at the end: GPT-2."""
+    dynamics, tokens = make_backbone("gpt 2"), make_tokens(time)
+    hidden = tokens + dynamics.positions[:time]
+    mask = nn.Transformer.generate_square_subsequent_mask(time, dtype=torch.float64)
+    for layer in dynamics.layers:
+        oracle = oracle_of(layer, expand=4, norm_first=True, activation="gelu")
+        hidden = oracle(hidden, src_mask=mask, is_causal=True)
+    torch.testing.assert_close(dynamics(tokens)[0], layer_norm(hidden, dynamics.final_norm))
 
 
 def test_parameters_at_the_sizes_of_the_paper():
@@ -171,6 +183,11 @@ def test_a_compiled_step_is_right_and_refuses_one_token_too_many(track):
         ({"num_heads": 0}, "num_heads=0 does not divide width=6"),
         ({"num_heads": 2, "num_layers": 0}, "num_layers=0 and max_length=64: at least 1 of each is wanted"),
         ({"num_heads": 2, "max_length": 0}, "num_layers=1 and max_length=0: at least 1 of each is wanted"),
+        (
+            {"num_heads": 2, "expand": 0},
+            "expand=0 and activation='relu': at least 1, and one of relu, gelu, are wanted",
+        ),
+        ({"num_heads": 2, "activation": "tanh"}, "activation='tanh': at least 1, and one of relu, gelu, are wanted"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(options, message):

@@ -1,5 +1,7 @@
 """STORM's Transformer backbone (arXiv 2310.09615, section 3.2 and Table 5), with a memory of keys and values.
 
+With ``norm_first`` it is one like GPT-2, which the Decision Transformer (arXiv 2106.01345) uses.
+
 ``b`` batch, ``t`` time, ``d`` width, ``m`` slots of the memory (``max_length``).
 """
 
@@ -16,6 +18,8 @@ from torch.nn import functional
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
 
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
+
 
 class TransformerLayer(nn.Module):
     """``x = LayerNorm(x + Attention(x))``, then ``x = LayerNorm(x + FeedForward(x))``; dropout in training alone.
@@ -24,22 +28,35 @@ class TransformerLayer(nn.Module):
         width: ``d``.
         num_heads: attention heads, a divisor of ``width``.
         dropout: probability, of attention weights and of what either part adds.
+        norm_first: ``x = x + Attention(LayerNorm(x))``, then ``x = x + FeedForward(LayerNorm(x))`` instead.
+        expand: the feed-forward network's width in ``d``.
+        activation: the feed-forward network's, ``relu`` or ``gelu``.
     """
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        dropout: float,
+        norm_first: bool = False,
+        expand: int = 2,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.norm_first = norm_first
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, width)
         self.attention_norm = nn.LayerNorm(width)
-        self.feed_forward = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        inner = expand * width
+        self.feed_forward = nn.Sequential(nn.Linear(width, inner), ACTIVATIONS[activation](), nn.Linear(inner, width))
         self.feed_forward_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
     def remember(self, tokens: Tensor) -> dict[str, Tensor]:
         """Keys and values ``[b t d]``, heads side by side, of ``tokens [b t d]``."""
-        keys, values = self.key_value(tokens).chunk(2, dim=-1)
+        keys, values = self.key_value(self._before(tokens)).chunk(2, dim=-1)
         return {"keys": keys, "values": values}
 
     def forward(
@@ -54,7 +71,7 @@ class TransformerLayer(nn.Module):
             causal: let token ``t`` see the entries up to ``t`` alone.
         """
         mixed = functional.scaled_dot_product_attention(
-            self._heads(self.query(tokens)),
+            self._heads(self.query(self._before(tokens))),
             self._heads(entries["keys"]),
             self._heads(entries["values"]),
             attn_mask=None if filled is None else filled[:, None, None],
@@ -62,8 +79,15 @@ class TransformerLayer(nn.Module):
             is_causal=causal,
         )
         mixed = self.output(mixed.transpose(1, 2).flatten(2))
-        tokens = self.attention_norm(tokens + self.dropout(mixed))
+        tokens = tokens + self.dropout(mixed)
+        if self.norm_first:
+            return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
+        tokens = self.attention_norm(tokens)
         return self.feed_forward_norm(tokens + self.dropout(self.feed_forward(tokens)))
+
+    def _before(self, tokens: Tensor) -> Tensor:
+        """What attention reads of ``tokens``."""
+        return self.attention_norm(tokens) if self.norm_first else tokens
 
     def _heads(self, tokens: Tensor) -> Tensor:
         """``[b t d]`` to ``[b heads t d/heads]``."""
@@ -83,9 +107,14 @@ class TransformerDynamics(SequenceBackbone):
         num_heads: attention heads.
         dropout: probability, in training mode.
         max_length: the longest sequence.
+        norm_first: norms in front of attention and feed-forward network, and one at the end in place of that of the
+            embedded tokens, as GPT-2 has them.
+        expand: the feed-forward network's width in ``d``.
+        activation: the feed-forward network's, ``relu`` or ``gelu``.
 
     Raises:
-        UsageError: if ``num_heads`` does not divide ``width``, or ``num_layers`` or ``max_length`` is below 1.
+        UsageError: if ``num_heads`` does not divide ``width``, ``num_layers``, ``max_length`` or ``expand`` is below 1,
+            or ``activation`` is unknown.
 
     Examples:
         >>> import torch
@@ -105,19 +134,27 @@ class TransformerDynamics(SequenceBackbone):
         num_heads: int = 8,
         dropout: float = 0.1,
         max_length: int = 64,
+        norm_first: bool = False,
+        expand: int = 2,
+        activation: str = "relu",
     ) -> None:
         super().__init__(width)
         if num_layers < 1 or max_length < 1:
             raise UsageError(f"num_layers={num_layers} and max_length={max_length}: at least 1 of each is wanted")
         if num_heads < 1 or width % num_heads:
             raise UsageError(f"num_heads={num_heads} does not divide width={width}: choose a divisor")
+        if expand < 1 or activation not in ACTIVATIONS:
+            wanted = f"at least 1, and one of {', '.join(ACTIVATIONS)}, are wanted"
+            raise UsageError(f"expand={expand} and activation={activation!r}: {wanted}")
         self.max_length = max_length
         self.positions = nn.Parameter(torch.empty(max_length, width))
         self.reset_parameters()
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.Identity() if norm_first else nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        layers = nn.ModuleList(TransformerLayer(width, num_heads, dropout) for _ in range(num_layers))
+        options = (width, num_heads, dropout, norm_first, expand, activation)
+        layers = nn.ModuleList(TransformerLayer(*options) for _ in range(num_layers))
         self.layers = cast(Sequence[TransformerLayer], layers)
+        self.final_norm = nn.LayerNorm(width) if norm_first else nn.Identity()
 
     def reset_parameters(self) -> None:
         """Draw the embedding of positions: small beside tokens of about 1, which it would drown otherwise.
@@ -158,7 +195,7 @@ class TransformerDynamics(SequenceBackbone):
             here = (slots == position).unsqueeze(-1)
             layers[str(index)] = {name: torch.where(here, entry[name], old[name]) for name in entry}
             hidden = layer(hidden, layers[str(index)], slots <= position)
-        return hidden.squeeze(1), self._memory(layers, length + 1)
+        return self.final_norm(hidden.squeeze(1)), self._memory(layers, length + 1)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
         """Empty ``keys`` and ``values`` of every layer, and ``length`` 0."""
@@ -180,7 +217,7 @@ class TransformerDynamics(SequenceBackbone):
             layers[str(index)] = {name: self._pad(entry) for name, entry in entries.items()}
             last = only_last and index == len(self.layers) - 1
             hidden = layer(hidden[:, -1:], entries) if last else layer(hidden, entries, causal=True)
-        return hidden, self._memory(layers, torch.full((batch,), time, device=tokens.device))
+        return self.final_norm(hidden), self._memory(layers, torch.full((batch,), time, device=tokens.device))
 
     def _place(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Tokens ``[b t d]`` with the embedding of their positions, ``[t]`` or ``[b t]``, normalised."""

@@ -18,8 +18,8 @@ from PIL import Image
 from torchrl.record.loggers import CSVLogger, Logger, TensorboardLogger, WandbLogger
 
 from torchrl_glam.checkpoint.files import write_whole
-from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config import Logger as LoggerName
+from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import UsageError
 
 # Both take a second or more to import: only functions that need them do. Any folder called wandb has a spec, without
@@ -41,7 +41,7 @@ def check_logger(name: LoggerName) -> None:
         )
 
 
-def make_loggers(config: GLAMConfig, folder: Path, *, first_frame: int = 0) -> list[Logger]:
+def make_loggers(config: RunConfig, folder: Path, *, first_frame: int = 0) -> list[Logger]:
     """Open the loggers of a run that goes on after step ``first_frame``.
 
     - CSV: ``metrics/scalars/NAME.csv`` with rows ``frame,value``, to which it adds; see
@@ -64,7 +64,7 @@ def make_loggers(config: GLAMConfig, folder: Path, *, first_frame: int = 0) -> l
 
     Examples:
         >>> import tempfile
-        >>> from torchrl_glam.config import GLAMConfig
+        >>> from torchrl_glam.config import RunConfig
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     loggers = make_loggers(GLAMConfig(), Path(folder))
         ...     loggers[0].log_scalar("policy/entropy", 1.5, step=100)
@@ -124,7 +124,7 @@ class _ResumedTensorboardLogger(TensorboardLogger):
         return SummaryWriter(os.path.join(self.log_dir, self.exp_name), purge_step=self._first_frame + 1)
 
 
-def _make_tensorboard(config: GLAMConfig, folder: Path, first_frame: int) -> TensorboardLogger:
+def _make_tensorboard(config: RunConfig, folder: Path, first_frame: int) -> TensorboardLogger:
     from torch.utils.tensorboard.summary import hparams
 
     is_new = not (folder / TENSORBOARD).exists()
@@ -136,7 +136,7 @@ def _make_tensorboard(config: GLAMConfig, folder: Path, first_frame: int) -> Ten
     return logger
 
 
-def _make_wandb(config: GLAMConfig, folder: Path) -> WandbLogger:
+def _make_wandb(config: RunConfig, folder: Path) -> WandbLogger:
     import wandb
 
     files = folder.resolve() / WANDB
@@ -162,7 +162,7 @@ def _make_wandb(config: GLAMConfig, folder: Path) -> WandbLogger:
     return logger
 
 
-def _options(config: GLAMConfig) -> dict[str, Any]:
+def _options(config: RunConfig) -> dict[str, Any]:
     options = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     assert isinstance(options, dict)
     return {str(name): value for name, value in options.items()}

@@ -7,11 +7,11 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, TypeVar
 
+import torch
 from hydra.core.hydra_config import HydraConfig
-from tensordict import TensorDictBase
-from torch import nn
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.record.loggers import Logger
 from tqdm import tqdm
@@ -21,49 +21,44 @@ from torchrl_glam.checkpoint.checkpoints import Checkpoints
 from torchrl_glam.checkpoint.metric_files import cut_back, metric_lengths
 from torchrl_glam.checkpoint.replay_files import REPLAY
 from torchrl_glam.checkpoint.state_file import RandomState
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import Stopped, UsageError
-from torchrl_glam.estimate import duration
-from torchrl_glam.health import Health
-from torchrl_glam.loggers import METRICS, check_logger, close_loggers, make_loggers
-from torchrl_glam.modules import GLAMWorldModel
-from torchrl_glam.progress import Progress, StateDict
-from torchrl_glam.run_folder import RESULT, RunFolder, write_text
-from torchrl_glam.stop import StopNow, StopSignals
-from torchrl_glam.summary import describe_result, device_name, first_line
+from torchrl_glam.resources import device_name
+from torchrl_glam.run.folder import RESULT, RunFolder, write_text
+from torchrl_glam.run.health import Health
+from torchrl_glam.run.loggers import METRICS, check_logger, close_loggers, make_loggers
+from torchrl_glam.run.progress import Progress, StateDict
+from torchrl_glam.run.stop import StopNow, StopSignals
 from torchrl_glam.terminal import progress_bar
-from torchrl_glam.training import check_finite, episode_returns
-from torchrl_glam.training.evaluation import Score
+from torchrl_glam.training import check_finite
 from torchrl_glam.training.steps import KEPT
 
-SHOWN_LOSSES = {
-    "world_model/loss_reconstruction": "recon",
-    "world_model/loss_reward": "reward",
-    "world_model/kl_dynamics": "kl",
-    "policy/loss_critic": "critic",
-    "policy/loss_value": "critic",
-    "policy/loss_qvalue": "critic",
-}
+Item = TypeVar("Item")
 
 
 class Run:
     """Folder, checkpoints, progress bar and metrics of one run.
 
     The folder holds ``config.yaml``, ``run.json`` (versions, git state, machine), ``metrics/`` (one CSV file per
-    metric: frame, value), ``checkpoints/`` and ``replay/`` to go on from, ``media/``, and at the end
-    ``weights.safetensors`` and ``result.json``. While entered, SIGTERM and SIGINT end the run in order.
+    metric: step, value), ``checkpoints/`` to go on from, and at the end ``weights.safetensors`` and ``result.json``.
+    While entered, SIGTERM and SIGINT end the run in order.
+
+    Attributes:
+        SHOWN: metrics that the progress bar shows, and under which name.
 
     Args:
         config: the run's options.
 
     Raises:
-        UsageError: if the folder cannot be used, see :class:`~torchrl_glam.run_folder.RunFolder`.
+        UsageError: if the folder cannot be used, see :class:`~torchrl_glam.run.folder.RunFolder`.
         Stopped: if it holds this run, finished.
     """
 
-    def __init__(self, config: GLAMConfig) -> None:
+    SHOWN: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, config: RunConfig) -> None:
         check_logger(config.logger)
-        self.config = config
+        self._config = config
         self._folder = RunFolder(config)
         self.folder = self._folder.path
         self.signals = StopSignals()
@@ -86,20 +81,19 @@ class Run:
         if isinstance(error, StopNow):
             raise self._stopped() from None
 
-    def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
-        """Write the first line; ``seconds`` is how long the whole run should take."""
-        device = next(world_model.parameters()).device
+    def begin(self, device: torch.device, line: str) -> None:
+        """Write the first line of a run on ``device``."""
         self._health, self.device_name = Health(device), device_name(device)
-        self.write(first_line(self.config, world_model, agent, seconds))
+        self.write(line)
 
-    def resume(self, networks: TrainedNetworks, replay: TensorDictReplayBuffer, **parts: StateDict) -> None:
+    def resume(self, networks: TrainedNetworks, replay: TensorDictReplayBuffer | None, **parts: StateDict) -> None:
         """Say what a checkpoint holds, and go on from the newest good one if the folder holds any.
 
         From here on the folder is this run's: ``config.yaml`` is in it.
 
         Args:
             networks: what others than this run read of a checkpoint.
-            replay: the writing view of the records.
+            replay: the writing view of the records, if the run collects any.
             parts: everything else with a state: updates, collector.
 
         Raises:
@@ -110,51 +104,52 @@ class Run:
             self.folder,
             self._folder.run_id,
             networks=networks,
-            replay=ReplayFiles(replay, self.folder / REPLAY),
+            replay=None if replay is None else ReplayFiles(replay, self.folder / REPLAY),
             random_state=RandomState(),
             parts={**parts, "progress": self.progress},
-            keep=self.config.checkpoint.keep,
+            keep=self._config.checkpoint.keep,
         )
         restored = self.checkpoints.restore()
         for line in restored.skipped:
             self.write(line)
-        if restored.frame > (total := self.config.total_frames):
-            raise UsageError(f"total_frames={total}, but the run has done {restored.frame} steps: give more")
+        if restored.frame > (total := self._config.num_steps):
+            raise UsageError(f"{self._config.LENGTH}={total}, but the run has done {restored.frame} steps: give more")
         if self._folder.holds_run:
             self.write(f"goes on from step {restored.frame} of {total}")
         try:
             self._folder.take()
             cut_back(self.folder / METRICS, self.progress.metric_lengths)
-            self.loggers = make_loggers(self.config, self.folder, first_frame=restored.frame)
+            self.loggers = make_loggers(self._config, self.folder, first_frame=restored.frame)
         except OSError as error:
             raise self._cannot_write("the run's files", error) from error
         self.progress.begin()
 
-    def track(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[range, TensorDictBase]]:
-        """Number the collector's real steps, from 1 or where the run goes on, and log the returns of episodes that end.
+    def track(self, items: Iterable[Item], size: Callable[[Item], int] = lambda _: 1) -> Iterator[tuple[range, Item]]:
+        """Number the run's steps, from 1 or where it goes on.
 
         A checkpoint is written after a step where one is due, after the last one, and where the run is asked to stop.
 
+        Args:
+            items: what the steps bring, until the run has all of its own.
+            size: how many steps an item is.
+
         Yields:
-            The numbers of the steps in a batch, one for each environment, and the batch.
+            The numbers of an item's steps, and the item.
 
         Raises:
             Stopped: if a signal asked for it.
             UsageError: if a checkpoint cannot be written.
         """
-        last, total = self.progress.frame, self.config.total_frames
-        self.bar = progress_bar(total=total, initial=last, unit="step")
+        last, total = self.progress.frame, self._config.num_steps
+        self.bar = progress_bar(total=total, initial=last, unit=self._config.UNIT)
         with self.bar:
-            for step in collector:
-                frames = range(last + 1, last + 1 + step.numel())
-                last = frames[-1]
-                for episode_return in episode_returns(step):
-                    self.log(last, {"train/episode_return": episode_return})
-                    self.progress.add_return(episode_return)
-                yield frames, step
+            for item in items:
+                steps = range(last + 1, last + 1 + size(item))
+                last = steps[-1]
+                yield steps, item
                 self.progress.frame = last
-                self.bar.update(len(frames))
-                if self.signals.asked or last == total or self.progress.is_checkpoint_due(self.config.checkpoint):
+                self.bar.update(len(steps))
+                if self.signals.asked or last == total or self.progress.is_checkpoint_due(self._config.checkpoint):
                     self.save()
                 if self.signals.asked:
                     raise self._stopped()
@@ -171,7 +166,7 @@ class Run:
             check_finite(of_update)
             values |= {f"{name}/{key}": value.float().mean().item() for key, value in of_update.items()}
         self.log(frame, values | self._health(frame))
-        self.progress.shown |= {short: f"{values[key]:.3g}" for key, short in SHOWN_LOSSES.items() if key in values}
+        self.progress.shown |= {short: f"{values[key]:.3g}" for key, short in self.SHOWN.items() if key in values}
         self.bar.set_postfix(self.progress.shown, refresh=False)
 
     def log(self, frame: int, values: dict[str, float]) -> None:
@@ -210,26 +205,22 @@ class Run:
         finally:
             self.signals.writing = False
 
-    def finish(self, returns: list[float]) -> None:
-        """Log and print the evaluation, write the final weights and, last, ``result.json``."""
-        config, seconds = self.config, self.progress.seconds()
-        score = Score(config.env.name, config.env.protocol.value, returns)
-        result = describe_result(config, score, self.progress.frame, seconds, self.device_name)
-        self.log(config.total_frames, {"evaluation/return": score.mean})
+    def end(self, result: dict[str, Any], line: str) -> None:
+        """Write the final weights and, last, ``result.json``; print the last line."""
         networks = self.networks
         try:
             write_weights(self.folder / WEIGHTS, networks.networks, networks.action_spec, self.progress.frame)
             write_text(self.folder / RESULT, json.dumps(result, indent=2) + "\n")
         except OSError as error:
             raise self._cannot_write("the result", error) from error
-        self.write(f"evaluation: {score} | {duration(seconds)} | {self.folder}")
+        self.write(line)
 
     def write(self, line: str) -> None:
         """Print a line above the progress bar."""
         tqdm.write(line)
 
     def _stopped(self) -> Stopped:
-        saved, total = self.progress.saved_frame, self.config.total_frames
+        saved, total = self.progress.saved_frame, self._config.num_steps
         where = f"saved at step {saved} of {total}. Go on" if saved else "there was no checkpoint yet. Start again"
         return Stopped(f"stopped; {where} with: {self._command()}", asked=True)
 

@@ -19,22 +19,22 @@ from typing import Any
 import torch
 
 import torchrl_glam
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import RunConfig
 from torchrl_glam.resources import cpu_name, usable_cores
 
 PACKAGES = ("torch", "torchrl", "tensordict", "gymnasium", "ale-py", "numpy", "safetensors")
 TIMEOUT = 5.0  # seconds for a command; a network drive may hang
 
 
-def describe_run(config: GLAMConfig) -> dict[str, Any]:
+def describe_run(config: RunConfig) -> dict[str, Any]:
     """What ran where, for ``run.json``; never raises, what cannot be found out is None.
 
     Args:
         config: the run's options, of which the seed is noted; ``config.yaml`` holds all of them.
 
     Examples:
-        >>> from torchrl_glam.config import GLAMConfig
-        >>> from torchrl_glam.provenance import describe_run
+        >>> from torchrl_glam.config import RunConfig
+        >>> from torchrl_glam.run.provenance import describe_run
         >>> sorted(describe_run(GLAMConfig()))
         ['command', 'folder', 'git', 'machine', 'seed', 'started', 'versions']
     """
@@ -102,7 +102,7 @@ def options_hash(options: Mapping[str, Any]) -> str:
         TypeError: for a value that JSON cannot hold.
 
     Examples:
-        >>> from torchrl_glam.provenance import options_hash
+        >>> from torchrl_glam.run.provenance import options_hash
         >>> options_hash({"seed": 0, "env": {"name": "ALE/Pong-v5"}})
         '3aba9176d531'
     """

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.estimate import duration
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
 from torchrl_glam.modules.ssm import resolve_backend
+from torchrl_glam.resources import device_name
 from torchrl_glam.training import Score
 
 
@@ -54,13 +54,6 @@ def describe_result(config: GLAMConfig, score: Score, total_frames: int, seconds
         "seconds": seconds,
         "device": device,
     }
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's model, or the number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)"
 
 
 def _millions(module: nn.Module) -> str:

@@ -16,26 +16,11 @@ from yaml import YAMLError
 
 from torchrl_glam.checkpoint.checkpoints import CHECKPOINTS, newest_first, run_id_of
 from torchrl_glam.checkpoint.files import DamagedError, write_whole
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import Stopped, UsageError
-from torchrl_glam.provenance import describe_run
+from torchrl_glam.run.provenance import describe_run
 
 CONFIG, RECORD, RESULT = "config.yaml", "run.json", "result.json"
-
-HARMLESS = (
-    "run_dir",
-    "resume",
-    "check",
-    "logger",
-    "total_frames",
-    "checkpoint",
-    "evaluation",
-    "replay.device",
-    "training.keep_memory",
-    "training.log_every",
-    "training.media_every",
-)
-"""Options, or groups of them, that may differ when a run goes on: what it computes stays the same."""
 
 
 class RunFolder:
@@ -50,7 +35,7 @@ class RunFolder:
         Stopped: if it holds a run that is finished.
     """
 
-    def __init__(self, config: GLAMConfig) -> None:
+    def __init__(self, config: RunConfig) -> None:
         self.path, self._config = Path(config.run_dir), config
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -119,27 +104,30 @@ class RunFolder:
         path = self.path / CONFIG
         try:
             before = _flat(OmegaConf.to_container(OmegaConf.load(path)))
-            if "env.name" not in before:
-                raise ValueError("these are other options")
+            if self._config.LENGTH not in before:
+                raise ValueError("these are another command's options")
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise UsageError(f"{path} cannot be read: restore it, or choose another run_dir") from error
         now = _flat(OmegaConf.to_container(OmegaConf.structured(self._config), enum_to_str=True))
         return [
             f"{name}={before.get(name, 'nothing')}, now {now.get(name, 'nothing')}"
             for name in sorted(before | now)
-            if before.get(name, "nothing") != now.get(name, "nothing") and not _is_harmless(name)
+            if before.get(name, "nothing") != now.get(name, "nothing") and not self._is_harmless(name)
         ]
 
+    def _is_harmless(self, name: str) -> bool:
+        return any(name == option or name.startswith(f"{option}.") for option in self._config.HARMLESS)
+
     def _stop_if_finished(self) -> None:
+        option = self._config.LENGTH
         try:
             result = json.loads((self.path / RESULT).read_text())
-            frames, mean = int(result["total_frames"]), float(result["mean"])
+            steps, mean = int(result[option]), float(result["mean"])
         except (OSError, ValueError, KeyError, TypeError):
             return  # it is written last, and whole
-        if self._config.total_frames <= frames:
+        if self._config.num_steps <= steps:
             raise Stopped(
-                f"run_dir={self.path} is finished: {frames} steps, evaluation {mean:.2f}. Evaluate it again by "
-                "examples/evaluate.py, or train on by a larger total_frames"
+                f"run_dir={self.path} is finished: {steps} steps, evaluation {mean:.2f}. {self._config.AGAIN}"
             )
 
     def _read_record(self) -> dict[str, Any]:
@@ -163,7 +151,3 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     for key, child in node.items():
         flat |= _flat(child, f"{prefix}{key}.")
     return flat
-
-
-def _is_harmless(name: str) -> bool:
-    return any(name == option or name.startswith(f"{option}.") for option in HARMLESS)

@@ -49,7 +49,7 @@ class Health:
 
     Examples:
         >>> import torch
-        >>> from torchrl_glam.health import Health
+        >>> from torchrl_glam.run.health import Health
         >>> health = Health(torch.device("cpu"))
         >>> list(health(100)), list(health(200))
         (['system/memory_gib'], ['system/memory_gib', 'system/steps_per_second'])

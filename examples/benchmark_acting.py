@@ -1,0 +1,78 @@
+"""What one action costs after 5, 10, 20, .. steps: MambaDM's carried state, its window, the Transformer's window.
+
+    OMP_NUM_THREADS=1 python examples/benchmark_acting.py out=results/offline
+
+The state costs the same after any number of steps, the windows cost more for each one they hold. Ratios are to the
+Transformer's window of 20 steps in the same process. Writes acting.csv and acting.png; one thread, untrained networks.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from torchrl_glam.benchmarks import acting
+from torchrl_glam.errors import UsageError
+from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.report.pictures import write_file
+from torchrl_glam.resources import cpu_name
+
+FEWEST = 5  # steps; each context is twice the last
+
+
+@dataclass
+class ActingOptions:
+    """What is measured, and where it is written."""
+
+    out: str = "results/offline"  # folder of acting.csv and acting.png
+    longest: int = 320  # context in steps, at least 20; from 5 on they double
+    batch: int = 10  # environments side by side, beside the measurement with one
+    observation_size: int = 11  # Hopper's
+    action_size: int = 3  # Hopper's
+    width: int = 128  # of both models
+    num_layers: int = 3  # of both models
+    num_heads: int = 1  # of the Transformer
+    rounds: int = 5  # through all points; the medians count
+    repeats: int = 5  # of each call in a round
+
+
+@option_line(ActingOptions)
+def main(options: ActingOptions) -> None:
+    """Time one action of untrained offline models after more and more steps, on one thread."""
+    for name in ("batch", "observation_size", "action_size", "width", "num_layers", "num_heads", "rounds", "repeats"):
+        if getattr(options, name) < 1:
+            raise UsageError(f"{name}={getattr(options, name)}: give a whole number of at least 1")
+    if options.longest < acting.BASELINE_CONTEXT:
+        raise UsageError(f"longest={options.longest}: give at least {acting.BASELINE_CONTEXT}, the baseline's context")
+    table, picture = (make_writable("out", Path(options.out) / f"acting.{kind}") for kind in ("csv", "png"))
+    torch.set_num_threads(1)
+    contexts = [FEWEST * 2**power for power in range(16) if FEWEST * 2**power <= options.longest]
+    points = acting.measure_acting(
+        contexts,
+        sorted({1, options.batch}),
+        observation_size=options.observation_size,
+        action_size=options.action_size,
+        width=options.width,
+        num_layers=options.num_layers,
+        num_heads=options.num_heads,
+        rounds=options.rounds,
+        repeats=options.repeats,
+        progress=print,
+    )
+    machine = f"{cpu_name()}, 1 thread; torch {version('torch')}; {datetime.date.today()}"
+    size = f"width {options.width}, {options.num_layers} layers; medians of {options.rounds} rounds"
+    print(f"{machine}; {size}\n\n{acting.acting_table(points)}\n")
+    write_file(table, acting.acting_csv(points).encode())
+    if acting.has_matplotlib:
+        acting.plot_acting(picture, points, f"{machine}\n{size}; bands: lowest and highest round")
+        print(f"{table}, {picture}")
+    else:
+        print(f'{table}; no picture: matplotlib is missing, pip install "torchrl_glam[report]"')
+
+
+if __name__ == "__main__":
+    main()

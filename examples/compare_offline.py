@@ -1,0 +1,75 @@
+"""Put offline runs beside each other: tables, pictures, and the published scores where a task is like theirs.
+
+    python examples/mambadm_offline.py ...                                # several models, datasets and seeds
+    python examples/compare_offline.py runs=results/offline out=results/offline
+
+Reads every result.json below `runs`; writes comparison.md, comparison.csv, targets.png and, of runs on parts of the
+data and in several sizes, scaling.png. Only runs that differ in their seeds alone are averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.report import offline
+from torchrl_glam.report.offline.pictures import has_matplotlib
+from torchrl_glam.report.offline.runs import MODELS
+from torchrl_glam.report.pictures import write_file
+
+
+@dataclass
+class CompareOptions:
+    """What is compared, and where that is written."""
+
+    runs: str  # folder; every result.json below it is read
+    out: str = "results/offline"  # folder of the tables and pictures
+    model: str = "mambadm"  # whose scaling is shown
+
+
+@option_line(CompareOptions)
+def main(options: CompareOptions) -> None:
+    """Compare offline runs: scores over seeds, target returns, scaling with data and model."""
+    if options.model not in MODELS:
+        raise UsageError(f"model={options.model}: choose one of {', '.join(MODELS)}")
+    out = Path(options.out)
+    files = {name: make_writable("out", out / name) for name in ("comparison.md", "comparison.csv", "targets.png")}
+    runs, left_out = offline.read_runs(Path(options.runs))
+    for line in left_out:
+        print(line)
+
+    studies = offline.scaling_studies(runs, options.model)
+    parts = ["# Offline runs", offline.comparison_tables(runs)]
+    for study in studies:
+        parts += [f"## Scaling: {study.title}", offline.scaling_table(study)]
+    if published := offline.published_table(runs):
+        parts += ["## Beside the published scores", published]
+    write_file(files["comparison.md"], ("\n\n".join(parts) + "\n").encode())
+    write_file(files["comparison.csv"], offline.comparison_csv(runs).encode())
+    print(f"{len(runs)} runs: {files['comparison.md']}, {files['comparison.csv']}")
+
+    if has_matplotlib:
+        draw(runs, studies, files["targets.png"])
+    else:
+        print('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"')
+
+
+def draw(runs: list[offline.OfflineRun], studies: list[offline.ScalingStudy], targets: Path) -> None:
+    """Write the pictures and say what is on them."""
+    grids = offline.make_grids(runs)
+    widest = max(grids, key=lambda grid: len(grid.cells))
+    offline.plot_targets(targets, widest)
+    others = f" ({len(grids) - 1} other budgets: in the tables)" if len(grids) > 1 else ""
+    print(f"{targets}: {widest.title}{others}")
+    if studies:
+        scaling = targets.with_name("scaling.png")
+        offline.plot_scaling(scaling, studies)
+        print(f"{scaling}: {', '.join(study.title for study in studies)}")
+    else:
+        print("no scaling.png: there are no runs on several fractions of the data")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Ask a trained offline run for other returns, or let it remember otherwise.
+
+    python examples/evaluate_offline.py run_dir=runs/hopper targets=0.5,1,1.5
+    python examples/evaluate_offline.py run_dir=runs/hopper memory=carried episodes=20
+
+Returns are between that of a random policy (0) and the best of the dataset (1). What is not given is as in the run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchrl_glam.config.offline import DecisionMemory
+from torchrl_glam.errors import UsageError
+from torchrl_glam.factory.offline import make_dataset
+from torchrl_glam.offline.evaluation import evaluate_targets
+from torchrl_glam.offline.loading import load_decisions
+from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.report.pictures import write_file
+
+
+@dataclass
+class EvaluateOptions:
+    """What is asked for, and where it is written."""
+
+    run_dir: str  # folder of a run of examples/mambadm_offline.py
+    targets: str | None = None  # numbers with commas between; null: the run's
+    episodes: int | None = None  # per target; null: the run's
+    memory: DecisionMemory | None = None  # window or carried; null: the run's
+    seed: int | None = None  # null: the run's
+    root: str | None = None  # folder of Minari datasets; null: the run's
+    out: str | None = None  # JSON file; null: run_dir/evaluation-MEMORY-seedSEED.json
+
+
+@option_line(EvaluateOptions)
+def main(options: EvaluateOptions) -> None:
+    """Ask a trained offline run for other returns, or let it remember otherwise."""
+    run = load_decisions(options.run_dir, memory=options.memory and options.memory.value)
+    config, seed = run.config, run.config.seed if options.seed is None else options.seed
+    memory = config.evaluation.memory.value
+    out = make_writable("out", Path(options.out or Path(options.run_dir, f"evaluation-{memory}-seed{seed}.json")))
+    config.data.root = options.root or config.data.root
+    dataset = make_dataset(config)
+    evaluations = evaluate_targets(
+        dataset,
+        run.policy,
+        parse_targets(options.targets) if options.targets else config.evaluation.targets,
+        episodes=options.episodes or config.evaluation.episodes,
+        num_envs=config.env.num_envs,
+        seed=seed + 1_000_000,
+        progress=True,
+    )
+    for evaluation in evaluations:
+        print(evaluation)
+    described = {"update": run.update, "memory": memory, "seed": seed}
+    answer = {**described, "evaluations": [evaluation.to_dict() for evaluation in evaluations]}
+    write_file(out, (json.dumps(answer, indent=2) + "\n").encode())
+    print(out)
+
+
+def parse_targets(text: str) -> list[float]:
+    """Numbers with commas between them."""
+    try:
+        return [float(number) for number in text.strip("[]").split(",")]
+    except ValueError as error:
+        raise UsageError(f"targets={text}: give numbers with commas between, such as targets=0.5,1") from error
+
+
+if __name__ == "__main__":
+    main()

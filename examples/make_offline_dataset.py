@@ -1,0 +1,53 @@
+"""A dataset for offline learning, made here: a teacher learns a Gymnasium task, and what it does is recorded.
+
+    python examples/make_offline_dataset.py env.name=Hopper-v5 quality=medium
+    python examples/make_offline_dataset.py env.name=CartPole-v1 quality=replay
+
+Needs the extras `[minari]` and, for MuJoCo's tasks, `[offline]`. The teacher's folder serves every quality: a second
+command trains nothing. Options are `key=value`; torchrl_glam/config/teacher.py lists all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from torchrl_glam.cli import hydra_command
+from torchrl_glam.config.teacher import NewDatasetConfig
+from torchrl_glam.export.minari_files import check_new_dataset, datasets_root
+from torchrl_glam.offline.teachers import default_dataset_id, make_dataset, read_teacher, resolve_options, train_teacher
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "offline"
+
+
+def prepare(config: NewDatasetConfig, _: DictConfig, given: list[str]) -> None:
+    """Fill in what the task decides."""
+    resolve_options(config, given)
+
+
+@hydra_command(CONFIGS, "make_offline_dataset", NewDatasetConfig, prepare)
+def main(config: NewDatasetConfig) -> None:
+    """Train a teacher, unless its folder is there, and write the dataset that the options name."""
+    logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes
+    task = config.env.name
+    root = datasets_root(Path(config.root) if config.root else None)
+    dataset_id = config.dataset_id or default_dataset_id(task, config.quality, config.until)
+    check_new_dataset(dataset_id, root)
+
+    # The teacher: it learns once, for datasets of every quality.
+    folder = Path(config.teacher_dir or Path("runs", "teachers", f"{task.replace('/', '-')}-seed{config.seed}"))
+    teacher = read_teacher(folder, config) if folder.exists() else None
+    what = f"{config.teacher.value} teacher, {config.total_frames} steps"
+    print(f"{task}: {dataset_id} | {what}, {'from' if teacher else 'training into'} {folder}", flush=True)
+    teacher = teacher or train_teacher(config, folder)
+
+    # The dataset.
+    dataset = make_dataset(teacher, config, dataset_id, root)
+    references = f"random {teacher.random_score:.1f}, expert {teacher.expert_score:.1f}"
+    print(f"dataset {dataset_id} in {root}: {dataset} ({references})")
+
+
+if __name__ == "__main__":
+    main()

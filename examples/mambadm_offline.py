@@ -1,0 +1,73 @@
+"""MambaDM, or what it is compared with, on a dataset: sample windows, update; ask for returns at the end.
+
+    python examples/make_offline_dataset.py env.name=CartPole-v1 quality=replay
+    python examples/mambadm_offline.py dataset=cartpole/replay-v0
+
+Options are `key=value`; torchrl_glam/config/offline.py lists all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torchrl_glam.checkpoint import TrainedNetworks
+from torchrl_glam.cli import hydra_command, resolve_device
+from torchrl_glam.config.offline import OfflineConfig
+from torchrl_glam.factory import set_seeds
+from torchrl_glam.factory.offline import (
+    check_offline_config,
+    draw,
+    make_dataset,
+    make_dataset_network,
+    make_decision_policy,
+    make_decision_update,
+    target_fractions,
+)
+from torchrl_glam.offline import make_windows
+from torchrl_glam.offline.evaluation import Evaluation, evaluate_targets
+from torchrl_glam.run.offline import OfflineRun
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "offline"
+
+
+@hydra_command(CONFIGS, "mambadm_offline", OfflineConfig, lambda config, _, given: check_offline_config(config, given))
+def main(config: OfflineConfig) -> None:
+    """Train one model on the dataset that the options name, and evaluate it."""
+    set_seeds(config.seed)
+    device = resolve_device(config.device)
+
+    # The data, the model and its update.
+    dataset = make_dataset(config)
+    config.env.name = dataset.env_name
+    windows = make_windows(dataset, config.batch_size, config.model.context)
+    network = make_dataset_network(config, dataset, device)
+    update = make_decision_update(config, network, dataset.action_spec)
+
+    # What it is asked for, and how it acts.
+    fractions = target_fractions(config)
+    policy = make_decision_policy(config, network, dataset.action_spec)
+
+    def evaluate(fractions: list[float], progress: bool = False) -> list[Evaluation]:
+        """Play episodes at each target."""
+        episodes, num_envs, seed = config.evaluation.episodes, config.env.num_envs, config.seed + 1_000_000
+        return evaluate_targets(
+            dataset, policy, fractions, episodes=episodes, num_envs=num_envs, seed=seed, progress=progress
+        )
+
+    # The run's folder: what is in it from an earlier process is gone on with, from the same numbers on.
+    run = OfflineRun(config, dataset)
+    run.announce(network, device)
+    run.resume(TrainedNetworks({"actor": network}, dataset.action_spec), None, update=update)
+
+    with run:
+        for (step,), batch in run.track(draw(windows, config.total_updates - run.progress.frame)):
+            run.progress.metrics["update"] = update(batch.to(device))
+            if step % config.log_every == 0:
+                run.log_updates(step)
+            if config.evaluation.every and step % config.evaluation.every == 0:
+                run.log_evaluation(step, *evaluate([max(fractions)]))
+        run.finish(evaluate(fractions, progress=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Datasets that are missing, damaged or unsuitable: each is told in one line."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import h5py
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+
+from tests.offline.datasets import CART_POLE, LENGTHS, MOVES, PENDULUM, PIXELS, PONG, VECTORS, load, write_episodes
+from torchrl_glam.errors import UsageError
+from torchrl_glam.offline.dataset import load_dataset
+
+
+def change_step(entry, value):
+    """A change of one entry of one step of the second episode."""
+
+    def change(episode, entries):
+        if episode == 1:
+            entries[entry][2] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"env_name": None}, "names no environment: give env_name, the one it was recorded in"),
+        ({"env_name": "Pendulm-v1"}, "there is no environment 'Pendulm-v1': did you mean Pendulum-v1"),
+        ({"env_name": "CartPole-v1"}, "has observations [3], the environment CartPole-v1 observations [4]"),
+        ({"actions": Discrete(2)}, "has 2 discrete actions, the environment Pendulum-v1 actions from [-2.0] to [2.0]"),
+        ({"actions": Box(-1, 1, (1,))}, "has actions from [-1.0] to [1.0], the environment Pendulum-v1 actions from"),
+        ({"env": PENDULUM, "env_name": "CartPole-v1"}, "was recorded in Pendulum-v1, not in CartPole-v1: leave"),
+        ({"env_name": "tests.games:Corridor-v0"}, "tests.games:Corridor-v0 observes direction, image"),
+        ({"lengths": ()}, "has no episodes"),
+        ({"change": change_step("rewards", np.nan)}, "has rewards that are missing or not finite (nan, inf), in 1 of"),
+        ({"change": change_step("observations", np.inf)}, "has observations that are missing or not finite"),
+        ({"change": change_step("observations", 1e300)}, "has observations that are missing or not finite"),
+        ({"change": change_step("actions", np.nan)}, "has actions that are missing or not finite"),
+        ({"change": change_step("actions", 2.1)}, "has actions that are not in Box(-2.0, 2.0, (1,), float32), in 1 of"),
+        (
+            {"change": change_step("actions", 2), "env_name": "CartPole-v1", **CART_POLE},
+            "has actions that are not in Discrete(2), in 1 of 17 steps, the first of them in episode 1",
+        ),
+        ({"actions": MultiDiscrete([2, 2]), "lengths": ()}, "has the actions MultiDiscrete([2 2]): choose one with"),
+        ({"actions": Dict(a=MOVES), "lengths": ()}, "has the actions Dict('a': Discrete(6)): choose one with"),
+        ({"actions": Box(-np.inf, 1, (1,)), "lengths": ()}, "has the actions Box(-inf, 1.0, (1,), float32): choose"),
+        ({"actions": Box(-1, 1, (1, 1)), "lengths": ()}, "has the actions Box(-1.0, 1.0, (1, 1), float32): choose"),
+        ({"observations": Dict(a=VECTORS), "lengths": ()}, "has the observations Dict('a': Box(-inf, inf, (3,)"),
+        ({"observations": Box(0, 255, (3, 64, 64), np.uint8), "lengths": ()}, "or with RGB images, a Box [h w 3]"),
+    ],
+)  # fmt: skip
+def test_datasets_that_do_not_suit_are_refused(tmp_path, options, line):
+    if options.get("env") == PENDULUM:
+        options = {**options, "observations": Box(-8, 8, (3,), np.float32)}
+    with pytest.raises(UsageError) as error:
+        load(tmp_path, **options)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.5, float("nan")])
+def test_a_fraction_is_above_0_and_at_most_1(tmp_path, fraction):
+    with pytest.raises(UsageError, match=f"fraction={fraction}: give the share"):
+        load_dataset("tests/counting-v0", root=tmp_path, fraction=fraction)
+
+
+@pytest.mark.parametrize(
+    ("dataset_id", "line"),
+    [
+        ("tests/counting-v1", "(and downloads are switched off): did you mean tests/counting-v0?"),
+        ("counting", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
+        ("../tests/counting-v0", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
+    ],
+)
+def test_an_unknown_dataset_is_told_with_near_matches(tmp_path, dataset_id, line):
+    write_episodes(tmp_path)
+    with pytest.raises(UsageError) as error:
+        load_dataset(dataset_id, root=tmp_path, env_name=PENDULUM, download=False)
+    assert str(error.value) == f"there is no dataset {dataset_id} in {tmp_path} {line}"
+
+
+def test_an_empty_folder_says_so(tmp_path):
+    with pytest.raises(UsageError, match="the folder holds none, give another root"):
+        load_dataset("tests/counting-v0", root=tmp_path / "none", env_name=PENDULUM, download=False)
+
+
+def in_file(change):
+    """A damage to the open hdf5 file."""
+
+    def damage(folder):
+        with h5py.File(folder / "main_data.hdf5", "a") as file:
+            change(file)
+
+    return damage
+
+
+def drop(name):
+    """A damage: a thing less in the file."""
+    return in_file(lambda file: file.__delitem__(name))
+
+
+def shorten(entry, steps):
+    """A damage: fewer steps in the third episode."""
+    return in_file(lambda file: file["episode_2"][entry].resize(steps, axis=0))
+
+
+def cut(folder):
+    """A damage: half of the file is lost."""
+    path = folder / "main_data.hdf5"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def in_metadata(**entries):
+    """A change of the metadata."""
+
+    def change(folder):
+        path = folder / "metadata.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (cut, "cannot be read (OSError: "),
+        (lambda folder: (folder / "main_data.hdf5").write_text("?"), "cannot be read (OSError: "),
+        (lambda folder: (folder / "main_data.hdf5").unlink(), "cannot be read (ValueError: No data found"),
+        (lambda folder: (folder / "metadata.json").unlink(), "cannot be read (ValueError: No data found"),
+        (lambda folder: (folder / "metadata.json").write_text("{"), "cannot be read (JSONDecodeError: "),
+        (in_metadata(minari_version="9.0"), "cannot be read (ValueError: The installed Minari version"),
+        (in_metadata(total_steps=18), "holds 17 steps, its metadata tell of 18 in 4 episodes: it is damaged"),
+        (drop("episode_3"), "holds 12 steps, its metadata tell of 17 in 4 episodes: it is damaged"),
+        (drop("episode_2/rewards"), "cannot be read (episode_2 has no rewards)"),
+        (shorten("rewards", 0), "cannot be read (episode_2 has no steps)"),
+        (shorten("actions", 0), "cannot be read (episode_2 has 0 actions where its 1 rewards want 1)"),
+        (shorten("observations", 1), "cannot be read (episode_2 has 1 observations where its 1 rewards want 2)"),
+    ],
+)  # fmt: skip
+def test_a_damaged_dataset_is_told_in_a_line(tmp_path, damage, line):
+    write_episodes(tmp_path, LENGTHS)
+    damage(tmp_path / "tests" / "counting-v0" / "data")
+    with pytest.raises(UsageError) as error:
+        load_dataset("tests/counting-v0", root=tmp_path, env_name=PENDULUM)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_jpeg_images_are_refused(tmp_path):
+    write_episodes(tmp_path, observations=PIXELS, actions=MOVES)
+    in_metadata(jpeg_encoding=True)(tmp_path / "tests" / "counting-v0" / "data")
+    with pytest.raises(UsageError, match="has its images as JPEG, which TorchRL does not read"):
+        load_dataset("tests/counting-v0", root=tmp_path, env_name=PONG)
+
+
+def test_a_download_that_fails_is_told_in_a_line(tmp_path, monkeypatch):
+    def refuse(*address):
+        raise OSError("no network\nat all")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    write_episodes(tmp_path)
+    with pytest.raises(UsageError) as error:
+        load_dataset("tests/count-v0", root=tmp_path, env_name=PENDULUM)
+    assert str(error.value) == (
+        f"there is no dataset tests/count-v0 in {tmp_path} (and it cannot be downloaded: no network): "
+        "did you mean tests/counting-v0?"
+    )

@@ -1,0 +1,26 @@
+"""Decisions learnt from datasets: MambaDM, what it is compared with, the data, the evaluation."""
+
+from __future__ import annotations
+
+from torchrl_glam.offline.actor import BehaviourCloningActor, DecisionTransformerActor, DMambaActor, MambaDMActor
+from torchrl_glam.offline.base import DecisionActor
+from torchrl_glam.offline.dataset import OfflineDataset, load_dataset, normalised_score
+from torchrl_glam.offline.gloma import GLoMa, GLoMaStack
+from torchrl_glam.offline.policy import DecisionPolicy, make_decision_actor
+from torchrl_glam.offline.windows import make_windows
+
+__all__ = [
+    "BehaviourCloningActor",
+    "DMambaActor",
+    "DecisionActor",
+    "DecisionPolicy",
+    "DecisionTransformerActor",
+    "GLoMa",
+    "GLoMaStack",
+    "MambaDMActor",
+    "OfflineDataset",
+    "load_dataset",
+    "make_decision_actor",
+    "make_windows",
+    "normalised_score",
+]

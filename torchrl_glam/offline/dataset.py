@@ -1,0 +1,171 @@
+"""A Minari dataset as records for sequence models: observations, actions, returns-to-go, times.
+
+``n`` steps of the dataset, ``o`` observation size, ``h w c`` pixels, ``a`` action size, ``e`` episodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium.envs.registration import EnvSpec
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl.data import TensorSpec
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.export.minari_files import datasets_root
+from torchrl_glam.offline.minari_reading import find_dataset, read_steps
+from torchrl_glam.offline.records import choose_episodes, make_records
+from torchrl_glam.offline.spaces import check_fits, make_action_spec, make_observation_shape
+from torchrl_glam.report import game_name, reference_scores
+
+LEAST_SCALE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class OfflineDataset:
+    """Steps of whole episodes, and what is known of them.
+
+    Args:
+        dataset_id: Minari's.
+        env_name: the Gymnasium environment in which they were recorded.
+        records: [n], episode after episode: ``observation`` [n o] float32 or [n h w c] uint8, ``action`` [n a] float32,
+            one-hot where actions are discrete, ``return_to_go`` [n 1] undiscounted, the step's reward included,
+            ``time_step`` [n 1] int64, from 0 in each episode, ``episode`` [n] int64, its number in the dataset,
+            ``("next", "reward")`` [n 1], and ``("next", "done")`` [n 1], true at each episode's last step alone.
+        observation_shape: (o,) or (h, w, c).
+        action_spec: ``OneHot``, or ``Bounded`` with one dimension.
+        random_score: mean undiscounted return of a random policy, if known.
+        expert_score: of an expert; of a human player in an ALE game whose dataset has no references.
+    """
+
+    dataset_id: str
+    env_name: str | None
+    records: TensorDict
+    observation_shape: torch.Size
+    action_spec: TensorSpec
+    random_score: float | None = None
+    expert_score: float | None = None
+
+    @property
+    def num_transitions(self) -> int:
+        """The number of steps."""
+        return len(self.records)
+
+    @property
+    def num_episodes(self) -> int:
+        """The number of episodes."""
+        return int(self.records["next", "done"].sum())
+
+    @property
+    def return_scale(self) -> float:
+        """The largest absolute return of an episode, by which returns are divided; at least 1e-6."""
+        return max(LEAST_SCALE, self.episode_returns().abs().max().item())
+
+    def episode_returns(self) -> Tensor:
+        """Undiscounted returns [e] of the episodes, in the records' order."""
+        return self.records["return_to_go"][self.records["time_step"] == 0]
+
+    def observation_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over all steps, each [o]; of pixels 0 and 1, which leave them as they are."""
+        observation = self.records["observation"]
+        if observation.dtype == torch.uint8:
+            return torch.zeros(self.observation_shape), torch.ones(self.observation_shape)
+        std, mean = torch.std_mean(observation, 0, correction=0)
+        return mean, std
+
+
+def load_dataset(
+    dataset_id: str,
+    *,
+    root: str | Path | None = None,
+    env_name: str | None = None,
+    fraction: float = 1.0,
+    download: bool = True,
+) -> OfflineDataset:
+    """Load a Minari dataset, one of this machine's or else one to be downloaded, into memory.
+
+    The data are read by TorchRL's ``MinariExperienceReplay``, which holds three copies of the observations while it
+    reads; a file of 2000 episodes takes 10 s. No copy of them stays on disk.
+
+    Args:
+        dataset_id: ``(namespace/)name-v0``.
+        root: the folder of datasets; by default ``MINARI_DATASETS_PATH`` or Minari's own, ``~/.minari/datasets``.
+        env_name: the environment in which it was recorded; needed where the dataset does not say, as
+            :func:`torchrl_glam.export.export_minari`'s do not. The environment of ``make_decision_env`` must have
+            observations and actions as the dataset has.
+        fraction: the share of its episodes that is loaded: always the same ones, spread evenly over the dataset, one at
+            least.
+        download: whether to ask Minari's server for a dataset that is not there.
+
+    Raises:
+        UsageError: if there is no such dataset, it is damaged or empty, its spaces are unsupported or not its
+            environment's, or rewards, observations or actions are not finite.
+
+    Examples:
+        >>> from torchrl_glam.offline.dataset import load_dataset
+        >>> dataset = load_dataset("hopper/medium-v0")  # doctest: +SKIP
+        >>> dataset.records["return_to_go"].shape  # doctest: +SKIP
+        torch.Size([100000, 1])
+    """
+    if not 0 < fraction <= 1:
+        raise UsageError(f"fraction={fraction}: give the share of the episodes, above 0 and at most 1")
+    folder = datasets_root(Path(root) if root is not None else None)
+    dataset = find_dataset(dataset_id, folder, download=download)
+    observation_shape = make_observation_shape(dataset_id, dataset)
+    action_spec = make_action_spec(dataset_id, dataset.action_space)
+    env_name = _resolve_env(dataset_id, dataset.env_spec, env_name)
+    check_fits(dataset_id, env_name, observation_shape, action_spec)
+    steps = read_steps(dataset_id, folder)
+    if steps["episode"].unique().numel() != dataset.total_episodes or len(steps) != dataset.total_steps:
+        raise UsageError(
+            f"the dataset {dataset_id} holds {len(steps)} steps, its metadata tell of {dataset.total_steps} in "
+            f"{dataset.total_episodes} episodes: it is damaged, restore it or make it anew"
+        )
+    records = make_records(choose_episodes(steps, fraction), dataset.action_space, dataset_id)
+    random_score, expert_score = _find_references(dataset.storage.metadata, env_name)
+    return OfflineDataset(dataset_id, env_name, records, observation_shape, action_spec, random_score, expert_score)
+
+
+def normalised_score(dataset: OfflineDataset, episode_return: float) -> float | None:
+    """Place a return on the scale where a random policy has 0 and an expert 100 (D4RL, arXiv 2004.07219, Sec. 5).
+
+    ``100 (return - random) / (expert - random)``
+
+    Returns:
+        The score, or ``None`` if the dataset has no references.
+    """
+    if dataset.random_score is None or dataset.expert_score is None:
+        return None
+    return 100 * (episode_return - dataset.random_score) / (dataset.expert_score - dataset.random_score)
+
+
+def _resolve_env(dataset_id: str, spec: EnvSpec | None, env_name: str | None) -> str:
+    """The name of the dataset's environment, and where both are told, the one asked for, which may name its module."""
+    if spec is None and env_name is None:
+        raise UsageError(f"the dataset {dataset_id} names no environment: give env_name, the one it was recorded in")
+    if spec is None or env_name is None:
+        return env_name or str(spec.id if spec else None)
+    if env_name.rpartition(":")[2] != spec.id:
+        raise UsageError(
+            f"the dataset {dataset_id} was recorded in {spec.id}, not in {env_name}: leave env_name out, or choose "
+            "another dataset"
+        )
+    return env_name
+
+
+def _find_references(metadata: Mapping[str, Any], env_name: str) -> tuple[float | None, float | None]:
+    """The returns of a random policy and of an expert, from the dataset, or else from GLAM's Table 1."""
+    random, expert = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    if random is None or expert is None:
+        game = game_name(env_name)
+        scores = reference_scores(game) if game else None
+        random, expert = (scores.random, scores.human) if scores else (None, None)
+    if random is None or expert is None or random == expert or not math.isfinite(expert - random):
+        return None, None
+    return float(random), float(expert)

@@ -1,0 +1,172 @@
+"""Asking a trained model for a return, and seeing what it achieves."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs import Compose, EnvBase, RewardSum, SerialEnv, StepCounter, TargetReturn, TransformedEnv
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from torchrl_glam.offline.dataset import OfflineDataset, normalised_score
+from torchrl_glam.offline.environment import make_decision_env
+from torchrl_glam.terminal import progress_bar
+
+MAX_STEPS = 27_000  # of an episode that its environment does not end
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was achieved where ``target_return`` was asked for.
+
+    Args:
+        target_return: undiscounted, in the rewards' own unit.
+        fraction: where that lies between the return of a random policy (0) and the best of the dataset (1).
+        returns: of the episodes, undiscounted.
+        normalised: their mean where a random policy has 0 and the expert 100, as in D4RL (arXiv 2004.07219, Sec. 5);
+            ``None`` without references.
+    """
+
+    target_return: float
+    fraction: float
+    returns: list[float]
+    normalised: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """The mean return."""
+        return statistics.fmean(self.returns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``result.json``."""
+        return {**asdict(self), "mean": self.mean}
+
+    def __str__(self) -> str:
+        """A line for people."""
+        spread = statistics.pstdev(self.returns)
+        normalised = "" if self.normalised is None else f", normalised {self.normalised:.1f}"
+        return f"target {self.target_return:.4g}: {self.mean:.4g}, standard deviation {spread:.3g}{normalised}"
+
+
+def evaluate_targets(
+    dataset: OfflineDataset,
+    policy: TensorDictModuleBase,
+    fractions: Iterable[float],
+    *,
+    episodes: int,
+    num_envs: int = 10,
+    seed: int = 0,
+    progress: bool = False,
+) -> list[Evaluation]:
+    """Ask for returns between that of a random policy and the best of the dataset, the lowest first.
+
+    Args:
+        dataset: tells the environment, the references and the best return.
+        policy, episodes, num_envs, seed: as for :func:`play_targets`; each target has the same starts of episodes.
+        fractions: 0 is a random policy's return, or where that is unknown the dataset's worst; 1 is its best.
+        progress: show a progress bar.
+    """
+    returns = dataset.episode_returns()
+    low = returns.min().item() if dataset.random_score is None else dataset.random_score
+    evaluations = []
+    fractions = sorted(fractions)
+    with progress_bar(total=len(fractions), desc="evaluation", unit="target", disable=not progress) as bar:
+        for fraction in fractions:
+            target_return = low + fraction * (returns.max().item() - low)
+            achieved = play_targets(
+                str(dataset.env_name),
+                policy,
+                target_return,
+                episodes,
+                num_envs=num_envs,
+                seed=seed,
+                pixels=len(dataset.observation_shape) == 3,
+            )
+            normalised = normalised_score(dataset, statistics.fmean(achieved))
+            evaluations.append(Evaluation(target_return, fraction, achieved, normalised))
+            bar.update()
+    return evaluations
+
+
+def make_target_env(name: str, num_envs: int, target_return: float, seed: int, *, pixels: bool = False) -> EnvBase:
+    """Environments [num_envs] that play side by side, each asked for ``target_return``.
+
+    Besides ``observation`` there are ``return_to_go``, what is still to be achieved, and ``step_count``.
+
+    Args:
+        name: of a Gymnasium environment.
+        num_envs: how many.
+        target_return: undiscounted.
+        seed: of the first one; the others' follow from it.
+        pixels: as for :func:`~torchrl_glam.offline.environment.make_decision_env`.
+    """
+    env = TransformedEnv(
+        SerialEnv(num_envs, lambda: make_decision_env(name, pixels=pixels)),
+        Compose(
+            StepCounter(MAX_STEPS),
+            RewardSum(),
+            TargetReturn(target_return, mode="reduce", out_keys=["return_to_go"]),
+        ),
+    )
+    with torch.random.fork_rng(devices=[]):
+        env.set_seed(seed)  # which seeds torch too
+    return env
+
+
+@torch.no_grad()
+def play_targets(
+    name: str,
+    policy: TensorDictModuleBase,
+    target_return: float,
+    episodes: int,
+    *,
+    num_envs: int = 10,
+    seed: int = 0,
+    pixels: bool = False,
+) -> list[float]:
+    """Play episodes under a target return, greedily, and return what they achieved.
+
+    As many environments as there are episodes at a time play one episode each, so that short ones do not count more
+    often. Nothing is drawn from torch's own generator.
+
+    Args:
+        name: of a Gymnasium environment.
+        policy: acts, as :class:`~torchrl_glam.offline.DecisionPolicy` does; its primer is added to the environment.
+        target_return: undiscounted.
+        episodes: how many.
+        num_envs: at most as many side by side.
+        seed: of the first episode's start.
+        pixels: as for :func:`~torchrl_glam.offline.environment.make_decision_env`.
+    """
+    returns: list[float] = []
+    while len(returns) < episodes:
+        number = min(num_envs, episodes - len(returns))
+        env = make_target_env(name, number, target_return, seed + len(returns), pixels=pixels)
+        if (make_primer := getattr(policy, "make_tensordict_primer", None)) is not None:
+            env = env.append_transform(make_primer())
+        with set_exploration_type(ExplorationType.DETERMINISTIC), torch.random.fork_rng(devices=[]):
+            returns += _play_one_each(env, policy).tolist()
+        env.close()
+    return returns
+
+
+def _play_one_each(env: EnvBase, policy: TensorDictModuleBase) -> Tensor:
+    """The return of the first episode of each environment, [num_envs]."""
+    step: TensorDictBase = env.reset()
+    device = next((parameter.device for parameter in policy.parameters()), torch.device("cpu"))
+    achieved = torch.zeros(env.batch_size)
+    playing = torch.ones(env.batch_size, dtype=torch.bool)
+    while playing.any():
+        step = policy(step.to(device)).to("cpu")
+        step, following = env.step_and_maybe_reset(step)
+        ended = step["next", "done"].squeeze(-1) & playing
+        achieved = torch.where(ended, step["next", "episode_reward"].squeeze(-1), achieved)
+        playing &= ~ended
+        step = following
+    return achieved

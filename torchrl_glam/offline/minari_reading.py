@@ -1,0 +1,158 @@
+"""All steps of a Minari dataset on this machine, by TorchRL's ``MinariExperienceReplay``; errors in one line."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+from urllib.request import getproxies
+
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data.datasets import minari_data
+from torchrl.data.datasets.minari_data import MinariExperienceReplay
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.export.minari_files import _datasets_in, _has_minari
+from torchrl_glam.options import first_line
+
+FILE = Path("data", "main_data.hdf5")
+ENTRIES = ("observations", "actions", "rewards", "terminations", "truncations")
+
+
+def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
+    """Minari's own view of a dataset, which has its metadata; of its steps nothing is read yet.
+
+    Args:
+        dataset_id: ``(namespace/)name-v0``.
+        root: the folder of datasets.
+        download: fetch it to ``root``, by Minari, if it is not there.
+
+    Returns:
+        A ``minari.MinariDataset``.
+
+    Raises:
+        UsageError: if Minari is missing, or the dataset is not there, cannot be fetched or is damaged.
+    """
+    if not _has_minari:
+        raise UsageError('datasets need packages that are missing: pip install "torchrl_glam[minari]"')
+    import minari
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    try:
+        parse_dataset_id(dataset_id)
+    except (TypeError, ValueError) as error:  # 0.5.4 lets int(None) tell of a missing version
+        raise UsageError(_not_found(dataset_id, root, "ids read name-v0 or namespace/name-v0")) from error
+    if not (root / dataset_id).is_dir():
+        if not download:
+            raise UsageError(_not_found(dataset_id, root, "and downloads are switched off"))
+        _download(dataset_id, root)
+    try:
+        with _datasets_in(root):
+            return minari.load_dataset(dataset_id)
+    except Exception as error:  # json, missing entries, another version's: Minari has no error of its own
+        raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
+
+
+def read_steps(dataset_id: str, root: Path) -> TensorDictBase:
+    """All steps [n] of a dataset, episode after episode, with TorchRL's keys and the dataset's own dtypes.
+
+    Raises:
+        UsageError: if its file is damaged, or an episode is empty or lacks something.
+    """
+    _check_file(dataset_id, root)
+    with tempfile.TemporaryDirectory() as folder, _datasets_in(root), _reading_mended():
+        Path(folder, dataset_id).mkdir(parents=True)  # for TorchRL's copy of the metadata
+        try:
+            replay = MinariExperienceReplay(dataset_id, batch_size=1, root=folder, load_from_local_minari=True)
+        except Exception as error:  # from h5py, tensordict or torchrl, of whatever the file holds
+            raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
+        steps: TensorDictBase = replay[:]
+    return steps
+
+
+@contextmanager
+def _reading_mended() -> Iterator[None]:
+    """Mend what keeps torchrl 0.14.1's ``MinariExperienceReplay`` from reading, and silence it, for one read.
+
+    It fills a tensordict with the data and returns ``memmap_like`` of it, an empty copy in files: all zeros. Returned
+    as it is, the tensordict needs no files, which could be out of date in the next run. ``max(*numbers)`` of its
+    message on the number of episodes fails on one number. ``tests/offline/test_dataset.py`` tells when either may go.
+    """
+    logger = minari_data.torchrl_logger
+    memmap_like, has_tqdm, level = TensorDict.memmap_like, minari_data._has_tqdm, logger.level
+    TensorDict.memmap_like = lambda tensordict, *args, **kwargs: tensordict
+    minari_data.max = lambda *numbers: max(numbers)
+    minari_data._has_tqdm = False
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        TensorDict.memmap_like, minari_data._has_tqdm = memmap_like, has_tqdm
+        del minari_data.max
+        logger.setLevel(level)
+
+
+def _check_file(dataset_id: str, root: Path) -> None:
+    """See that each episode has a step at least and all it takes: TorchRL reads zeros where an entry is missing."""
+    import h5py
+
+    try:
+        with h5py.File(root / dataset_id / FILE) as file:
+            reasons = [reason for episode in file if (reason := _look_at(episode, file[episode])) is not None]
+            empty = not len(file)
+    except (OSError, RuntimeError, KeyError, AttributeError, TypeError) as error:  # h5py's, of damaged files
+        raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
+    if empty:
+        raise UsageError(f"the dataset {dataset_id} in {root} has no episodes: record some, or choose another one")
+    if reasons:
+        raise UsageError(_damaged(dataset_id, root, reasons[0]))
+
+
+def _look_at(name: str, episode: Any) -> str | None:
+    """What an episode, a group of the file, lacks."""
+    if lacking := [entry for entry in ENTRIES if entry not in episode]:
+        return f"{name} has no {' and no '.join(lacking)}"
+    if not (steps := len(episode["rewards"])):
+        return f"{name} has no steps"
+    for entry in ENTRIES:
+        wanted = steps + (entry == "observations")  # one more, after the last step
+        if len(episode[entry]) != wanted:
+            return f"{name} has {len(episode[entry])} {entry} where its {steps} rewards want {wanted}"
+    return None
+
+
+def _download(dataset_id: str, root: Path) -> None:
+    import minari
+
+    try:
+        if not getproxies() and "MINARI_REMOTE" not in os.environ:
+            socket.getaddrinfo("huggingface.co", 443)  # without a network it would be tried for 23 s
+        root.mkdir(parents=True, exist_ok=True)
+        with _datasets_in(root), redirect_stdout(io.StringIO()):
+            minari.download_dataset(dataset_id)
+    except Exception as error:  # whatever the network, its packages and its servers raise
+        cause = first_line(error) if str(error).strip() else type(error).__name__
+        raise UsageError(_not_found(dataset_id, root, f"and it cannot be downloaded: {cause}")) from error
+
+
+def _not_found(dataset_id: str, root: Path, reason: str) -> str:
+    """A line on a dataset that is not there, with those that are."""
+    folders = (path.parents[1].relative_to(root) for path in root.glob("**/data/metadata.json"))
+    found = sorted(folder.as_posix() for folder in folders if not folder.name.startswith("."))
+    matches = difflib.get_close_matches(dataset_id, found) or found[:3]
+    advice = f"did you mean {' or '.join(matches)}?" if matches else "the folder holds none, give another root"
+    return f"there is no dataset {dataset_id} in {root} ({reason}): {advice}"
+
+
+def _damaged(dataset_id: str, root: Path, reason: str) -> str:
+    reason = " ".join(reason.split())
+    return (
+        f"the dataset {dataset_id} in {root} cannot be read ({reason[:200].rstrip(': ')}): restore it, or make it anew"
+    )

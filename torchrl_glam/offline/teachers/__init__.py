@@ -1,0 +1,18 @@
+"""Teachers that learn Gymnasium tasks by TorchRL's PPO and SAC, and the datasets that are recorded of them."""
+
+from __future__ import annotations
+
+from torchrl_glam.offline.teachers.datasets import NewDataset, default_dataset_id, make_dataset
+from torchrl_glam.offline.teachers.snapshots import Snapshot, Teacher, read_teacher
+from torchrl_glam.offline.teachers.training import resolve_options, train_teacher
+
+__all__ = [
+    "NewDataset",
+    "Snapshot",
+    "Teacher",
+    "default_dataset_id",
+    "make_dataset",
+    "read_teacher",
+    "resolve_options",
+    "train_teacher",
+]

@@ -1,0 +1,93 @@
+"""Windows [b t] of a dataset's consecutive steps, for training: TorchRL's replay buffer over the records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data import Sequence, TensorDictReplayBuffer, TensorStorage
+from torchrl.data.replay_buffers.samplers import RandomSampler
+from torchrl.data.replay_buffers.storages import Storage
+from torchrl.data.replay_buffers.writers import ImmutableDatasetWriter
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.offline.dataset import OfflineDataset
+
+MASK = ("collector", "mask")  # by which TorchRL's losses leave steps out
+
+
+def make_windows(dataset: OfflineDataset, batch_size: int, context: int) -> TensorDictReplayBuffer:
+    """A replay buffer whose ``sample()`` draws windows [b t] of one episode's consecutive steps.
+
+    Each step of the dataset is equally likely to be a window's first, so that long episodes come more often, as in
+    the Decision Transformer (arXiv 2106.01345, Sec. 4.2). A window that reaches its episode's end is padded there with
+    repetitions of the last step; ``("collector", "mask")`` [b t 1] is false at these. Windows are drawn by torch's
+    global generator, with replacement.
+
+    Args:
+        dataset: whose records the buffer shares.
+        batch_size: ``b``.
+        context: ``t``, in environment steps.
+
+    Returns:
+        The buffer; its samples have the records' keys, the mask, and ``index``, where the steps are in the records.
+
+    Raises:
+        UsageError: if ``batch_size`` or ``context`` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from torchrl.data import OneHot
+        >>> from torchrl_glam.offline.dataset import OfflineDataset
+        >>> from torchrl_glam.offline.windows import make_windows
+        >>> records = TensorDict({"step": torch.tensor([0, 1, 2, 0, 1])}, [5])
+        >>> records["next", "done"] = torch.tensor([[False], [False], [True], [False], [True]])
+        >>> dataset = OfflineDataset("steps-v0", None, records, torch.Size([1]), OneHot(2))
+        >>> windows = make_windows(dataset, batch_size=8, context=4).sample()
+        >>> windows.shape, windows["collector", "mask"].shape
+        (torch.Size([8, 4]), torch.Size([8, 4, 1]))
+    """
+    for name, value in (("batch_size", batch_size), ("context", context)):
+        if value < 1:
+            raise UsageError(f"{name}={value}: give 1 or more")
+    return TensorDictReplayBuffer(
+        storage=RecordStorage(dataset.records),
+        sampler=RandomSampler(),
+        writer=ImmutableDatasetWriter(),
+        sample_unit=PaddedWindows(context),
+        batch_size=batch_size,
+    )
+
+
+class PaddedWindows(Sequence):
+    """TorchRL's ``Sequence``, padded at the ends of episodes, with the time as a dimension of its own and our mask.
+
+    Args:
+        length: steps of a window.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length, episode_boundary="pad", done_key=("next", "done"))
+
+    def expand(self, index: Tensor, info: dict[str, Any], storage: Storage) -> tuple[Tensor, dict[Any, Any]]:
+        """From the first steps [b] to the windows' [b t] and their mask."""
+        rows, expanded = super().expand(index, info, storage)
+        mask = expanded["validity_mask"].unflatten(0, (-1, self.length))
+        return rows.unflatten(0, (-1, self.length)), {MASK: mask.unsqueeze(-1)}
+
+
+class RecordStorage(TensorStorage):
+    """Records as they are, of which windows are read by one ``index_select`` per key.
+
+    64 windows of 20 frames of 64x64 take 2.3 ms so on one core, and 10 ms by the fancy indexing of ``TensorStorage``.
+    """
+
+    def get(self, index: Any) -> Any:
+        """The records of ``index``; of windows [b t], which a sample unit has kept within the records, fast."""
+        if not isinstance(index, Tensor) or index.ndim != 2:
+            return super().get(index)
+        rows, records = index.flatten(), self._storage
+        gathered: TensorDictBase = records.apply(lambda entry: entry.index_select(0, rows), batch_size=[len(rows)])
+        return gathered.unflatten(0, index.shape)
