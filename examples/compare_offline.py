@@ -56,7 +56,7 @@ def main(options: CompareOptions) -> None:
         print('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"')
 
 
-def draw(runs: list[offline.OfflineRun], studies: list[offline.ScalingStudy], targets: Path) -> None:
+def draw(runs: list[offline.OfflineResult], studies: list[offline.ScalingStudy], targets: Path) -> None:
     """Write the pictures and say what is on them."""
     grids = offline.make_grids(runs)
     widest = max(grids, key=lambda grid: len(grid.cells))

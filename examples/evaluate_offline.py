@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from torchrl_glam.config.offline import DecisionMemory
+from torchrl_glam.config.offline import DecisionMemory, OfflineConfig
 from torchrl_glam.errors import UsageError
-from torchrl_glam.factory.offline import make_dataset
+from torchrl_glam.factory import EVALUATION_SEED
+from torchrl_glam.factory.offline import check_offline_config, make_evaluation_env, read_dataset, target_fractions
+from torchrl_glam.loading import load_decisions
 from torchrl_glam.offline.evaluation import evaluate_targets
-from torchrl_glam.offline.loading import load_decisions
 from torchrl_glam.options import make_writable, option_line
 from torchrl_glam.report.pictures import write_file
 
@@ -38,18 +40,18 @@ class EvaluateOptions:
 def main(options: EvaluateOptions) -> None:
     """Ask a trained offline run for other returns, or let it remember otherwise."""
     run = load_decisions(options.run_dir, memory=options.memory and options.memory.value)
-    config, seed = run.config, run.config.seed if options.seed is None else options.seed
-    memory = config.evaluation.memory.value
+    config = ask(run.config, options)
+    memory, seed = config.evaluation.memory.value, config.seed
     out = make_writable("out", Path(options.out or Path(options.run_dir, f"evaluation-{memory}-seed{seed}.json")))
-    config.data.root = options.root or config.data.root
-    dataset = make_dataset(config)
+    dataset = read_dataset(config)
     evaluations = evaluate_targets(
         dataset,
+        partial(make_evaluation_env, config, dataset.observation_shape),
         run.policy,
-        parse_targets(options.targets) if options.targets else config.evaluation.targets,
-        episodes=options.episodes or config.evaluation.episodes,
+        target_fractions(config),
+        episodes=config.evaluation.episodes,
         num_envs=config.env.num_envs,
-        seed=seed + 1_000_000,
+        seed=seed + EVALUATION_SEED,
         progress=True,
     )
     for evaluation in evaluations:
@@ -58,6 +60,20 @@ def main(options: EvaluateOptions) -> None:
     answer = {**described, "evaluations": [evaluation.to_dict() for evaluation in evaluations]}
     write_file(out, (json.dumps(answer, indent=2) + "\n").encode())
     print(out)
+
+
+def ask(config: OfflineConfig, options: EvaluateOptions) -> OfflineConfig:
+    """The run's options with those given in their place, checked."""
+    evaluation = config.evaluation
+    if options.targets is not None:
+        evaluation.targets = parse_targets(options.targets)
+    if options.episodes is not None:
+        evaluation.episodes = options.episodes
+    if options.seed is not None:
+        config.seed = options.seed
+    config.data.root = options.root or config.data.root
+    check_offline_config(config)
+    return config
 
 
 def parse_targets(text: str) -> list[float]:

@@ -16,8 +16,14 @@ from omegaconf import DictConfig
 
 from torchrl_glam.cli import hydra_command
 from torchrl_glam.config.teacher import NewDatasetConfig
-from torchrl_glam.export.minari_files import check_new_dataset, datasets_root
-from torchrl_glam.offline.teachers import default_dataset_id, make_dataset, read_teacher, resolve_options, train_teacher
+from torchrl_glam.data.minari_files import check_new_dataset, datasets_root
+from torchrl_glam.offline.teachers import (
+    default_dataset_id,
+    read_teacher,
+    record_dataset,
+    resolve_options,
+    train_teacher,
+)
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "offline"
 
@@ -44,7 +50,7 @@ def main(config: NewDatasetConfig) -> None:
     teacher = teacher or train_teacher(config, folder)
 
     # The dataset.
-    dataset = make_dataset(teacher, config, dataset_id, root)
+    dataset = record_dataset(teacher, config, dataset_id, root)
     references = f"random {teacher.random_score:.1f}, expert {teacher.expert_score:.1f}"
     print(f"dataset {dataset_id} in {root}: {dataset} ({references})")
 

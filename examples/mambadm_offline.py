@@ -8,23 +8,24 @@ Options are `key=value`; torchrl_glam/config/offline.py lists all of them.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from torchrl_glam.checkpoint import TrainedNetworks
 from torchrl_glam.cli import hydra_command, resolve_device
 from torchrl_glam.config.offline import OfflineConfig
-from torchrl_glam.factory import set_seeds
+from torchrl_glam.factory import EVALUATION_SEED, set_seeds
 from torchrl_glam.factory.offline import (
     check_offline_config,
-    draw,
-    make_dataset,
     make_dataset_network,
     make_decision_policy,
     make_decision_update,
+    make_evaluation_env,
+    read_dataset,
     target_fractions,
 )
-from torchrl_glam.offline import make_windows
-from torchrl_glam.offline.evaluation import Evaluation, evaluate_targets
+from torchrl_glam.offline import SameData, draw_windows, make_windows
+from torchrl_glam.offline.evaluation import evaluate_targets
 from torchrl_glam.run.offline import OfflineRun
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "offline"
@@ -37,7 +38,7 @@ def main(config: OfflineConfig) -> None:
     device = resolve_device(config.device)
 
     # The data, the model and its update.
-    dataset = make_dataset(config)
+    dataset = read_dataset(config)
     config.env.name = dataset.env_name
     windows = make_windows(dataset, config.batch_size, config.model.context)
     network = make_dataset_network(config, dataset, device)
@@ -45,22 +46,25 @@ def main(config: OfflineConfig) -> None:
 
     # What it is asked for, and how it acts.
     fractions = target_fractions(config)
+    make_env = partial(make_evaluation_env, config, dataset.observation_shape)
     policy = make_decision_policy(config, network, dataset.action_spec)
-
-    def evaluate(fractions: list[float], progress: bool = False) -> list[Evaluation]:
-        """Play episodes at each target."""
-        episodes, num_envs, seed = config.evaluation.episodes, config.env.num_envs, config.seed + 1_000_000
-        return evaluate_targets(
-            dataset, policy, fractions, episodes=episodes, num_envs=num_envs, seed=seed, progress=progress
-        )
+    evaluate = partial(
+        evaluate_targets,
+        dataset,
+        make_env,
+        policy,
+        episodes=config.evaluation.episodes,
+        num_envs=config.env.num_envs,
+        seed=config.seed + EVALUATION_SEED,
+    )
 
     # The run's folder: what is in it from an earlier process is gone on with, from the same numbers on.
     run = OfflineRun(config, dataset)
     run.announce(network, device)
-    run.resume(TrainedNetworks({"actor": network}, dataset.action_spec), None, update=update)
+    run.resume(TrainedNetworks({"actor": network}, dataset.action_spec), None, data=SameData(dataset), update=update)
 
     with run:
-        for (step,), batch in run.track(draw(windows, config.total_updates - run.progress.frame)):
+        for (step,), batch in run.track(draw_windows(windows, config.total_updates - run.progress.frame)):
             run.progress.metrics["update"] = update(batch.to(device))
             if step % config.log_every == 0:
                 run.log_updates(step)

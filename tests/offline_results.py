@@ -51,7 +51,7 @@ def write(folder: Path, *results: dict) -> Path:
     return folder
 
 
-def read_all(folder: Path, *results: dict) -> list[offline.OfflineRun]:
+def read_all(folder: Path, *results: dict) -> list[offline.OfflineResult]:
     """Writes the results and reads the runs; none may be left out."""
     found, left_out = offline.read_runs(write(folder, *results))
     assert left_out == []

@@ -201,7 +201,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 def test_without_minari(tmp_path, monkeypatch):
-    monkeypatch.setattr(minari_module, "_has_minari", False)
+    monkeypatch.setattr(minari_module, "has_minari", False)
     with pytest.raises(UsageError, match=r'^to=minari needs packages .*: pip install "torchrl_glam\[minari\]"$'):
         export_minari(tmp_path, read_config(save_folder(tmp_path)))
 

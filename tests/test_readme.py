@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data import OneHot
+from torchrl.data import Bounded, OneHot
 from torchrl.envs import GymEnv, RenameTransform, TransformedEnv
 
 from tests.saved import save_run
@@ -21,6 +21,7 @@ README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SWAPS = README.split("## Swap one thing")[1].split("\n## ")[0]
 COMMANDS = [line for line in SWAPS.splitlines() if line.startswith("python examples/")]
+STEP = {"observation": 11, "action": 3, "return_to_go": 1}
 PICTURE = {"from_pixels": True, "pixels_only": True}
 
 
@@ -40,6 +41,8 @@ def make_names(block: str) -> dict[str, object]:
         "batch": TensorDict({"pixels": pixels[:2], "action": action[:2], "next": outcome}, [2, 8]),
         "pixels": pixels,
         "action": action,
+        "action_spec": Bounded(-1, 1, (3,)),
+        "windows": TensorDict({key: torch.zeros(2, 8, size) for key, size in STEP.items()}, [2, 8]),
         "tokens": torch.randn(2, 8, 64),
         "token": torch.randn(2, 64),
     }
@@ -51,6 +54,7 @@ OUTCOMES = {
     "TransformerDynamics(": lambda names: names["outputs"]["belief"].shape == (2, 8, 256),
     "adapt_env(": lambda names: names["rollout"]["pixels"].shape[1:] == (64, 64, 3),
     "load_run(": lambda names: names["rollout"]["next", "reward"].shape == (8, 16, 1),
+    "MambaDMActor(": lambda names: names["loss"].requires_grad and names["policy"].memory == "carried",
     "MambaBlock(": lambda names: names["outputs"].shape == (2, 8, 64) and names["output"].shape == (2, 64),
 }
 
@@ -64,8 +68,7 @@ def test_a_snippet_runs(outcome, tmp_path, monkeypatch):
     (block,) = [block for block in BLOCKS if outcome in block]
     assert sum(not line.startswith("from") for line in block.strip().splitlines() if line) <= 3
     names = make_names(block)
-    with torch.no_grad():
-        exec(block, names)
+    exec(block, names)
     assert OUTCOMES[outcome](names)
 
 

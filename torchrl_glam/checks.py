@@ -18,9 +18,10 @@ MAY_BE_ZERO = (
     "media_every",
     "max_steps",
     "warmup_updates",
+    "sac.warmup_frames",
 )
 RESUME = ("auto", "true", "false", "force")
-SHARES = ("gamma", "lmbda", "unimix", "beta2", "slow_critic_rate", "return_norm_rate", "dropout", "fraction")
+SHARES = ("gamma", "lmbda", "unimix", "beta2", "slow_critic_rate", "return_norm_rate", "dropout", "fraction", "tau")
 
 # What objective=... stands for, and the options of its own that each scheme reads.
 OBJECTIVES = {
@@ -92,7 +93,7 @@ def check_config(config: GLAMConfig) -> None:
 
 def check_run(config: RunConfig) -> None:
     """Raise UsageError for what is out of range in any run's options."""
-    _check_values(config)
+    check_values(config)
     if config.resume.lower() not in RESUME:
         raise UsageError(f"resume={config.resume} does not exist: choose one of {', '.join(RESUME)}")
     config.resume = config.resume.lower()  # OmegaConf reads true as True
@@ -132,11 +133,12 @@ def _check_dynamics(config: GLAMConfig) -> None:
         )
 
 
-def _check_values(options: Any, prefix: str = "") -> None:
+def check_values(options: Any, prefix: str = "") -> None:
+    """Raise UsageError for a number that is out of range in any dataclass of options, nested ones too."""
     for option in fields(options):
         value, name = getattr(options, option.name), f"{prefix}{option.name}"
         if is_dataclass(value):
-            _check_values(value, f"{name}.")
+            check_values(value, f"{name}.")
         elif isinstance(value, list):
             whole = all(type(number) is int for number in value)
             if not value or (whole and min(value) < 1) or not all(map(math.isfinite, value)):

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
 from minari.data_collector import EpisodeBuffer
 
-from torchrl_glam.export.minari_files import write_dataset
+from torchrl_glam.data.minari_files import write_dataset
 from torchrl_glam.offline.dataset import OfflineDataset, load_dataset
 
 LENGTHS = (4, 7, 1, 5)

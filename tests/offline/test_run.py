@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,13 +19,14 @@ from omegaconf import OmegaConf
 
 from tests.offline.datasets import write_episodes
 from torchrl_glam.checkpoint import read_weights
-from torchrl_glam.offline.loading import load_decisions
+from torchrl_glam.loading import load_decisions
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "mambadm_offline.py"
 EVALUATE = ROOT / "examples" / "evaluate_offline.py"
 DATASET = "cart-pole/counting-v0"
 OPTIONS = ["preset=debug", f"dataset={DATASET}", "checkpoint.every=5"]
+SPACES = {"observations": Box(-np.inf, np.inf, (4,), np.float64), "actions": Discrete(2)}
 KILLED = """
 import os, runpy, signal, sys
 from torchrl_glam.offline.training import DecisionUpdate
@@ -42,9 +44,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def datasets(tmp_path_factory):
     """A folder with a dataset of CartPole's shapes; one thread, as the processes that are started have."""
     root = tmp_path_factory.mktemp("datasets")
-    spaces = {"observations": Box(-np.inf, np.inf, (4,), np.float64), "actions": Discrete(2)}
     env = gymnasium.spec("CartPole-v1")
-    write_episodes(root, dataset_id=DATASET, env=env, ref_min_score=10.0, ref_max_score=110.0, **spaces)
+    write_episodes(root, dataset_id=DATASET, env=env, ref_min_score=10.0, ref_max_score=110.0, **SPACES)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -86,8 +87,8 @@ def test_a_run_says_what_it_does_and_warns_of_nothing(finished):
     _, process = finished
     assert process.returncode == 0, process.stderr
     first, *_, last = process.stdout.strip().splitlines()
-    for part in (DATASET, "17 steps of CartPole-v1", "4 episodes", "preset debug", "model mambadm", "loss bc", "20 upd"):
-        assert part in first
+    parts = (DATASET, "17 steps of CartPole-v1", "4 episodes", "preset debug", "model mambadm", "loss bc", "20 updates")
+    assert all(part in first for part in parts)
     assert "evaluation: target" in last
     assert "normalised" in last
     assert process.stderr == ""
@@ -123,6 +124,22 @@ def test_a_killed_run_ends_as_if_it_had_not_been(finished, tmp_path, capsys):
     assert ended[1:] == wanted[1:]
     for name, value in wanted[0].items():
         assert torch.equal(ended[0][name], value), name
+
+
+def test_a_run_goes_on_with_the_same_data_alone(finished, tmp_path, monkeypatch, capsys):
+    """Another dataset of the same name and shapes, whose rewards are others."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    root = tmp_path / "datasets"
+
+    def change(episode, entries):
+        entries["rewards"] = 2 * entries["rewards"]
+
+    write_episodes(root, dataset_id=DATASET, env=gymnasium.spec("CartPole-v1"), change=change, **SPACES)
+    with pytest.raises(SystemExit) as ended:
+        give(EXAMPLE, *OPTIONS, f"run_dir={tmp_path / 'run'}", f"data.root={root}")
+    assert ended.value.code == 2
+    assert "is not what it was when the run began" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_run_again(finished, capsys):
@@ -165,6 +182,8 @@ def test_the_others_run_by_one_option(model, tmp_path, capsys):
         (["env.name=Acrobot-v1"], "Acrobot-v1"),
         (["env.name=NoSuchEnv-v0"], "NoSuchEnv-v0"),
         (["objective=dt"], "use objective=bc"),
+        (["objective=online_dt"], "use objective=bc"),
+        (["optimizer.warmup_updates=20"], "must be below total_updates=20"),
         (["model=dt", "evaluation.memory=carried"], "carries no state"),
         (["model=dt", "model.local_length=3"], "model.local_length means nothing to model=dt"),
         (["model=rnn"], "model=rnn does not exist: choose one of bc, dmamba, dt, mambadm\n"),
@@ -194,4 +213,4 @@ def test_a_run_of_glam_is_no_offline_run(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("total_frames: 5\n")
     with pytest.raises(SystemExit):
         give(EXAMPLE, *OPTIONS, f"run_dir={tmp_path}")
-    assert "config.yaml cannot be read" in capsys.readouterr().err
+    assert "holds no options of this command (total_updates is not among them)" in capsys.readouterr().err

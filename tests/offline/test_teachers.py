@@ -6,6 +6,7 @@ import json
 import logging
 import statistics
 
+import gymnasium
 import pytest
 import torch
 from tensordict import TensorDict
@@ -16,7 +17,15 @@ from tests.offline.tasks import CountingTask
 from torchrl_glam.checkpoint import DamagedError
 from torchrl_glam.config.teacher import Algorithm, NewDatasetConfig, Quality, TaskConfig, Until
 from torchrl_glam.errors import UsageError
-from torchrl_glam.offline.teachers import Snapshot, Teacher, make_dataset, read_teacher, resolve_options, train_teacher
+from torchrl_glam.offline.teachers import (
+    Snapshot,
+    Teacher,
+    read_teacher,
+    record_dataset,
+    resolve_options,
+    tasks,
+    train_teacher,
+)
 from torchrl_glam.offline.teachers.networks import Normaliser, make_actor
 from torchrl_glam.offline.teachers.playing import play_episodes, play_returns
 from torchrl_glam.offline.teachers.recording import cut_episodes, episode_return, first_steps, read_steps, to_buffer
@@ -163,9 +172,9 @@ def make_scores(*means, random=0.0, expert=100.0):
 @pytest.mark.parametrize(
     ("means", "frame"),
     [
-        ((10, 45, 20, 41), 20),  # the first to reach 40
-        ((10, 38, 90, 40), 20),  # nearer than the first to reach it; later ones do not count
-        ((39, 60), 10),
+        ((10, 30, 45, 48, 90), 30),  # 20 to 40 are the first three in a row with a mean of 40 or more
+        ((0, 0, 60, 0, 20, 39, 70, 41), 60),  # one that was lucky does not count
+        ((50, 39), 20),
         ((50,), 10),
     ],
 )
@@ -176,7 +185,7 @@ def test_the_medium_policy(means, frame):
 
 
 def test_no_medium_policy():
-    with pytest.raises(UsageError, match=r"no snapshot .* reaches medium=0.4, a mean return of 40.0: choose less"):
+    with pytest.raises(UsageError, match=r"no snapshots .* reach medium=0.4, a mean return of 40.0: choose less"):
         make_scores(10, 20).choose_medium(0.4)
 
 
@@ -329,6 +338,29 @@ def test_options_that_make_no_sense(case):
         resolve_options(NewDatasetConfig(TaskConfig(name), **options), given)
 
 
+def test_without_mujoco(monkeypatch):
+    def fail(spec):
+        raise gymnasium.error.DependencyNotInstalled("MuJoCo is not installed, run `pip install ...`")
+
+    monkeypatch.setattr(tasks.gymnasium, "make", fail)
+    monkeypatch.setattr(tasks, "find_module", lambda name: None)
+    with pytest.raises(UsageError, match=r'^env.name=Hopper-v5 needs .* missing: pip install "gymnasium\[mujoco\]"$'):
+        resolve_options(NewDatasetConfig())
+
+
+def test_what_auto_means():
+    algorithms = {}
+    for name in ("CartPole-v1", COUNTING, COUNTING_DISCRETE):
+        config = NewDatasetConfig(TaskConfig(name))
+        resolve_options(config)
+        algorithms[name] = (config.teacher, config.total_frames)
+    assert algorithms == {
+        "CartPole-v1": (Algorithm.ppo, 32_768),
+        COUNTING: (Algorithm.sac, 200_000),
+        COUNTING_DISCRETE: (Algorithm.ppo, 200_000),
+    }
+
+
 @pytest.mark.parametrize("quality", list(Quality))
 def test_datasets_of_every_quality(teachers, quality, tmp_path, monkeypatch):
     import minari
@@ -336,7 +368,7 @@ def test_datasets_of_every_quality(teachers, quality, tmp_path, monkeypatch):
     teacher, config = teachers[COUNTING_DISCRETE]
     config = make_config(COUNTING_DISCRETE, quality=quality, steps=None if quality is Quality.replay else 21)
     monkeypatch.setattr(Teacher, "choose_medium", lambda teacher, fraction: teacher.snapshots[1])
-    made = make_dataset(teacher, config, "tests/one-v0", tmp_path)
+    made = record_dataset(teacher, config, "tests/one-v0", tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     dataset = minari.load_dataset("tests/one-v0")
     episodes = list(dataset.iterate_episodes())
@@ -356,7 +388,7 @@ def test_the_replay_of_the_whole_training(teachers, tmp_path, monkeypatch):
     teacher, _ = teachers[COUNTING]
     monkeypatch.setattr(Teacher, "choose_medium", lambda teacher, fraction: teacher.snapshots[0])
     config = make_config(quality=Quality.replay, until=Until.end)
-    made = make_dataset(teacher, config, "tests/all-v0", tmp_path)
+    made = record_dataset(teacher, config, "tests/all-v0", tmp_path)
     assert 96 - 2 * 5 < made.steps <= 96
     config = make_config(quality=Quality.replay)
-    assert 32 - 2 * 5 < make_dataset(teacher, config, "tests/first-v0", tmp_path).steps <= 32
+    assert 32 - 2 * 5 < record_dataset(teacher, config, "tests/first-v0", tmp_path).steps <= 32

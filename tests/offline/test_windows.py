@@ -15,7 +15,7 @@ LENGTHS = (4, 7, 1, 5)
 STEPS = [(episode, step) for episode, length in enumerate(LENGTHS) for step in range(length)]
 
 
-def make_dataset(pixels: bool = False) -> OfflineDataset:
+def record_dataset(pixels: bool = False) -> OfflineDataset:
     """A dataset whose every entry tells episode and step."""
     told = torch.tensor(STEPS)
     observation = told.float()
@@ -41,7 +41,7 @@ def make_dataset(pixels: bool = False) -> OfflineDataset:
 @pytest.mark.parametrize("context", [1, 3, 20])
 @pytest.mark.parametrize("pixels", [False, True])
 def test_a_window_is_an_episodes_next_steps_padded_at_the_end(context, pixels):
-    dataset = make_dataset(pixels)
+    dataset = record_dataset(pixels)
     torch.manual_seed(0)
     windows = make_windows(dataset, batch_size=64, context=context).sample()
     assert windows.shape == (64, context)
@@ -63,7 +63,7 @@ def test_a_window_is_an_episodes_next_steps_padded_at_the_end(context, pixels):
 
 
 def test_windows_have_the_records_types_and_shapes():
-    dataset = make_dataset()
+    dataset = record_dataset()
     windows = make_windows(dataset, batch_size=2, context=5).sample()
     for key in dataset.records.keys(include_nested=True, leaves_only=True):
         assert windows[key].shape == (2, 5, *dataset.records[key].shape[1:])
@@ -73,26 +73,26 @@ def test_windows_have_the_records_types_and_shapes():
 def test_each_step_is_equally_likely_to_be_the_first():
     torch.manual_seed(0)
     draws = 34_000
-    first = make_windows(make_dataset(), draws, 3).sample()["index"][:, 0]
+    first = make_windows(record_dataset(), draws, 3).sample()["index"][:, 0]
     counts = first.bincount(minlength=len(STEPS))
     expected = draws / len(STEPS)
     assert (counts - expected).abs().max() < 4.5 * expected**0.5
 
 
 def test_draws_follow_torchs_generator():
-    windows = make_windows(make_dataset(), 16, 4)
+    windows = make_windows(record_dataset(), 16, 4)
     torch.manual_seed(3)
     state = torch.get_rng_state()
     first, second = windows.sample(), windows.sample()
     assert not torch.equal(first["index"], second["index"])
     torch.set_rng_state(state)
-    again = make_windows(make_dataset(), 16, 4)  # as a resumed run makes them
+    again = make_windows(record_dataset(), 16, 4)  # as a resumed run makes them
     assert (again.sample() == first).all()
     assert (again.sample() == second).all()
 
 
 def test_a_window_may_be_changed_without_harm():
-    dataset = make_dataset()
+    dataset = record_dataset()
     before = dataset.records.clone()
     windows = make_windows(dataset, 8, 3)
     windows.sample().zero_()
@@ -102,4 +102,4 @@ def test_a_window_may_be_changed_without_harm():
 @pytest.mark.parametrize(("batch_size", "context", "name"), [(0, 3, "batch_size=0"), (4, 0, "context=0")])
 def test_sizes_start_at_one(batch_size, context, name):
     with pytest.raises(UsageError, match=f"^{name}: give 1 or more$"):
-        make_windows(make_dataset(), batch_size, context)
+        make_windows(record_dataset(), batch_size, context)

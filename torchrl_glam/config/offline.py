@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
+from torchrl_glam.config.choices import Protocol
 from torchrl_glam.config.run import RunConfig
 
 
@@ -69,6 +70,8 @@ class OfflineEnvConfig:
 
     name: str | None = None  # None: the dataset's
     num_envs: int = 10  # played side by side, an episode each
+    protocol: Protocol = Protocol.glam  # of frames, see GLAM's env.protocol; a vector's environment has none
+    frame_skip: int | None = None  # of frames: emulator frames per step; None: 4 on the ALE, 1 elsewhere
 
 
 @dataclass

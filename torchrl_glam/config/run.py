@@ -62,9 +62,9 @@ class TrainingConfig:
 class CheckpointConfig:
     """When a run saves itself. A run is the same whenever it does."""
 
-    every: int = 5000  # environment steps between checkpoints
+    every: int = 5000  # steps between checkpoints: of the environment, or updates of an offline run
     minutes: float = 10.0  # between them at most; 0: as ``every`` says alone
-    keep: int = 2  # newest ones kept, besides the one with the best return in training
+    keep: int = 2  # newest ones kept; of GLAM, the one with the best return in training besides
 
 
 @dataclass

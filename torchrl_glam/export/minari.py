@@ -14,8 +14,8 @@ from gymnasium.spaces import Box, Discrete
 from tensordict import TensorDictBase
 
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.data.minari_files import check_new_dataset, datasets_root, has_minari, write_dataset
 from torchrl_glam.errors import UsageError
-from torchrl_glam.export.minari_files import _has_minari, check_new_dataset, datasets_root, write_dataset
 from torchrl_glam.records import record_range, stream_episodes, stream_records
 
 CONTENT = """\
@@ -34,9 +34,8 @@ def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = 
     false. Actions are ``Discrete`` numbers, or, where they are continuous, the ``Box`` from -1 to 1 that agents act in.
     Frames are stored as they are, not as JPEG, so that ``minari.load_dataset`` reads exactly what was played.
 
-    TorchRL's ``MinariExperienceReplay(.., load_from_local_minari=True)`` wants two episodes at least and, in torchrl
-    0.14.1, reads nothing but zeros, whatever the dataset: it returns the ``memmap_like`` of what it read, an empty
-    copy. Set ``TensorDict.memmap_like = TensorDict.memmap`` while it reads, and it has the same data too.
+    :func:`torchrl_glam.offline.load_dataset` reads it by TorchRL's ``MinariExperienceReplay``, whose own result is all
+    zeros (torchrl 0.14.1).
 
     Args:
         folder: the run's.
@@ -51,7 +50,7 @@ def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = 
         UsageError: if Minari is missing, the id is malformed or taken, there are no records, or the folder cannot be
             written.
     """
-    if not _has_minari:
+    if not has_minari:
         raise UsageError('to=minari needs packages that are missing: pip install "torchrl_glam[minari]"')
     record_range(folder)  # refuses a folder without records before anything is made
     dataset_id = dataset_id or default_dataset_id(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torchrl_glam.factory.networks import make_agent, make_dynamics, make_imagined_env, make_policy, make_world_model
 from torchrl_glam.factory.objectives import make_objective
 from torchrl_glam.factory.real import (
+    EVALUATION_SEED,
     make_collector,
     make_env,
     make_evaluation_env,
@@ -15,6 +16,7 @@ from torchrl_glam.factory.real import (
 from torchrl_glam.factory.updates import make_optimizer, make_policy_trainer, make_world_model_trainer
 
 __all__ = [
+    "EVALUATION_SEED",
     "make_agent",
     "make_collector",
     "make_dynamics",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase, TensorDictParams
-from torchrl.data import OneHot, TensorDictReplayBuffer, TensorSpec
+from tensordict import TensorDictParams
+from torchrl.data import OneHot, TensorSpec
+from torchrl.envs import EnvBase
 from torchrl.objectives import BCLoss, DTLoss, LossModule, OnlineDTLoss
 
 from torchrl_glam.checks import check_run
@@ -24,6 +25,7 @@ from torchrl_glam.offline import (
     load_dataset,
     make_decision_actor,
 )
+from torchrl_glam.offline.environment import make_decision_env
 from torchrl_glam.offline.training import DecisionUpdate
 
 ALL = ("name", "width", "num_layers", "context", "dropout")
@@ -64,6 +66,11 @@ def check_offline_config(config: OfflineConfig, given: Iterable[str] = ()) -> No
         group, _, option = name.partition(".")
         if group == "model" and option and option not in READ[model.name]:
             raise UsageError(f"{name} means nothing to model={model.name.value}: leave it out")
+    if (warmup := config.optimizer.warmup_updates) >= config.total_updates:
+        raise UsageError(
+            f"optimizer.warmup_updates={warmup} must be below total_updates={config.total_updates}: lower the one or "
+            "raise the other"
+        )
     if model.name is DecisionModel.dt and config.evaluation.memory is DecisionMemory.carried:
         raise UsageError("evaluation.memory=carried: a Transformer carries no state, use window or another model")
 
@@ -89,7 +96,7 @@ def model_options(model: DecisionModelConfig) -> dict[str, Any]:
     return {name: getattr(value, "value", value) for name, value in options.items()}
 
 
-def make_dataset(config: OfflineConfig) -> OfflineDataset:
+def read_dataset(config: OfflineConfig) -> OfflineDataset:
     """The dataset that the options name, held against the environment."""
     return load_dataset(config.dataset, root=config.data.root, env_name=config.env.name, fraction=config.data.fraction)
 
@@ -112,6 +119,8 @@ def resolve_loss(loss: DecisionLoss, action_spec: TensorSpec) -> DecisionLoss:
         return DecisionLoss.bc if discrete else DecisionLoss.dt
     if loss is DecisionLoss.dt and discrete:
         raise UsageError("objective=dt is a squared error, for continuous actions: use objective=bc for discrete ones")
+    if loss is DecisionLoss.online_dt and discrete:
+        raise UsageError("objective=online_dt aims at an entropy that discrete actions cannot have: use objective=bc")
     return loss
 
 
@@ -139,16 +148,20 @@ def make_decision_policy(config: OfflineConfig, network: DecisionActor, action_s
     return DecisionPolicy(actor, context=config.model.context, memory=config.evaluation.memory.value)
 
 
+def make_evaluation_env(config: OfflineConfig, observation_shape: Sequence[int]) -> EnvBase:
+    """One of the environments of the evaluation, for observations of this shape."""
+    return make_decision_env(
+        str(config.env.name),
+        pixels=len(observation_shape) == 3,
+        protocol=config.env.protocol.value,
+        frame_skip=config.env.frame_skip,
+    )
+
+
 def target_fractions(config: OfflineConfig) -> list[float]:
     """What is asked for in the evaluation; behaviour cloning hears of no target, so the highest stands for all."""
     targets = config.evaluation.targets
     return [max(targets)] if config.model.name is DecisionModel.bc else targets
-
-
-def draw(windows: TensorDictReplayBuffer, number: int) -> Iterator[TensorDictBase]:
-    """``number`` batches, each drawn when its turn comes."""
-    for _ in range(number):
-        yield windows.sample()
 
 
 def _make_loss(config: OfflineConfig, network: DecisionActor, action_spec: TensorSpec) -> LossModule:

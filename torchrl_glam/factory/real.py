@@ -17,6 +17,9 @@ from torchrl_glam.envs import PROTOCOLS, make_atari_env
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMPolicy
 
+EVALUATION_SEED = 1_000_000
+"""Added to the run's: what is evaluated never begins as training does."""
+
 
 def set_seeds(seed: int) -> None:
     """Seed Python, NumPy and torch."""
@@ -38,7 +41,7 @@ def make_env(config: GLAMConfig) -> EnvBase:
 
 def make_evaluation_env(config: GLAMConfig) -> EnvBase:
     """A single environment with a seed of its own."""
-    return make_env(replace(config, seed=config.seed + 1_000_000, env=replace(config.env, num_envs=1)))
+    return make_env(replace(config, seed=config.seed + EVALUATION_SEED, env=replace(config.env, num_envs=1)))
 
 
 def num_evaluation_episodes(config: GLAMConfig) -> int:

@@ -7,7 +7,7 @@ from torchrl_glam.offline.base import DecisionActor
 from torchrl_glam.offline.dataset import OfflineDataset, load_dataset, normalised_score
 from torchrl_glam.offline.gloma import GLoMa, GLoMaStack
 from torchrl_glam.offline.policy import DecisionPolicy, make_decision_actor
-from torchrl_glam.offline.windows import make_windows
+from torchrl_glam.offline.windows import SameData, draw_windows, make_windows
 
 __all__ = [
     "BehaviourCloningActor",
@@ -19,6 +19,8 @@ __all__ = [
     "GLoMaStack",
     "MambaDMActor",
     "OfflineDataset",
+    "SameData",
+    "draw_windows",
     "load_dataset",
     "make_decision_actor",
     "make_windows",

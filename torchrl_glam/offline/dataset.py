@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import TensorSpec
 
+from torchrl_glam.data.minari_files import datasets_root
 from torchrl_glam.errors import UsageError
-from torchrl_glam.export.minari_files import datasets_root
 from torchrl_glam.offline.minari_reading import find_dataset, read_steps
 from torchrl_glam.offline.records import choose_episodes, make_records
 from torchrl_glam.offline.spaces import check_fits, make_action_spec, make_observation_shape
@@ -70,6 +71,16 @@ class OfflineDataset:
     def episode_returns(self) -> Tensor:
         """Undiscounted returns [e] of the episodes, in the records' order."""
         return self.records["return_to_go"][self.records["time_step"] == 0]
+
+    def fingerprint(self) -> str:
+        """A hash of what is in it: of images a thousand, of all else everything."""
+        entries = {"observation": self.records["observation"], "action": self.records["action"]}
+        entries |= {"reward": self.records["next", "reward"], "episode": self.records["episode"]}
+        digest = hashlib.sha256(str(self.num_transitions).encode())
+        for name, entry in entries.items():
+            every = max(1, len(entry) // 1000) if entry.ndim > 2 else 1
+            digest.update(name.encode() + entry[::every].contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def observation_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation over all steps, each [o]; of pixels 0 and 1, which leave them as they are."""

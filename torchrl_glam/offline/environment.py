@@ -9,23 +9,27 @@ from torchrl_glam.envs.gymnasium import find_spec
 from torchrl_glam.errors import UsageError
 
 
-def make_decision_env(name: str, *, pixels: bool = False) -> EnvBase:
+def make_decision_env(
+    name: str, *, pixels: bool = False, protocol: str = "glam", frame_skip: int | None = None
+) -> EnvBase:
     """A Gymnasium environment with ``observation`` and ``action`` as in an ``OfflineDataset``.
 
     Args:
         name: of a Gymnasium environment.
         pixels: observe the 64x64 frames of :func:`~torchrl_glam.envs.make_atari_env`, as agents of GLAM do, and act as
             they do; else float32 vectors, and actions one-hot or as the environment's own ``Box`` has them.
+        protocol, frame_skip: as there, for pixels alone.
 
     Raises:
         UsageError: if there is no such environment, or it cannot be made.
     """
     spec = find_spec(name)
     if pixels:
-        return make_atari_env(name).append_transform(RenameTransform(["pixels"], ["observation"]))
+        env = make_atari_env(name, protocol=protocol, frame_skip=frame_skip)
+        return env.append_transform(RenameTransform(["pixels"], ["observation"]))
     try:
-        env = GymEnv(spec.id)
+        vector_env = GymEnv(spec.id)
     except Exception as error:  # whatever the constructor of somebody's environment may raise
         cause = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{name!r} could not be made: {cause}") from error
-    return TransformedEnv(env, DoubleToFloat())
+    return TransformedEnv(vector_env, DoubleToFloat())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from torchrl.envs import Compose, EnvBase, RewardSum, SerialEnv, StepCounter, Ta
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from torchrl_glam.offline.dataset import OfflineDataset, normalised_score
-from torchrl_glam.offline.environment import make_decision_env
 from torchrl_glam.terminal import progress_bar
 
 MAX_STEPS = 27_000  # of an episode that its environment does not end
@@ -56,6 +55,7 @@ class Evaluation:
 
 def evaluate_targets(
     dataset: OfflineDataset,
+    make_env: Callable[[], EnvBase],
     policy: TensorDictModuleBase,
     fractions: Iterable[float],
     *,
@@ -67,92 +67,76 @@ def evaluate_targets(
     """Ask for returns between that of a random policy and the best of the dataset, the lowest first.
 
     Args:
-        dataset: tells the environment, the references and the best return.
-        policy, episodes, num_envs, seed: as for :func:`play_targets`; each target has the same starts of episodes.
+        dataset: tells the references and the best return.
+        make_env, policy, episodes, num_envs, seed: as for :func:`play_targets`; each target has the same starts.
         fractions: 0 is a random policy's return, or where that is unknown the dataset's worst; 1 is its best.
         progress: show a progress bar.
     """
     returns = dataset.episode_returns()
     low = returns.min().item() if dataset.random_score is None else dataset.random_score
-    evaluations = []
-    fractions = sorted(fractions)
+    evaluations, fractions = [], sorted(fractions)
     with progress_bar(total=len(fractions), desc="evaluation", unit="target", disable=not progress) as bar:
         for fraction in fractions:
             target_return = low + fraction * (returns.max().item() - low)
-            achieved = play_targets(
-                str(dataset.env_name),
-                policy,
-                target_return,
-                episodes,
-                num_envs=num_envs,
-                seed=seed,
-                pixels=len(dataset.observation_shape) == 3,
-            )
+            achieved = play_targets(make_env, policy, target_return, episodes, num_envs=num_envs, seed=seed)
             normalised = normalised_score(dataset, statistics.fmean(achieved))
             evaluations.append(Evaluation(target_return, fraction, achieved, normalised))
             bar.update()
     return evaluations
 
 
-def make_target_env(name: str, num_envs: int, target_return: float, seed: int, *, pixels: bool = False) -> EnvBase:
+def make_target_env(make_env: Callable[[], EnvBase], num_envs: int, target_return: float) -> TransformedEnv:
     """Environments [num_envs] that play side by side, each asked for ``target_return``.
 
     Besides ``observation`` there are ``return_to_go``, what is still to be achieved, and ``step_count``.
 
     Args:
-        name: of a Gymnasium environment.
+        make_env: of one of them, as :func:`~torchrl_glam.offline.environment.make_decision_env` makes it.
         num_envs: how many.
         target_return: undiscounted.
-        seed: of the first one; the others' follow from it.
-        pixels: as for :func:`~torchrl_glam.offline.environment.make_decision_env`.
     """
-    env = TransformedEnv(
-        SerialEnv(num_envs, lambda: make_decision_env(name, pixels=pixels)),
+    return TransformedEnv(
+        SerialEnv(num_envs, make_env),
         Compose(
             StepCounter(MAX_STEPS),
             RewardSum(),
             TargetReturn(target_return, mode="reduce", out_keys=["return_to_go"]),
         ),
     )
-    with torch.random.fork_rng(devices=[]):
-        env.set_seed(seed)  # which seeds torch too
-    return env
 
 
 @torch.no_grad()
 def play_targets(
-    name: str,
+    make_env: Callable[[], EnvBase],
     policy: TensorDictModuleBase,
     target_return: float,
     episodes: int,
     *,
     num_envs: int = 10,
     seed: int = 0,
-    pixels: bool = False,
 ) -> list[float]:
     """Play episodes under a target return, greedily, and return what they achieved.
 
     As many environments as there are episodes at a time play one episode each, so that short ones do not count more
-    often. Nothing is drawn from torch's own generator.
+    often. Episodes start alike, however many play side by side, and torch's own generator is left as it was.
 
     Args:
-        name: of a Gymnasium environment.
+        make_env: of one environment.
         policy: acts, as :class:`~torchrl_glam.offline.DecisionPolicy` does; its primer is added to the environment.
         target_return: undiscounted.
         episodes: how many.
         num_envs: at most as many side by side.
-        seed: of the first episode's start.
-        pixels: as for :func:`~torchrl_glam.offline.environment.make_decision_env`.
+        seed: of the first episode's start; the others' follow from it.
     """
     returns: list[float] = []
-    while len(returns) < episodes:
-        number = min(num_envs, episodes - len(returns))
-        env = make_target_env(name, number, target_return, seed + len(returns), pixels=pixels)
-        if (make_primer := getattr(policy, "make_tensordict_primer", None)) is not None:
-            env = env.append_transform(make_primer())
-        with set_exploration_type(ExplorationType.DETERMINISTIC), torch.random.fork_rng(devices=[]):
+    with set_exploration_type(ExplorationType.DETERMINISTIC), torch.random.fork_rng(devices=[]):
+        while len(returns) < episodes:
+            env = make_target_env(make_env, min(num_envs, episodes - len(returns)), target_return)
+            if (make_primer := getattr(policy, "make_tensordict_primer", None)) is not None:
+                env = env.append_transform(make_primer())
+            seed = env.set_seed(seed)  # and what comes after the last one's
             returns += _play_one_each(env, policy).tolist()
-        env.close()
+            env.close()
     return returns
 
 

@@ -18,8 +18,8 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data.datasets import minari_data
 from torchrl.data.datasets.minari_data import MinariExperienceReplay
 
+from torchrl_glam.data.minari_files import datasets_in, has_minari
 from torchrl_glam.errors import UsageError
-from torchrl_glam.export.minari_files import _datasets_in, _has_minari
 from torchrl_glam.options import first_line
 
 FILE = Path("data", "main_data.hdf5")
@@ -40,7 +40,7 @@ def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
     Raises:
         UsageError: if Minari is missing, or the dataset is not there, cannot be fetched or is damaged.
     """
-    if not _has_minari:
+    if not has_minari:
         raise UsageError('datasets need packages that are missing: pip install "torchrl_glam[minari]"')
     import minari
     from minari.dataset.minari_dataset import parse_dataset_id
@@ -54,7 +54,7 @@ def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
             raise UsageError(_not_found(dataset_id, root, "and downloads are switched off"))
         _download(dataset_id, root)
     try:
-        with _datasets_in(root):
+        with datasets_in(root):
             return minari.load_dataset(dataset_id)
     except Exception as error:  # json, missing entries, another version's: Minari has no error of its own
         raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
@@ -67,7 +67,7 @@ def read_steps(dataset_id: str, root: Path) -> TensorDictBase:
         UsageError: if its file is damaged, or an episode is empty or lacks something.
     """
     _check_file(dataset_id, root)
-    with tempfile.TemporaryDirectory() as folder, _datasets_in(root), _reading_mended():
+    with tempfile.TemporaryDirectory() as folder, datasets_in(root), _reading_mended():
         Path(folder, dataset_id).mkdir(parents=True)  # for TorchRL's copy of the metadata
         try:
             replay = MinariExperienceReplay(dataset_id, batch_size=1, root=folder, load_from_local_minari=True)
@@ -135,7 +135,7 @@ def _download(dataset_id: str, root: Path) -> None:
         if not getproxies() and "MINARI_REMOTE" not in os.environ:
             socket.getaddrinfo("huggingface.co", 443)  # without a network it would be tried for 23 s
         root.mkdir(parents=True, exist_ok=True)
-        with _datasets_in(root), redirect_stdout(io.StringIO()):
+        with datasets_in(root), redirect_stdout(io.StringIO()):
             minari.download_dataset(dataset_id)
     except Exception as error:  # whatever the network, its packages and its servers raise
         cause = first_line(error) if str(error).strip() else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from tensordict import TensorDictBase
@@ -59,6 +60,39 @@ def make_windows(dataset: OfflineDataset, batch_size: int, context: int) -> Tens
         sample_unit=PaddedWindows(context),
         batch_size=batch_size,
     )
+
+
+def draw_windows(windows: TensorDictReplayBuffer, number: int) -> Iterator[TensorDictBase]:
+    """``number`` batches of :func:`make_windows`, each drawn when its turn comes."""
+    for _ in range(number):
+        yield windows.sample()
+
+
+class SameData:
+    """The part of a checkpoint that sees to it that a run goes on with the data that it began with.
+
+    Args:
+        dataset: what the run learns from.
+    """
+
+    def __init__(self, dataset: OfflineDataset) -> None:
+        self._dataset_id, self._fingerprint = dataset.dataset_id, dataset.fingerprint()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The data's fingerprint."""
+        return {"fingerprint": self._fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare.
+
+        Raises:
+            UsageError: if the data are others.
+        """
+        if state_dict["fingerprint"] != self._fingerprint:
+            raise UsageError(
+                f"the dataset {self._dataset_id} is not what it was when the run began: restore it, or choose another "
+                "run_dir"
+            )
 
 
 class PaddedWindows(Sequence):

@@ -104,19 +104,20 @@ class RunFolder:
         path = self.path / CONFIG
         try:
             before = _flat(OmegaConf.to_container(OmegaConf.load(path)))
-            if self._config.LENGTH not in before:
-                raise ValueError("these are another command's options")
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise UsageError(f"{path} cannot be read: restore it, or choose another run_dir") from error
-        now = _flat(OmegaConf.to_container(OmegaConf.structured(self._config), enum_to_str=True))
+        if self._config.LENGTH not in before:
+            raise UsageError(
+                f"{path} holds no options of this command ({self._config.LENGTH} is not among them): restore it, or "
+                "choose another run_dir"
+            )
+        now = defining_options(self._config)
+        names = {name for name in before if not _is_harmless(name, self._config)} | set(now)
         return [
             f"{name}={before.get(name, 'nothing')}, now {now.get(name, 'nothing')}"
-            for name in sorted(before | now)
-            if before.get(name, "nothing") != now.get(name, "nothing") and not self._is_harmless(name)
+            for name in sorted(names)
+            if before.get(name, "nothing") != now.get(name, "nothing")
         ]
-
-    def _is_harmless(self, name: str) -> bool:
-        return any(name == option or name.startswith(f"{option}.") for option in self._config.HARMLESS)
 
     def _stop_if_finished(self) -> None:
         option = self._config.LENGTH
@@ -141,6 +142,16 @@ class RunFolder:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def defining_options(config: RunConfig) -> dict[str, Any]:
+    """The options on which depends what a run computes, by their dotted names."""
+    options = _flat(OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
+    return {name: value for name, value in options.items() if not _is_harmless(name, config)}
+
+
+def _is_harmless(name: str, config: RunConfig) -> bool:
+    return any(name == option or name.startswith(f"{option}.") for option in config.HARMLESS)
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

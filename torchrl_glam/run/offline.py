@@ -14,6 +14,8 @@ from torchrl_glam.offline import OfflineDataset
 from torchrl_glam.offline.evaluation import Evaluation
 from torchrl_glam.resources import device_name
 from torchrl_glam.run.base import Run
+from torchrl_glam.run.folder import defining_options
+from torchrl_glam.run.provenance import options_hash
 
 
 class OfflineRun(Run):
@@ -77,6 +79,7 @@ class OfflineRun(Run):
             **model_options(config.model),
             "batch_size": config.batch_size,
             "lr": config.optimizer.lr,
+            "options": self._options_hash(),
             "random_score": self.dataset.random_score,
             "expert_score": self.dataset.expert_score,
             "evaluations": [evaluation.to_dict() for evaluation in evaluations],
@@ -86,3 +89,9 @@ class OfflineRun(Run):
             "device": self.device_name,
         }
         self.end(result, f"evaluation: {highest} | {duration(seconds)} | {self.folder}")
+
+    def _options_hash(self) -> str:
+        """The same for runs that differ in nothing but their seed."""
+        evaluation = {"memory": self.config.evaluation.memory, "targets": self.config.evaluation.targets}
+        options = {name: value for name, value in defining_options(self.config).items() if name != "seed"}
+        return options_hash({**options, "evaluation": evaluation})

@@ -29,7 +29,7 @@ class Progress:
     """Step, time, recent returns and last metrics of a run.
 
     Attributes:
-        frame: the real step that is finished.
+        frame: the step that is finished, of the environment or of an offline run's updates.
         metrics: of the last updates, by the update's name.
         shown: what the progress bar shows.
         metric_lengths: of the CSV files.

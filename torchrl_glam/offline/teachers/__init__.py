@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torchrl_glam.offline.teachers.datasets import NewDataset, default_dataset_id, make_dataset
+from torchrl_glam.offline.teachers.datasets import NewDataset, default_dataset_id, record_dataset
 from torchrl_glam.offline.teachers.snapshots import Snapshot, Teacher, read_teacher
 from torchrl_glam.offline.teachers.training import resolve_options, train_teacher
 
@@ -11,8 +11,8 @@ __all__ = [
     "Snapshot",
     "Teacher",
     "default_dataset_id",
-    "make_dataset",
     "read_teacher",
+    "record_dataset",
     "resolve_options",
     "train_teacher",
 ]

@@ -14,8 +14,8 @@ from tensordict import TensorDictBase
 from torchrl_glam import __version__
 from torchrl_glam.checkpoint import DamagedError
 from torchrl_glam.config.teacher import NewDatasetConfig, Quality, Until
+from torchrl_glam.data.minari_files import write_dataset
 from torchrl_glam.errors import UsageError
-from torchrl_glam.export.minari_files import write_dataset
 from torchrl_glam.offline.teachers.playing import play_episodes
 from torchrl_glam.offline.teachers.recording import cut_episodes, episode_return, first_steps, read_steps, to_buffer
 from torchrl_glam.offline.teachers.snapshots import STEPS, Snapshot, Teacher
@@ -66,7 +66,7 @@ def default_dataset_id(name: str, quality: Quality, until: Until = Until.medium)
     return f"{re.sub(r'[^a-z0-9]+', '-', words).strip('-') or 'task'}/{full}{quality.value}-v0"
 
 
-def make_dataset(teacher: Teacher, config: NewDatasetConfig, dataset_id: str, root: Path) -> NewDataset:
+def record_dataset(teacher: Teacher, config: NewDatasetConfig, dataset_id: str, root: Path) -> NewDataset:
     """Record episodes of the quality that is asked for, or take them from the training, and write the dataset.
 
     Args:
@@ -117,9 +117,10 @@ def describe(teacher: Teacher, config: NewDatasetConfig, medium: Snapshot) -> st
     return (
         f"{config.env.name}, quality {config.quality.value}. The teacher: {teacher.algorithm} of TorchRL, trained for "
         f"{config.total_frames} steps, seed {config.seed}. {content[config.quality]} Observations are float32 and not "
-        "normalised. The last episode may be cut to the number of steps that was asked for, and is then marked as "
-        f"truncated. References are mean returns of a policy of uniform actions ({len(teacher.random_returns)} "
-        f"episodes) and of {expert} ({len(teacher.expert_returns)} episodes). Made by torchrl_glam {__version__}."
+        "normalised. The last episode of each policy may be cut to the number of steps that was asked for, and is then "
+        "marked as truncated; episodes that went on when there were enough, more often long ones, are left out. "
+        f"References are mean returns of a policy of uniform actions ({len(teacher.random_returns)} episodes) and of "
+        f"{expert} ({len(teacher.expert_returns)} episodes). Made by torchrl_glam {__version__}."
     )
 
 
@@ -136,18 +137,20 @@ def _replay_episodes(teacher: Teacher, config: NewDatasetConfig, medium: Snapsho
 
 def _policy_episodes(teacher: Teacher, config: NewDatasetConfig, medium: Snapshot) -> list[tuple[TensorDictBase, bool]]:
     steps = config.steps or DEFAULT_STEPS
-    shares = {
-        Quality.medium: {medium.frame: steps},
-        Quality.expert: {teacher.expert: steps},
-        Quality.mixed: {medium.frame: steps // 2, teacher.expert: steps - steps // 2},
+    half = steps // 2
+    parts = {  # snapshot, steps, whether it plays its most likely actions
+        Quality.medium: [(medium.frame, steps, False)],
+        Quality.expert: [(teacher.expert, steps, True)],
+        Quality.mixed: [(medium.frame, half, False), (teacher.expert, steps - half, True)],
     }
     env = make_task_env(config.env.name, 1, config.seed)
     actor = make_teacher(config, env).actor
     env.close()
     episodes: list[tuple[TensorDictBase, bool]] = []
-    for number, (frame, share) in enumerate(shares[config.quality].items()):
+    for number, (frame, share, greedy) in enumerate(parts[config.quality]):
+        if share == 0:  # of a single step
+            continue
         teacher.load_policy(frame, actor)
-        greedy = config.quality is Quality.expert or number == 1
         played = play_episodes(config.env.name, actor, share, seed=config.seed + RECORDING_SEED + number, greedy=greedy)
         episodes += first_steps(played, share)
     return episodes

@@ -65,14 +65,14 @@ def play_episodes(
         auto_register_policy_transforms=False,
     )
     batches: list[TensorDictBase] = []
-    finished = 0
+    ended = torch.zeros(num_envs, dtype=torch.int64)  # steps of each environment's whole episodes
     with progress_bar(total=steps, desc="recording", unit="step") as bar:
         for batch in collector:
+            times = torch.arange(1, TOGETHER + 1) + TOGETHER * len(batches)
+            ended = torch.maximum(ended, (batch["next", "done"].squeeze(-1) * times).amax(1))
             batches.append(batch.select(*KEYS))
-            episodes = cut_episodes(torch.cat(batches, 1)) if batch["next", "done"].any() else []
-            finished = max(finished, sum(map(len, episodes)))
-            bar.update(min(finished, steps) - bar.n)
-            if finished >= steps:
+            bar.update(min(int(ended.sum()), steps) - bar.n)
+            if ended.sum() >= steps:
                 break
     collector.shutdown()
-    return episodes
+    return cut_episodes(torch.cat(batches, 1))

@@ -37,8 +37,8 @@ def read_steps(folder: Path, stop: int) -> TensorDict:
         if number <= stop:
             steps = read_state(folder / f"steps-{number:012d}.safetensors")
             parts.append(TensorDict(steps, batch_size=steps["observation"].shape[:2]))
-        if sum(part.numel() for part in parts) != min(number, stop):
-            raise DamagedError(f"{folder} lacks steps before {number}")
+    if (found := sum(part.numel() for part in parts)) != stop:
+        raise DamagedError(f"{folder} holds {found} of the first {stop} steps")
     return torch.cat(parts, 1)
 
 

@@ -72,17 +72,20 @@ class Teacher:
         return statistics.fmean(self.expert_returns)
 
     def choose_medium(self, fraction: float) -> Snapshot:
-        """The snapshot nearest to ``random + fraction (expert - random)``, not later than the first to reach it.
+        """An early snapshot near ``random + fraction (expert - random)``.
+
+        It is the nearest one of the first three in a row whose mean reaches that: a single evaluation may be lucky.
 
         Raises:
-            UsageError: if none does.
+            UsageError: if none do.
         """
         target = self.random_score + fraction * (self.expert_score - self.random_score)
-        for number, snapshot in enumerate(self.snapshots):
-            if snapshot.mean >= target:
-                return min(self.snapshots[: number + 1], key=lambda early: abs(early.mean - target))
+        for stop in range(min(3, len(self.snapshots)), len(self.snapshots) + 1):
+            row = self.snapshots[max(0, stop - 3) : stop]
+            if statistics.fmean(snapshot.mean for snapshot in row) >= target:
+                return min(row, key=lambda snapshot: abs(snapshot.mean - target))
         raise UsageError(
-            f"no snapshot in {self.folder} reaches medium={fraction:g}, a mean return of {target:.1f}: "
+            f"no snapshots in {self.folder} reach medium={fraction:g}, a mean return of {target:.1f}: "
             "choose less, or train longer (total_frames)"
         )
 

@@ -17,7 +17,7 @@ from torchrl_glam.envs.gymnasium import find_spec
 from torchrl_glam.errors import UsageError
 from torchrl_glam.options import first_line
 
-FRAMES = {"CartPole": 32_768, "InvertedPendulum": 40_960, "Hopper": 250_000, "HalfCheetah": 250_000}
+FRAMES = {"CartPole": 32_768, "InvertedPendulum": 40_960, "Hopper": 200_000, "HalfCheetah": 150_000}
 """Environment steps after which a teacher does a task well."""
 OTHER_FRAMES = 200_000
 FOR_PPO = ("InvertedPendulum",)  # where it needs less time than SAC, though actions are continuous
@@ -70,7 +70,7 @@ def default_frames(name: str) -> int:
     Examples:
         >>> from torchrl_glam.offline.teachers.tasks import default_frames
         >>> default_frames("Hopper-v5")
-        250000
+        200000
     """
     return FRAMES.get(name.rpartition("-")[0], OTHER_FRAMES)
 

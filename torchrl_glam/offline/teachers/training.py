@@ -17,6 +17,7 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, RandomPolicy
 from tqdm import tqdm
 
+from torchrl_glam.checks import check_values
 from torchrl_glam.config.teacher import Algorithm, NewDatasetConfig, Quality, TeacherConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.teachers.playing import play_returns
@@ -50,9 +51,17 @@ def resolve_options(config: NewDatasetConfig, given: Iterable[str] = ()) -> None
     Raises:
         UsageError: if the task cannot be learnt by the algorithm, a number is out of range, or an option means nothing.
     """
-    for name in ("total_frames", "snapshots", "evaluation_episodes", "reference_episodes", "steps"):
-        if getattr(config, name) is not None and getattr(config, name) < 1:
-            raise UsageError(f"{name}={getattr(config, name)}: give 1 or more")
+    check_values(config)
+    for name, sizes in (("sac", config.sac), ("ppo", config.ppo)):
+        if sizes.frames_per_batch % sizes.num_envs:
+            raise UsageError(
+                f"{name}.frames_per_batch={sizes.frames_per_batch} must be a multiple of "
+                f"{name}.num_envs={sizes.num_envs}"
+            )
+    if config.ppo.batch_size > config.ppo.frames_per_batch:
+        raise UsageError(
+            f"ppo.batch_size={config.ppo.batch_size} must be at most ppo.frames_per_batch={config.ppo.frames_per_batch}"
+        )
     if not 0 < config.medium <= 1:
         raise UsageError(
             f"medium={config.medium:g}: give a number above 0, the random policy, and at most 1, the expert"
@@ -150,11 +159,13 @@ def _find_expert(
     teacher: Teacher, learner: PPOTeacher | SACTeacher, judge: EnvBase, episodes: int, seed: int
 ) -> Teacher:
     """Let the best snapshots play their most likely actions, and take the best of them for the expert."""
-    best: tuple[float, int, list[float]] | None = None
+    best: tuple[float, int] | None = None
     for snapshot in sorted(teacher.snapshots, key=lambda snapshot: -snapshot.mean)[:BEST]:
         teacher.load_policy(snapshot.frame, learner.actor)
         returns = play_returns(judge, learner.actor, episodes, seed=seed + 1, greedy=True)
-        candidate = (sum(returns) / len(returns), snapshot.frame, returns)
+        candidate = (sum(returns) / len(returns), snapshot.frame)
         best = candidate if best is None else max(best, candidate)
     assert best is not None
-    return replace(teacher, expert=best[1], expert_returns=best[2])
+    teacher.load_policy(best[1], learner.actor)  # and once more: the episodes that chose it flatter it
+    returns = play_returns(judge, learner.actor, episodes, seed=seed + 2, greedy=True)
+    return replace(teacher, expert=best[1], expert_returns=returns)

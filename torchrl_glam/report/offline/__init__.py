@@ -5,14 +5,14 @@ Runs are read from their ``result.json`` files. Nothing is averaged but runs tha
 
 from torchrl_glam.report.offline.pictures import plot_scaling, plot_targets
 from torchrl_glam.report.offline.published import published_offline_scores, published_table, published_task
-from torchrl_glam.report.offline.runs import OfflineRun, TargetEvaluation, read_run, read_runs
+from torchrl_glam.report.offline.runs import OfflineResult, TargetEvaluation, read_run, read_runs
 from torchrl_glam.report.offline.scaling import ScalingStudy, scaling_studies, scaling_table
 from torchrl_glam.report.offline.spread import Spread
 from torchrl_glam.report.offline.tables import Grid, comparison_csv, comparison_tables, make_grids
 
 __all__ = [
     "Grid",
-    "OfflineRun",
+    "OfflineResult",
     "ScalingStudy",
     "Spread",
     "TargetEvaluation",

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torchrl_glam.report.offline.runs import OfflineRun
+from torchrl_glam.report.offline.runs import OfflineResult
 from torchrl_glam.report.offline.scaling import ScalingStudy
 from torchrl_glam.report.offline.spread import Spread
 from torchrl_glam.report.offline.tables import Grid
@@ -88,7 +88,7 @@ def plot_scaling(path: Path, studies: Sequence[ScalingStudy]) -> None:
     _save(figure, path)
 
 
-def best_in_data(run: OfflineRun) -> float | None:
+def best_in_data(run: OfflineResult) -> float | None:
     """The best return of an episode in the data, worked out of what the targets are fractions of.
 
     ``target = low + fraction (best - low)``: the target at fraction 1, or the line through two others.
@@ -109,7 +109,7 @@ def best_in_data(run: OfflineRun) -> float | None:
     return None if first == last else low + (1 - first) / (last - first) * (high - low)
 
 
-def achieved(cell: Sequence[OfflineRun]) -> dict[float | None, Spread]:
+def achieved(cell: Sequence[OfflineResult]) -> dict[float | None, Spread]:
     """The return achieved at each target, over seeds, from the lowest; ``None`` is no target."""
     means: dict[float | None, list[float]] = {}
     for run in cell:
@@ -119,13 +119,13 @@ def achieved(cell: Sequence[OfflineRun]) -> dict[float | None, Spread]:
     return {target: Spread.of(means[target]) for target in ordered}
 
 
-def _targets(run: OfflineRun) -> list[float]:
+def _targets(run: OfflineResult) -> list[float]:
     """The run's target returns; behaviour cloning takes no notice of one."""
     targets = [entry.target_return for entry in run.evaluations if run.model != "bc"]
     return [target for target in targets if target is not None]
 
 
-def _draw_targets(axes: Any, cell: Sequence[OfflineRun], shift: float, kind: int, label: str) -> None:
+def _draw_targets(axes: Any, cell: Sequence[OfflineResult], shift: float, kind: int, label: str) -> None:
     """Draw the line of a model's ``kind``, with its points shifted along the axis of targets."""
     base, marker = STYLES[cell[0].model]
     share, end = abs(SHADES[kind]), 0 if SHADES[kind] < 0 else 255

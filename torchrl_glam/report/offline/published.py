@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from torchrl_glam.benchmarks.tables import NOTHING, markdown
-from torchrl_glam.report.offline.runs import MODELS, OfflineRun, group
+from torchrl_glam.report.offline.runs import MODELS, OfflineResult, group
 from torchrl_glam.report.offline.tables import Grid, make_grids, normalised_score
 
 TASKS = {"hopper": "Hopper", "halfcheetah": "HalfCheetah", "walker2d": "Walker2d"}
@@ -53,7 +53,7 @@ def published_task(dataset: str) -> str | None:
     return f"{TASKS[match[1]]}-{QUALITIES[match[2]]}" if match else None
 
 
-def published_table(runs: Sequence[OfflineRun]) -> str | None:
+def published_table(runs: Sequence[OfflineResult]) -> str | None:
     """The published scores beside those of our runs on all of the data, as Markdown.
 
     Returns:

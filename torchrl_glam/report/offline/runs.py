@@ -14,10 +14,10 @@ from torchrl_glam.errors import UsageError
 MODELS = {"bc": "BC", "dt": "DT", "dmamba": "DMamba", "mambadm": "MambaDM"}
 """The models' names in the files and in tables, in the tables' order."""
 
-OPTIONS = ("num_layers", "context", "local_length", "fusion", "branches", "batch_size", "lr")
-"""Options that a file may name, to tell runs apart which are alike in all else."""
+OPTIONS = ("num_layers", "context", "local_length", "fusion", "branches", "batch_size", "lr", "options")
+"""What a file may name, to tell runs apart which are alike in all else; ``options`` is a hash of all options."""
 
-SETTINGS = ("width", "memory", "loss", "preset", *OPTIONS, "parameters", "highest_target", "episodes")
+SETTINGS = ("width", "memory", "loss", "preset", *OPTIONS[:-1], "parameters", "highest_target", "episodes", "options")
 """What runs of a model on one dataset may differ in, beside the seed and the budget (``total_updates, fraction``)."""
 
 DATA = ("random_score", "expert_score", "transitions")
@@ -44,7 +44,7 @@ class TargetEvaluation:
 
 
 @dataclass(frozen=True)
-class OfflineRun:
+class OfflineResult:
     """What a run's ``result.json`` says, and where it lies.
 
     ``fraction`` is that of the dataset's episodes used, ``mean`` the mean return at the highest target, and
@@ -77,6 +77,7 @@ class OfflineRun:
     branches: str | None = None
     batch_size: int | None = None
     lr: float | None = None
+    options: str | None = None
 
     @property
     def highest_target(self) -> float | None:
@@ -89,7 +90,7 @@ class OfflineRun:
         return min(len(entry.returns) for entry in self.evaluations)
 
 
-def read_runs(folder: Path) -> tuple[list[OfflineRun], list[str]]:
+def read_runs(folder: Path) -> tuple[list[OfflineResult], list[str]]:
     """Read every ``result.json`` below a folder.
 
     Args:
@@ -104,7 +105,7 @@ def read_runs(folder: Path) -> tuple[list[OfflineRun], list[str]]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: give the one that the runs' folders are in")
-    runs: dict[tuple[Any, ...], OfflineRun] = {}
+    runs: dict[tuple[Any, ...], OfflineResult] = {}
     left_out = []
     for path in sorted(folder.rglob("result.json")):
         try:
@@ -122,7 +123,7 @@ def read_runs(folder: Path) -> tuple[list[OfflineRun], list[str]]:
     return list(runs.values()), left_out
 
 
-def read_run(path: Path) -> OfflineRun:
+def read_run(path: Path) -> OfflineResult:
     """Read one file.
 
     Raises:
@@ -131,7 +132,7 @@ def read_run(path: Path) -> OfflineRun:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         _want(isinstance(content, dict), f"it holds a {type(content).__name__} and not named values")
-        found = {field.name: _checked(content, field.name, field.type) for field in fields(OfflineRun)[1:]}
+        found = {field.name: _checked(content, field.name, field.type) for field in fields(OfflineResult)[1:]}
         _want(content["model"] in MODELS, f"model is {content['model']!r}, none of {', '.join(MODELS)}")
         _want(found["evaluations"], "evaluations are empty")
     except OSError as error:
@@ -140,17 +141,17 @@ def read_run(path: Path) -> OfflineRun:
         raise UsageError(f"{path} is left out: not the result of an offline run, {error}") from error
     except (ValueError, RecursionError, OverflowError) as error:  # of JSON, of UTF-8, of numbers
         raise UsageError(f"{path} is left out: damaged, {' '.join(str(error).split())}") from error
-    return OfflineRun(path, **found)
+    return OfflineResult(path, **found)
 
 
-def values(run: OfflineRun, names: Iterable[str]) -> tuple[Any, ...]:
+def values(run: OfflineResult, names: Iterable[str]) -> tuple[Any, ...]:
     """The run's attributes of these names."""
     return tuple(getattr(run, name) for name in names)
 
 
-def group(runs: Iterable[OfflineRun], names: Sequence[str]) -> dict[tuple[Any, ...], list[OfflineRun]]:
+def group(runs: Iterable[OfflineResult], names: Sequence[str]) -> dict[tuple[Any, ...], list[OfflineResult]]:
     """Runs that agree in all ``names``, sorted by these: models in the order of :data:`MODELS`, ``None`` first."""
-    groups: dict[tuple[Any, ...], list[OfflineRun]] = {}
+    groups: dict[tuple[Any, ...], list[OfflineResult]] = {}
     for run in runs:
         groups.setdefault(values(run, names), []).append(run)
     models = list(MODELS)
@@ -162,7 +163,7 @@ def group(runs: Iterable[OfflineRun], names: Sequence[str]) -> dict[tuple[Any, .
     return {key: groups[key] for key in sorted(groups, key=place)}
 
 
-def telling(runs: Sequence[OfflineRun], alike: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
+def telling(runs: Sequence[OfflineResult], alike: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
     """Those of ``names`` that tell runs apart which agree in ``alike`` and in the names already chosen.
 
     So a table need not name the width of a model that was run in one width, nor its parameters where the width says

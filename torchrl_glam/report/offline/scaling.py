@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from torchrl_glam.benchmarks.tables import NOTHING, markdown
-from torchrl_glam.report.offline.runs import DATA, MODELS, SETTINGS, OfflineRun, describe, group, telling
+from torchrl_glam.report.offline.runs import DATA, MODELS, SETTINGS, OfflineResult, describe, group, telling
 from torchrl_glam.report.offline.spread import Spread, decimals
 from torchrl_glam.report.offline.tables import mean_return, normalised_score
 
@@ -39,7 +39,7 @@ class ScalingStudy:
         return "normalised score" if self.normalised else "return"
 
 
-def scaling_studies(runs: Sequence[OfflineRun], model: str = "mambadm") -> list[ScalingStudy]:
+def scaling_studies(runs: Sequence[OfflineResult], model: str = "mambadm") -> list[ScalingStudy]:
     """The studies among the runs: a dataset and a number of updates with several fractions of the data.
 
     A size is a number of parameters. Runs of one size that differ in anything else but the seed, such as the memory,

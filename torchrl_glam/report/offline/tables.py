@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchrl_glam.benchmarks.tables import NOTHING, markdown
-from torchrl_glam.report.offline.runs import DATA, MODELS, SETTINGS, OfflineRun, describe, group, telling, values
+from torchrl_glam.report.offline.runs import DATA, MODELS, SETTINGS, OfflineResult, describe, group, telling, values
 from torchrl_glam.report.offline.spread import Spread, best_of
 
 INTRODUCTION = (
@@ -37,7 +37,7 @@ class Grid:
     fraction: float
     rows: list[str]
     columns: list[str]
-    cells: dict[tuple[str, str], list[OfflineRun]]
+    cells: dict[tuple[str, str], list[OfflineResult]]
 
     @property
     def title(self) -> str:
@@ -45,7 +45,7 @@ class Grid:
         return budget(self.total_updates, self.fraction)
 
 
-def make_grids(runs: Sequence[OfflineRun]) -> list[Grid]:
+def make_grids(runs: Sequence[OfflineResult]) -> list[Grid]:
     """One grid for each budget; the longest training on the most data comes first.
 
     Where runs of a model on one dataset differ in more than the seed, the model has a column for each kind; where data
@@ -67,7 +67,7 @@ def make_grids(runs: Sequence[OfflineRun]) -> list[Grid]:
     return grids
 
 
-def comparison_tables(runs: Sequence[OfflineRun]) -> str:
+def comparison_tables(runs: Sequence[OfflineResult]) -> str:
     """Scores, returns and settings of every budget, as Markdown."""
     parts = [INTRODUCTION]
     for grid in make_grids(runs):
@@ -78,7 +78,7 @@ def comparison_tables(runs: Sequence[OfflineRun]) -> str:
     return "\n\n".join(parts)
 
 
-def comparison_csv(runs: Sequence[OfflineRun]) -> str:
+def comparison_csv(runs: Sequence[OfflineResult]) -> str:
     """A line for each cell of every table, with all that its runs have in common."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -94,13 +94,13 @@ def comparison_csv(runs: Sequence[OfflineRun]) -> str:
     return text.getvalue()
 
 
-def normalised_score(cell: Sequence[OfflineRun]) -> Spread | None:
+def normalised_score(cell: Sequence[OfflineResult]) -> Spread | None:
     """Mean over seeds on D4RL's scale; ``None`` without references."""
     scores = [run.normalised for run in cell if run.normalised is not None]
     return Spread.of(scores) if scores else None
 
 
-def mean_return(cell: Sequence[OfflineRun]) -> Spread:
+def mean_return(cell: Sequence[OfflineResult]) -> Spread:
     """Mean over seeds in reward units."""
     return Spread.of(run.mean for run in cell)
 
@@ -116,7 +116,7 @@ def budget(total_updates: int, fraction: float) -> str:
     return f"{total_updates:,} updates, {share} of the data"
 
 
-def _score_table(grid: Grid, score: Callable[[Sequence[OfflineRun]], Spread | None]) -> str:
+def _score_table(grid: Grid, score: Callable[[Sequence[OfflineResult]], Spread | None]) -> str:
     """A row for each dataset, a column for each model, the best in bold where it is beyond doubt."""
     rows = []
     for row in grid.rows:

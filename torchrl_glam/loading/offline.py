@@ -8,15 +8,16 @@ from pathlib import Path
 import torch
 from torchrl.data import TensorSpec
 
-from torchrl_glam.checkpoint import DamagedError, load_networks
+from torchrl_glam.checkpoint import DamagedError, Weights, load_networks
 from torchrl_glam.checkpoint.checkpoints import find_weights
 from torchrl_glam.config.offline import OfflineConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.factory.offline import make_decision_network, make_decision_policy
-from torchrl_glam.loading import read_options
+from torchrl_glam.loading.options import read_options
 from torchrl_glam.offline.base import DecisionActor
-from torchrl_glam.offline.environment import make_decision_env
 from torchrl_glam.offline.policy import DecisionPolicy
+
+FRAME = (64, 64, 3)
 
 
 @dataclass
@@ -56,11 +57,15 @@ def load_decisions(folder: str | Path, *, memory: str | None = None, device: str
     try:
         weights = find_weights(folder, "newest")
         spec = weights.action_spec
-        pixels = any("convolutions" in name for name in weights.networks["actor"])
-        env = make_decision_env(str(config.env.name), pixels=pixels)
-        network = make_decision_network(config, env.observation_spec["observation"].shape, spec)
+        network = make_decision_network(config, _observation_shape(weights), spec)
         load_networks({"actor": network}, weights)
     except DamagedError as error:
         raise UsageError(f"{folder}: {error}; give another run_dir") from error
     network = network.to(torch.device(device)).eval()
     return LoadedDecisions(config, weights.frame, spec, network, make_decision_policy(config, network, spec))
+
+
+def _observation_shape(weights: Weights) -> torch.Size:
+    """That of the vectors whose statistics are among the weights, or else of frames."""
+    means = [entry.shape for name, entry in weights.networks["actor"].items() if name.endswith("mean")]
+    return means[0] if means else torch.Size(FRAME)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from tensordict.nn import TensorDictModule
 from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
-from yaml import YAMLError
 
 from torchrl_glam import factory
 from torchrl_glam.checkpoint import DamagedError, Weights, load_networks
@@ -20,9 +16,8 @@ from torchrl_glam.checkpoint.checkpoints import find_weights
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
+from torchrl_glam.loading.options import read_options
 from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel
-
-Config = TypeVar("Config")
 
 
 @dataclass
@@ -76,32 +71,8 @@ def load_run(folder: str | Path, *, weights: str = "newest", device: torch.devic
 
 
 def read_config(folder: Path) -> GLAMConfig:
-    """The options of the run of GLAM in ``folder``; errors as of :func:`read_options`."""
+    """The options of the run of GLAM in ``folder``; errors as of :func:`~torchrl_glam.loading.options.read_options`."""
     return read_options(folder, GLAMConfig, "examples/glam_atari.py")
-
-
-def read_options(folder: Path, schema: type[Config], command: str) -> Config:
-    """The options of the run in ``folder``.
-
-    Args:
-        folder: the run's.
-        schema: the options' dataclass.
-        command: what makes such runs.
-
-    Raises:
-        UsageError: if there are none, or they are not this version's.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise UsageError(f"{folder} holds no run: give a folder with config.yaml, as {command} makes them")
-    try:
-        options: Any = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
-        return OmegaConf.to_object(options)  # type: ignore[return-value]
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"{path} cannot be read ({reason}): it is damaged, another version's, or no run of {command}"
-        ) from error
 
 
 def _build(folder: Path, config: GLAMConfig, weights: Weights, device: torch.device) -> LoadedRun:

@@ -14,7 +14,7 @@ from typing import Any
 from torchrl_glam.errors import UsageError
 from torchrl_glam.options import first_line
 
-_has_minari = all(find_spec(name) is not None for name in ("minari", "h5py"))  # minari alone does not install h5py
+has_minari = all(find_spec(name) is not None for name in ("minari", "h5py"))  # minari alone does not install h5py
 
 PATH = "MINARI_DATASETS_PATH"
 
@@ -35,7 +35,7 @@ def check_new_dataset(dataset_id: str, root: Path, option: str = "root") -> None
     Raises:
         UsageError: if Minari is missing, the id is malformed or taken, or ``root`` cannot be written.
     """
-    if not _has_minari:
+    if not has_minari:
         raise UsageError('datasets need packages that are missing: pip install "torchrl_glam[minari]"')
     from minari.dataset.minari_dataset import parse_dataset_id
 
@@ -70,12 +70,12 @@ def write_dataset(
 
     check_new_dataset(dataset_id, root, option)
     with _writing(root, option), tempfile.TemporaryDirectory(prefix=".export-", dir=root.resolve()) as temporary:
-        with _datasets_in(Path(temporary)), warnings.catch_warnings():
+        with datasets_in(Path(temporary)), warnings.catch_warnings():
             # It asks for author, address and link of the code, which whoever publishes the dataset may add, and, where
             # there is none, for an environment.
             warnings.filterwarnings("ignore", category=UserWarning, module="minari")
             minari.create_dataset_from_buffers(dataset_id, episodes, data_format="hdf5", jpeg_encoding=False, **options)
-        with _datasets_in(root):
+        with datasets_in(root):
             _make_namespace(parse_dataset_id(dataset_id)[0])
         os.replace(Path(temporary, dataset_id), root / dataset_id)
 
@@ -98,7 +98,7 @@ def _make_namespace(namespace: str | None) -> None:
 
 
 @contextmanager
-def _datasets_in(root: Path) -> Iterator[None]:
+def datasets_in(root: Path) -> Iterator[None]:
     """Let Minari, which takes its folder from the environment alone, work in ``root``."""
     before = os.environ.get(PATH)
     os.environ[PATH] = str(root)

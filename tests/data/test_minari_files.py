@@ -12,9 +12,9 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 from minari.data_collector import EpisodeBuffer
 
+from torchrl_glam.data import minari_files
+from torchrl_glam.data.minari_files import check_new_dataset, datasets_root, write_dataset
 from torchrl_glam.errors import UsageError
-from torchrl_glam.export import minari_files
-from torchrl_glam.export.minari_files import check_new_dataset, datasets_root, write_dataset
 
 SPACES = {"observation_space": Box(-1, 1, (2,), np.float32), "action_space": Discrete(3)}
 
@@ -101,6 +101,6 @@ def test_a_place_that_cannot_be_written_is_refused_beforehand(tmp_path):
 
 
 def test_without_minari(tmp_path, monkeypatch):
-    monkeypatch.setattr(minari_files, "_has_minari", False)
+    monkeypatch.setattr(minari_files, "has_minari", False)
     with pytest.raises(UsageError, match=r'missing: pip install "torchrl_glam\[minari\]"$'):
         check_new_dataset("tests/one-v0", tmp_path)
