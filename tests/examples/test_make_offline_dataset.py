@@ -86,7 +86,7 @@ WRONG = {
     "unknown option": (["qualty=medium"], ["no option qualty: did you mean quality"]),
     "a malformed id": (["dataset_id=hopper"], ["dataset_id=hopper is malformed"]),
     "a root that is none": (["root=/proc/nothing"], ["root=/proc/nothing cannot be written"]),
-    "no steps": (["steps=0"], ["steps=0: give 1 or more"]),
+    "no steps": (["steps=0"], ["steps=0: give a whole number of at least 1"]),
     "the other teacher's": (["sac.lr=1"], ["sac.lr means something to teacher=sac alone"]),
     "a folder that is no teacher": (["teacher_dir=/tmp"], ["teacher_dir=/tmp holds no finished teacher"]),
     "not the medium's": (["until=end"], ["until means something to quality=replay alone"]),

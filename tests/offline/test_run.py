@@ -214,3 +214,9 @@ def test_a_run_of_glam_is_no_offline_run(tmp_path, capsys):
     with pytest.raises(SystemExit):
         give(EXAMPLE, *OPTIONS, f"run_dir={tmp_path}")
     assert "holds no options of this command (total_updates is not among them)" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu(tmp_path):
+    give(EXAMPLE, *OPTIONS, "device=cuda", f"run_dir={tmp_path}")
+    assert json.loads((tmp_path / "result.json").read_text())["total_updates"] == 20

@@ -15,7 +15,7 @@ from torchrl.envs.utils import RandomPolicy
 
 from tests.offline.tasks import CountingTask
 from torchrl_glam.checkpoint import DamagedError
-from torchrl_glam.config.teacher import Algorithm, NewDatasetConfig, Quality, TaskConfig, Until
+from torchrl_glam.config.teacher import Algorithm, NewDatasetConfig, PPOConfig, Quality, SACConfig, TaskConfig, Until
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.teachers import (
     Snapshot,
@@ -106,9 +106,10 @@ def test_a_lost_file_of_steps_is_noticed(teachers, tmp_path):
     write(tmp_path, 32, [steps[:, :16]])
     write(tmp_path, 64, [steps[:, 16:20], steps[:, 20:32]])
     assert torch.equal(read_steps(tmp_path, 64)["action"], steps["action"][:, :32])
-    (tmp_path / "steps-000000000032.safetensors").unlink()
-    with pytest.raises(DamagedError, match="lacks steps before 64"):
-        read_steps(tmp_path, 64)
+    for lost in (64, 32):  # the last one, and with it the first
+        (tmp_path / f"steps-{lost:012d}.safetensors").unlink()
+        with pytest.raises(DamagedError, match=f"holds {lost - 32} of the first 64 steps"):
+            read_steps(tmp_path, 64)
 
 
 def make_steps(*lengths):
@@ -322,7 +323,11 @@ WRONG = {
     "pixels": ({"name": "tests.games:CatchBall-v0"}, "observes Box.*: choose a task that observes a vector"),
     "number": ({"name": "Taxi-v4"}, "observes Discrete.*: choose a task that observes a vector"),
     "sac": ({"name": COUNTING_DISCRETE, "teacher": Algorithm.sac}, "teacher=sac learns continuous actions"),
-    "steps": ({"steps": 0}, "steps=0: give 1 or more"),
+    "environments": ({"ppo": PPOConfig(num_envs=0)}, "ppo.num_envs=0: give a whole number of at least 1"),
+    "rate": ({"ppo": PPOConfig(lr=float("nan"))}, "ppo.lr=nan: give a number from 0"),
+    "a batch": ({"ppo": PPOConfig(batch_size=64, frames_per_batch=32)}, "ppo.batch_size=64 must be at most"),
+    "frames": ({"sac": SACConfig(num_envs=5)}, "sac.frames_per_batch=32 must be a multiple of sac.num_envs=5"),
+    "steps": ({"steps": 0}, "steps=0: give a whole number of at least 1"),
     "medium": ({"medium": 1.5}, "medium=1.5: give a number above 0"),
     "until": ({"given": ["until"]}, "until means something to quality=replay alone: leave it out"),
     "ppo": ({"given": ["seed", "ppo.lr"]}, r"ppo.lr means something to teacher=ppo alone: leave it out"),
@@ -382,6 +387,14 @@ def test_datasets_of_every_quality(teachers, quality, tmp_path, monkeypatch):
     assert metadata["ref_min_score"] == pytest.approx(teacher.random_score)
     assert metadata["ref_max_score"] == pytest.approx(teacher.expert_score)
     assert all(word in metadata["description"] for word in ("quality " + quality.value, "PPO of TorchRL", "96 steps"))
+
+
+def test_half_of_each_where_medium_is_the_expert(teachers, tmp_path, monkeypatch):
+    teacher, _ = teachers[COUNTING_DISCRETE]
+    expert = next(snapshot for snapshot in teacher.snapshots if snapshot.frame == teacher.expert)
+    monkeypatch.setattr(Teacher, "choose_medium", lambda teacher, fraction: expert)
+    config = make_config(COUNTING_DISCRETE, quality=Quality.mixed, steps=21)
+    assert record_dataset(teacher, config, "tests/half-v0", tmp_path).steps == 21
 
 
 def test_the_replay_of_the_whole_training(teachers, tmp_path, monkeypatch):
