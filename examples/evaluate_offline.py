@@ -33,7 +33,7 @@ class EvaluateOptions:
     memory: DecisionMemory | None = None  # window or carried; null: the run's
     seed: int | None = None  # null: the run's
     root: str | None = None  # folder of Minari datasets; null: the run's
-    out: str | None = None  # JSON file; null: run_dir/evaluation-MEMORY-seedSEED.json
+    out: str | None = None  # JSON file; null: run_dir/evaluation-UPDATE-MEMORY-targets-TARGETS-seedSEED.json
 
 
 @option_line(EvaluateOptions)
@@ -42,7 +42,10 @@ def main(options: EvaluateOptions) -> None:
     run = load_decisions(options.run_dir, memory=options.memory and options.memory.value)
     config = ask(run.config, options)
     memory, seed = config.evaluation.memory.value, config.seed
-    out = make_writable("out", Path(options.out or Path(options.run_dir, f"evaluation-{memory}-seed{seed}.json")))
+    asked = "-".join(f"{fraction:g}" for fraction in target_fractions(config))
+    name = f"evaluation-{run.update}-{memory}-targets-{asked}-seed{seed}.json"
+    out = make_writable("out", Path(options.out or Path(options.run_dir, name)))
+    print(f"{options.run_dir} after {run.update} of {config.total_updates} updates, memory {memory}")
     dataset = read_dataset(config)
     evaluations = evaluate_targets(
         dataset,

@@ -16,9 +16,11 @@ from torch import nn
 
 from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: more threads than cores slow all of them down
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``-n``, one thread for each of the processes: more threads than cores make OpenMP up to 100 times slower."""
+    if config.getoption("numprocesses", None):
+        os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers, which start later
 
 
 @pytest.fixture

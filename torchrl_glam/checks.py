@@ -142,9 +142,8 @@ def check_values(options: Any, prefix: str = "") -> None:
         elif isinstance(value, list):
             whole = all(type(number) is int for number in value)
             if not value or (whole and min(value) < 1) or not all(map(math.isfinite, value)):
-                raise UsageError(
-                    f"{name}={value}: give {'whole numbers of at least 1' if whole and value else 'numbers'}"
-                )
+                wanted = "at least 1 number" if not value else "whole numbers of at least 1" if whole else "numbers"
+                raise UsageError(f"{name}={value}: give {wanted}")
         elif type(value) is int and value < (least := int(not {name, option.name} & set(MAY_BE_ZERO))):
             raise UsageError(f"{name}={value}: give a whole number of at least {least}")
         elif type(value) is float:

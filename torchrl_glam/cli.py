@@ -187,6 +187,8 @@ def _explain(error: BaseException, schema: type[Any]) -> str:
         parts = {name for group, name in CONFIGS if group == missing[1]}  # for others' Hydra files, in the same groups
         names = ", ".join(name for name in missing[3].split() if name not in parts)
         return f"{missing[1]}={missing[2]} does not exist: choose one of {names}{own}"
+    if absent := re.search(r"missing mandatory value: (\S+)", text):
+        return f"give {absent[1]}=..."
     if merging := re.match(r"Error merging override (.+)", text):
         cause = error.__cause__ or error.__context__
         return f"{merging[1]}: {first_line(cause) if cause else 'not a valid value'}"

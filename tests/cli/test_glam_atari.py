@@ -204,7 +204,7 @@ def test_a_run_dir_that_cannot_be_used_is_left_as_it_is(taken, tmp_path, refused
     precious, wanted = folder, "cannot be written"
     if taken == "by a run":
         folder.mkdir()
-        precious, wanted = folder / "config.yaml", "config.yaml cannot be read: restore it"
+        precious, wanted = folder / "config.yaml", "config.yaml holds no options of this command"
     precious.write_text("precious")
     line = refused("preset=debug", f"run_dir={folder}")
     assert wanted in line

@@ -28,7 +28,7 @@ def change_step(entry, value):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"env_name": None}, "names no environment: give env_name, the one it was recorded in"),
+        ({"env_name": None}, "names no environment: give env.name, the one it was recorded in"),
         ({"env_name": "Pendulm-v1"}, "there is no environment 'Pendulm-v1': did you mean Pendulum-v1"),
         ({"env_name": "CartPole-v1"}, "has observations [3], the environment CartPole-v1 observations [4]"),
         ({"actions": Discrete(2)}, "has 2 discrete actions, the environment Pendulum-v1 actions from [-2.0] to [2.0]"),

@@ -186,7 +186,9 @@ def test_the_medium_policy(means, frame):
 
 
 def test_no_medium_policy():
-    with pytest.raises(UsageError, match=r"no snapshots .* reach medium=0.4, a mean return of 40.0: choose less"):
+    with pytest.raises(
+        UsageError, match=r"no three snapshots .* reach medium=0.4, a mean return of 40.0 .*: choose less"
+    ):
         make_scores(10, 20).choose_medium(0.4)
 
 

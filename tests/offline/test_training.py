@@ -180,7 +180,7 @@ def test_the_best_of_the_targets_stands_for_behaviour_cloning():
         ({"batch_size": 0}, "batch_size=0: give"),
         ({"optimizer.lr": -1.0}, "optimizer.lr=-1.0: give a number from 0"),
         ({"optimizer.lr": float("nan")}, "optimizer.lr=nan: give a number from 0"),
-        ({"evaluation.targets": []}, "evaluation.targets=[]: give numbers"),
+        ({"evaluation.targets": []}, "evaluation.targets=[]: give"),
         ({"evaluation.targets": [float("nan")]}, "evaluation.targets"),
         ({"model.dropout": 1.5}, "model.dropout=1.5"),
         ({"data.fraction": 1.5}, "data.fraction=1.5"),

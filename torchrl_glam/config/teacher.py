@@ -93,7 +93,7 @@ class NewDatasetConfig(TeacherConfig):
 
     quality: Quality = Quality.medium
     steps: int | None = None  # transitions; None: 100,000, or for quality=replay as many as there are
-    medium: float = 0.4  # where the medium policy is to be between the random one (0) and the expert (1)
+    medium: float = 0.4  # where the medium policy, sampled, is between the random one (0) and the greedy expert (1)
     until: Until = Until.medium  # how much of the training quality=replay holds
     teacher_dir: str | None = None  # None: runs/teachers/TASK-seedSEED
     dataset_id: str | None = None  # (namespace/)name-v0; None: after task and quality

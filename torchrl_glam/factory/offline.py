@@ -71,8 +71,8 @@ def check_offline_config(config: OfflineConfig, given: Iterable[str] = ()) -> No
             f"optimizer.warmup_updates={warmup} must be below total_updates={config.total_updates}: lower the one or "
             "raise the other"
         )
-    if model.name is DecisionModel.dt and config.evaluation.memory is DecisionMemory.carried:
-        raise UsageError("evaluation.memory=carried: a Transformer carries no state, use window or another model")
+    if config.evaluation.memory is DecisionMemory.carried and model.name in (DecisionModel.dt, DecisionModel.bc):
+        raise UsageError(f"evaluation.memory=carried: model={model.name.value} carries no state, use window")
 
 
 def make_decision_network(

@@ -10,7 +10,7 @@ from torchrl.data import TensorSpec
 
 from torchrl_glam.checkpoint import DamagedError, Weights, load_networks
 from torchrl_glam.checkpoint.checkpoints import find_weights
-from torchrl_glam.config.offline import OfflineConfig
+from torchrl_glam.config.offline import DecisionMemory, OfflineConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.factory.offline import make_decision_network, make_decision_policy
 from torchrl_glam.loading.options import read_options
@@ -53,7 +53,9 @@ def load_decisions(folder: str | Path, *, memory: str | None = None, device: str
     folder = Path(folder)
     config = read_options(folder, OfflineConfig, "examples/mambadm_offline.py")
     if memory is not None:
-        config.evaluation.memory = type(config.evaluation.memory)(memory)
+        if memory not in (choices := [choice.value for choice in DecisionMemory]):
+            raise UsageError(f"memory={memory}: choose one of {', '.join(choices)}")
+        config.evaluation.memory = DecisionMemory(memory)
     try:
         weights = find_weights(folder, "newest")
         spec = weights.action_spec

@@ -41,6 +41,8 @@ def make_decision_actor(
     writes the ``logits`` of discrete actions, ``param``, of which the tanh is the continuous action in its bounds, or,
     if stochastic, ``loc`` and ``scale`` (:class:`~torchrl_glam.modules.squashed_normal.SquashedNormal`).
 
+    ``OnlineDTLoss`` wants a stochastic actor.
+
     TorchRL's ``BCLoss`` (0.14.1) asks a stochastic actor twice, the second time with the action that the first one
     wrote. Under it a network that reads past actions must write elsewhere, or it would learn from its own:
     ``BCLoss(make_decision_actor(network, action_spec, action_key="prediction"))``.

@@ -125,7 +125,7 @@ def load_dataset(
         torch.Size([100000, 1])
     """
     if not 0 < fraction <= 1:
-        raise UsageError(f"fraction={fraction}: give the share of the episodes, above 0 and at most 1")
+        raise UsageError(f"data.fraction={fraction}: give the share of the episodes, above 0 and at most 1")
     folder = datasets_root(Path(root) if root is not None else None)
     dataset = find_dataset(dataset_id, folder, download=download)
     observation_shape = make_observation_shape(dataset_id, dataset)
@@ -159,12 +159,12 @@ def normalised_score(dataset: OfflineDataset, episode_return: float) -> float | 
 def _resolve_env(dataset_id: str, spec: EnvSpec | None, env_name: str | None) -> str:
     """The name of the dataset's environment, and where both are told, the one asked for, which may name its module."""
     if spec is None and env_name is None:
-        raise UsageError(f"the dataset {dataset_id} names no environment: give env_name, the one it was recorded in")
+        raise UsageError(f"the dataset {dataset_id} names no environment: give env.name, the one it was recorded in")
     if spec is None or env_name is None:
         return env_name or str(spec.id if spec else None)
     if env_name.rpartition(":")[2] != spec.id:
         raise UsageError(
-            f"the dataset {dataset_id} was recorded in {spec.id}, not in {env_name}: leave env_name out, or choose "
+            f"the dataset {dataset_id} was recorded in {spec.id}, not in {env_name}: leave env.name out, or choose "
             "another dataset"
         )
     return env_name

@@ -97,13 +97,19 @@ class DecisionPolicy(TensorDictModuleBase):
         """Write ``action`` and ``("next", "memory")`` for any batch shape.
 
         Raises:
-            UsageError: without a memory, which the primer puts in.
+            UsageError: without a memory, which the primer puts in, or another of its keys.
         """
         memory = tensordict.get("memory", None)
         if memory is None:
             raise UsageError(
                 "there is no memory: call env.append_transform(policy.make_tensordict_primer()), or give "
                 "auto_register_policy_transforms=True to the collector"
+            )
+        missing = [key for key in self.in_keys[:3] if tensordict.get(key, None) is None]
+        if missing:
+            raise UsageError(
+                f"there is no {', '.join(missing)}: append TargetReturn(target, out_keys=['return_to_go']) and "
+                "StepCounter() to an environment with observation"
             )
         shape, network = tensordict.shape, self.network
         observation = tensordict.get("observation").reshape(-1, *network.observation_shape)

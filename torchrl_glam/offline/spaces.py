@@ -79,7 +79,7 @@ def check_fits(dataset_id: str, env_name: str, observation_shape: torch.Size, ac
         came, wanted = _describe(action_spec), _describe(own_spec)
     if came != wanted:
         raise UsageError(
-            f"the dataset {dataset_id} has {came}, the environment {env_name} {wanted}: give the env_name of the one "
+            f"the dataset {dataset_id} has {came}, the environment {env_name} {wanted}: give the env.name of the one "
             "it was recorded in"
         )
 

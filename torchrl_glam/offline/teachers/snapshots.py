@@ -85,8 +85,8 @@ class Teacher:
             if statistics.fmean(snapshot.mean for snapshot in row) >= target:
                 return min(row, key=lambda snapshot: abs(snapshot.mean - target))
         raise UsageError(
-            f"no snapshots in {self.folder} reach medium={fraction:g}, a mean return of {target:.1f}: "
-            "choose less, or train longer (total_frames)"
+            f"no three snapshots in a row in {self.folder} reach medium={fraction:g}, a mean return of {target:.1f} "
+            "(with sampled actions, where the expert's are not): choose less, or train longer (total_frames)"
         )
 
     def load_policy(self, frame: int, actor: nn.Module) -> None:
