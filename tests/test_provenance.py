@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_a_record_is_json_and_tells_versions_command_seed_and_machine():
     assert record["versions"]["torch"] == torch.__version__
     assert record["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert None not in record["versions"].values()
-    assert "pytest" in record["command"]
+    assert record["command"] == shlex.join(sys.orig_argv)
     assert record["started"].endswith("+00:00")
     assert record["machine"]["threads"] == torch.get_num_threads()
     assert record["machine"]["cores"] >= 1

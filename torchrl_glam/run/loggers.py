@@ -64,7 +64,7 @@ def make_loggers(config: RunConfig, folder: Path, *, first_frame: int = 0) -> li
 
     Examples:
         >>> import tempfile
-        >>> from torchrl_glam.config import RunConfig
+        >>> from torchrl_glam.config import GLAMConfig
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     loggers = make_loggers(GLAMConfig(), Path(folder))
         ...     loggers[0].log_scalar("policy/entropy", 1.5, step=100)

@@ -33,7 +33,7 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
         config: the run's options, of which the seed is noted; ``config.yaml`` holds all of them.
 
     Examples:
-        >>> from torchrl_glam.config import RunConfig
+        >>> from torchrl_glam.config import GLAMConfig
         >>> from torchrl_glam.run.provenance import describe_run
         >>> sorted(describe_run(GLAMConfig()))
         ['command', 'folder', 'git', 'machine', 'seed', 'started', 'versions']
