@@ -79,7 +79,8 @@ def record_dataset(teacher: Teacher, config: NewDatasetConfig, dataset_id: str, 
         UsageError: if the quality cannot be had from the teacher, or the dataset cannot be written.
     """
     observation, action, spec = check_task(config.env.name)
-    medium = teacher.choose_medium(config.medium)
+    whole = config.quality is Quality.expert or (config.quality is Quality.replay and config.until is Until.end)
+    medium = teacher.snapshots[-1] if whole else teacher.choose_medium(config.medium)  # the last one: not asked for
     if config.quality is Quality.replay:
         episodes = _replay_episodes(teacher, config, medium)
     else:
