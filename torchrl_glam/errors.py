@@ -18,6 +18,11 @@ class UsageError(ValueError):
     """
 
 
+def one_line(value: object) -> str:
+    """What ``str`` makes of a value, its line breaks and runs of spaces as single spaces."""
+    return " ".join(str(value).split())
+
+
 def describe_error(error: Exception) -> str:
     """What somebody's class raised, in one line, and their line that it came from, if there is one."""
     specs = [spec for spec in map(find_spec, LIBRARIES) if spec is not None and spec.origin is not None]

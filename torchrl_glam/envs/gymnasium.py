@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import AddRenderObservation, TransformAction
 
 from torchrl_glam.envs.adapt import image_layout
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import UsageError, one_line
 
 
 def find_spec(name: str) -> EnvSpec:
@@ -62,8 +62,7 @@ def make_pixel_game(spec: EnvSpec, **options: Any) -> gymnasium.Env:
     except UsageError:
         raise
     except Exception as error:  # whatever the constructor of somebody's environment may raise
-        cause = " ".join(str(error).split()) or type(error).__name__  # in one line
-        raise UsageError(f"{spec.id!r} could not be made: {cause}") from error
+        raise UsageError(f"{spec.id!r} could not be made: {one_line(error) or type(error).__name__}") from error
     space = env.action_space
     if not isinstance(space, Discrete) and not _is_bounded_vector(space):
         raise UsageError(
@@ -87,7 +86,7 @@ def is_image(space: gymnasium.Space) -> bool:
 def _make_rendered(env: gymnasium.Env, name: str) -> gymnasium.Env:
     """Makes ``env`` again, with its rendering as the observation."""
     if env.spec is None or "rgb_array" not in env.metadata.get("render_modes", ()):
-        space = " ".join(str(env.observation_space).split())
+        space = one_line(env.observation_space)
         raise UsageError(
             f"{name!r} observes {space} and renders no rgb_array: choose an environment whose observation is an image, "
             "[h w c], [c h w] or [h w] with c 1 or 3, of uint8 or of floats from 0 to 1, or which renders one"

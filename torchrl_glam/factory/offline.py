@@ -109,7 +109,7 @@ def make_dataset_network(config: OfflineConfig, dataset: OfflineDataset, device:
 
 
 def resolve_loss(loss: DecisionLoss, action_spec: TensorSpec) -> DecisionLoss:
-    """What ``loss=auto`` means for these actions.
+    """What ``objective=auto`` means for these actions.
 
     Raises:
         UsageError: if the loss asked for does not suit the actions.

@@ -19,15 +19,6 @@ from torchrl_glam.offline.base import DecisionActor, SequenceActor
 from torchrl_glam.offline.gloma import GLoMaStack
 from torchrl_glam.offline.tokens import TOKENS_PER_STEP, DecisionTokens, ObservationEncoder
 
-__all__ = [
-    "BehaviourCloningActor",
-    "DMambaActor",
-    "DecisionActor",
-    "DecisionTransformerActor",
-    "MambaDMActor",
-    "SequenceActor",
-]
-
 
 class MambaDMActor(SequenceActor):
     """MambaDM (arXiv 2406.02013): GLoMa blocks over the interleaved tokens.

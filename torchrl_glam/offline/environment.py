@@ -6,7 +6,7 @@ from torchrl.envs import DoubleToFloat, EnvBase, GymEnv, RenameTransform, Transf
 
 from torchrl_glam.envs import make_atari_env
 from torchrl_glam.envs.gymnasium import find_spec
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import UsageError, one_line
 
 
 def make_decision_env(
@@ -30,6 +30,7 @@ def make_decision_env(
     try:
         vector_env = GymEnv(spec.id)
     except Exception as error:  # whatever the constructor of somebody's environment may raise
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{name!r} could not be made: {cause}") from error
+        raise UsageError(f"{name!r} could not be made: {one_line(error) or type(error).__name__}") from error
+    # The transform is in each environment: torchrl 0.14.1 cannot step some of a SerialEnv, as a rollout until all are
+    # done does, where one behind it is to turn their doubles into floats.
     return TransformedEnv(vector_env, DoubleToFloat())

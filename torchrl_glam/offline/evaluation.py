@@ -16,8 +16,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from torchrl_glam.offline.dataset import OfflineDataset, normalised_score
 from torchrl_glam.terminal import progress_bar
-
-MAX_STEPS = 27_000  # of an episode that its environment does not end
+from torchrl_glam.training.evaluation import MAX_STEPS
 
 
 @dataclass(frozen=True)

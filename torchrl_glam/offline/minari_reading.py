@@ -19,7 +19,7 @@ from torchrl.data.datasets import minari_data
 from torchrl.data.datasets.minari_data import MinariExperienceReplay
 
 from torchrl_glam.data.minari_files import datasets_in, has_minari
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import UsageError, one_line
 from torchrl_glam.options import first_line
 
 FILE = Path("data", "main_data.hdf5")
@@ -152,7 +152,5 @@ def _not_found(dataset_id: str, root: Path, reason: str) -> str:
 
 
 def _damaged(dataset_id: str, root: Path, reason: str) -> str:
-    reason = " ".join(reason.split())
-    return (
-        f"the dataset {dataset_id} in {root} cannot be read ({reason[:200].rstrip(': ')}): restore it, or make it anew"
-    )
+    reason = one_line(reason)[:200].rstrip(": ")
+    return f"the dataset {dataset_id} in {root} cannot be read ({reason}): restore it, or make it anew"

@@ -17,10 +17,7 @@ from torchrl.modules import ProbabilisticActor
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.context import append_entry, newest_entry
-from torchrl_glam.offline.actions import make_decision_actor
 from torchrl_glam.offline.base import DecisionActor
-
-__all__ = ["DecisionPolicy", "make_decision_actor"]
 
 MEMORIES = ("window", "carried")
 
@@ -55,8 +52,7 @@ class DecisionPolicy(TensorDictModuleBase):
 
     Examples:
         >>> from torchrl.envs import Compose, DoubleToFloat, GymEnv, StepCounter, TargetReturn, TransformedEnv
-        >>> from torchrl_glam.offline.actor import MambaDMActor
-        >>> from torchrl_glam.offline.policy import DecisionPolicy, make_decision_actor
+        >>> from torchrl_glam.offline import DecisionPolicy, MambaDMActor, make_decision_actor
         >>> target = TargetReturn(200.0, mode="reduce", out_keys=["return_to_go"])
         >>> env = TransformedEnv(GymEnv("CartPole-v1"), Compose(DoubleToFloat(), target, StepCounter()))
         >>> network = MambaDMActor((4,), 2, width=16, num_layers=1).eval()

@@ -12,7 +12,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.objectives.value.functional import reward2go
 
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import UsageError, one_line
 
 TOLERANCE = 1e-4  # how far outside its bounds, in parts of their distance, rounding may have put an action
 
@@ -70,7 +70,7 @@ def make_records(steps: TensorDictBase, action_space: Space, dataset_id: str) ->
 
 def _encode_actions(action: Tensor, space: Space, episode: Tensor, dataset_id: str) -> Tensor:
     """Actions as float32 [n a]: one-hot of ``Discrete`` ones, of a ``Box`` as they are."""
-    outside = f"actions that are not in {' '.join(str(space).split())}"
+    outside = f"actions that are not in {one_line(space)}"
     if isinstance(space, Box):
         low, high = (torch.from_numpy(bound.astype(np.float32)) for bound in (space.low, space.high))
         action, slack = action.float(), TOLERANCE * (high - low)

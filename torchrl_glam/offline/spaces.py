@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, Space
 from torchrl.data import Bounded, OneHot, TensorSpec
 
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import UsageError, one_line
 from torchrl_glam.offline.environment import make_decision_env
 
 
@@ -30,7 +30,7 @@ def make_observation_shape(dataset_id: str, dataset: Any) -> torch.Size:
     pixels = isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] == 3
     if not pixels and not (isinstance(space, Box) and len(space.shape) == 1):
         raise UsageError(
-            f"the dataset {dataset_id} has the observations {_in_line(space)}: choose one with vectors, a Box with one "
+            f"the dataset {dataset_id} has the observations {one_line(space)}: choose one with vectors, a Box with one "
             "dimension, or with RGB images, a Box [h w 3] of uint8"
         )
     if is_image_space(space) and metadata.get("jpeg_encoding", True):
@@ -54,7 +54,7 @@ def make_action_spec(dataset_id: str, space: Space) -> TensorSpec:
         if torch.isfinite(high - low).all() and (low < high).all():
             return Bounded(low, high, dtype=torch.float32)
     raise UsageError(
-        f"the dataset {dataset_id} has the actions {_in_line(space)}: choose one with Discrete actions, or with a Box "
+        f"the dataset {dataset_id} has the actions {one_line(space)}: choose one with Discrete actions, or with a Box "
         "of floats that has one dimension and finite bounds"
     )
 
@@ -89,8 +89,4 @@ def _describe(spec: TensorSpec) -> str:
     if isinstance(spec, Bounded):
         low, high = ([round(bound, 3) for bound in side.tolist()] for side in (spec.space.low, spec.space.high))
         return f"actions from {low} to {high}"
-    return f"{spec.shape[-1]} discrete actions" if isinstance(spec, OneHot) else f"actions {_in_line(spec)}"
-
-
-def _in_line(value: object) -> str:
-    return " ".join(str(value).split())
+    return f"{spec.shape[-1]} discrete actions" if isinstance(spec, OneHot) else f"actions {one_line(spec)}"

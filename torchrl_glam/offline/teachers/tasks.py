@@ -10,11 +10,12 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
-from torchrl.envs import Compose, DoubleToFloat, EnvBase, GymEnv, RewardSum, SerialEnv, StepCounter, TransformedEnv
+from torchrl.envs import Compose, EnvBase, RewardSum, SerialEnv, StepCounter, TransformedEnv
 
 from torchrl_glam.config.teacher import Algorithm
 from torchrl_glam.envs.gymnasium import find_spec
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import UsageError, one_line
+from torchrl_glam.offline.environment import make_decision_env
 from torchrl_glam.options import first_line
 
 FRAMES = {"CartPole": 32_768, "InvertedPendulum": 40_960, "Hopper": 200_000, "HalfCheetah": 150_000}
@@ -42,13 +43,13 @@ def check_task(name: str) -> tuple[Box, Box | Discrete, EnvSpec]:
     env.close()
     if not isinstance(observation, Box) or len(observation.shape) != 1 or not _is_float(observation):
         raise UsageError(
-            f"env.name={name} observes {_show(observation)}: choose a task that observes a vector of floats"
+            f"env.name={name} observes {one_line(observation)}: choose a task that observes a vector of floats"
         )
     bounded = isinstance(action, Box) and len(action.shape) == 1 and _is_float(action) and action.is_bounded("both")
     if not bounded and not (isinstance(action, Discrete) and action.start == 0):
         raise UsageError(
-            f"env.name={name} has the actions {_show(action)}: choose a task with Discrete actions that count from 0, "
-            "or with a vector of floats that has finite bounds"
+            f"env.name={name} has the actions {one_line(action)}: choose a task with Discrete actions that count from "
+            "0, or with a vector of floats that has finite bounds"
         )
     return observation, action, spec
 
@@ -58,7 +59,7 @@ def make_task_env(name: str, num_envs: int, seed: int) -> EnvBase:
 
     Steps have the keys ``observation``, ``action``, ``step_count`` and ``episode_reward``, each ``[num_envs ..]``.
     """
-    copies = SerialEnv(num_envs, partial(_make_copy, name))
+    copies = SerialEnv(num_envs, partial(make_decision_env, name))
     env = TransformedEnv(copies, Compose(RewardSum(["reward"], ["episode_reward"]), StepCounter()))
     env.set_seed(seed)
     return env
@@ -86,15 +87,5 @@ def round_up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-def _make_copy(name: str) -> EnvBase:
-    # The transform is in each copy: torchrl 0.14.1 cannot step some environments of a SerialEnv, as a rollout until all
-    # are done does, where one behind it is to turn their doubles into floats.
-    return TransformedEnv(GymEnv(name), DoubleToFloat())
-
-
 def _is_float(space: Box) -> bool:
     return bool(np.issubdtype(space.dtype, np.floating))
-
-
-def _show(space: gymnasium.Space) -> str:
-    return " ".join(str(space).split())

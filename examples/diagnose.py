@@ -1,0 +1,70 @@
+"""Find out what a run has learnt and what not, before tuning it: reward, termination, frames, value, policy.
+
+    python examples/diagnose.py run_dir=runs/pong
+    python examples/diagnose.py run_dir=runs/pong fresh=2000 seed=1
+
+The newest records of the replay, which the run was trained on, are held against what its networks say of them; with
+`fresh` also new steps played by its policy, which tell what was learnt from what was learnt by heart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchrl_glam import factory
+from torchrl_glam.cli import resolve_device
+from torchrl_glam.config import Device
+from torchrl_glam.diagnosis import context_length, diagnose, play_steps, read_steps
+from torchrl_glam.diagnosis.picture import draw, has_matplotlib
+from torchrl_glam.diagnosis.writing import to_json, to_markdown
+from torchrl_glam.errors import UsageError
+from torchrl_glam.loading import load_run
+from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.report.pictures import write_file
+
+
+@dataclass
+class DiagnoseOptions:
+    """What is looked at, and where it is written."""
+
+    run_dir: str  # folder of a run, finished or not
+    weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
+    records: int = 4096  # newest real steps of the replay; 12 kB of memory each
+    fresh: int = 0  # besides them, steps newly played by the policy
+    context: int | None = None  # real steps before what is foretold; null: as in training
+    seed: int = 0  # of latents, and of what is newly played
+    device: Device = Device.auto
+    out: str | None = None  # folder; null: run_dir/diagnosis-FRAME-seedSEED
+
+
+@option_line(DiagnoseOptions)
+def main(options: DiagnoseOptions) -> None:
+    """Find out what a run has learnt and what not: reward, termination, frames, value, policy."""
+    for name, least in {"records": 1, "fresh": 0, "context": 1, "seed": 0}.items():
+        if (value := getattr(options, name)) is not None and value < least:
+            raise UsageError(f"{name}={value}: give a whole number of at least {least}")
+    run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
+    folder = Path(options.out or run.folder / f"diagnosis-{run.frame}-seed{options.seed}")
+    make_writable("out", folder / "diagnosis.md")
+
+    factory.set_seeds(options.seed)
+    context = options.context or context_length(run.config)
+    found = {"replay": diagnose(run, read_steps(run, options.records), context)}
+    if options.fresh:
+        found["fresh"] = diagnose(run, play_steps(run, options.fresh, options.seed, progress=True), context)
+
+    title = {"env": run.config.env.name, "frame": run.frame, "weights": options.weights, "seed": options.seed}
+    text = to_markdown(title, found)
+    write_file(folder / "diagnosis.md", text.encode())
+    write_file(folder / "diagnosis.json", to_json(title, found).encode())
+    print(text)
+    if has_matplotlib:
+        write_file(folder / "diagnosis.png", draw(f"{title['env']}, {run.frame} steps of training", found))
+    else:
+        print('nothing is drawn, matplotlib is missing: pip install "torchrl_glam[report]"')
+    print(f"written to {folder}")
+
+
+if __name__ == "__main__":
+    main()
