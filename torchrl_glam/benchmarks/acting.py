@@ -5,32 +5,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from torchrl_glam.benchmarks.tables import duration, markdown, significant
+from torchrl_glam.benchmarks.tables import duration, significant
 from torchrl_glam.benchmarks.timing import Timing, measure, warm_up
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.actor import DecisionTransformerActor, MambaDMActor
 from torchrl_glam.offline.base import DecisionActor
-from torchrl_glam.report.pictures import write_file
-
-has_matplotlib = find_spec("matplotlib") is not None
+from torchrl_glam.report.figures import GREEN, SKY, VERMILION, make_figure, save_figure
+from torchrl_glam.report.figures import has_matplotlib as has_matplotlib  # for those who ask this module
+from torchrl_glam.report.writing import csv_text, markdown
 
 CARRIED, WINDOW, BASELINE = "MambaDM, carried state", "MambaDM, window", "Transformer, window"
 BASELINE_CONTEXT = 20
 """The Decision Transformer's own context, in steps: its window of that length has the ratio 1."""
 
-# Okabe and Ito's colours, which the colour-blind tell apart too, and a marker for each, which print in grey.
-STYLES = {CARRIED: ("#009e73", "o"), WINDOW: ("#56b4e9", "^"), BASELINE: ("#d55e00", "s")}
+STYLES = {CARRIED: (GREEN, "o"), WINDOW: (SKY, "^"), BASELINE: (VERMILION, "s")}
 
 
 @dataclass(frozen=True)
@@ -135,13 +131,11 @@ def acting_table(points: Sequence[ActingPoint]) -> str:
 
 def acting_csv(points: Sequence[ActingPoint]) -> str:
     """A line for each point, times in seconds for one action."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["way", "batch", "context", "seconds", "lowest", "highest", "calls", "ratio"])
+    rows = []
     for point in points:
         times = (f"{value:.6g}" for value in (point.seconds, point.lowest, point.highest))
-        rows.writerow([point.way, point.batch, point.context, *times, point.calls, f"{ratio(points, point):.4g}"])
-    return text.getvalue()
+        rows.append([point.way, point.batch, point.context, *times, point.calls, f"{ratio(points, point):.4g}"])
+    return csv_text(["way", "batch", "context", "seconds", "lowest", "highest", "calls", "ratio"], rows)
 
 
 def plot_acting(path: Path, points: Sequence[ActingPoint], note: str = "") -> None:
@@ -155,12 +149,11 @@ def plot_acting(path: Path, points: Sequence[ActingPoint], note: str = "") -> No
     Raises:
         UsageError: if the file cannot be written.
     """
-    from matplotlib.figure import Figure  # of the extra [report]
     from matplotlib.ticker import LogLocator, NullLocator
 
     batches = sorted({point.batch for point in points})
     contexts = sorted({point.context for point in points})
-    figure = Figure(figsize=(1 + 5 * len(batches), 4.2), layout="constrained")
+    figure = make_figure(1 + 5 * len(batches), 4.2)
     panels = figure.subplots(1, len(batches), squeeze=False, sharey=True)
     for axes, batch in zip(panels.flat, batches, strict=True):
         for way, (colour, marker) in STYLES.items():
@@ -187,9 +180,7 @@ def plot_acting(path: Path, points: Sequence[ActingPoint], note: str = "") -> No
     panels[0, 0].set_ylabel("milliseconds for one action")
     if note:
         figure.suptitle(note, fontsize="small")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_file(path, picture.getvalue())
+    save_figure(figure, path)
 
 
 class _Window:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,8 +11,7 @@ from hydra.core.config_store import ConfigStore
 
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
-
-_has_matplotlib = importlib.util.find_spec("matplotlib") is not None
+from torchrl_glam.report.figures import has_matplotlib as _has_matplotlib
 
 
 class Report(Enum):

@@ -15,6 +15,7 @@ from torchrl_glam import factory
 from torchrl_glam.benchmarks.options import BenchmarkConfig, Variant, variant_config
 from torchrl_glam.benchmarks.timing import Timing, measure, warm_up
 from torchrl_glam.envs import GLAMImaginedEnv
+from torchrl_glam.report.figures import make_figure, save_figure
 
 HORIZONS = (4, 8, 16, 24, 32)
 CONTEXTS = (8, 16, 32, 64)
@@ -89,10 +90,8 @@ def write_scaling(points: list[Point], path: Path) -> None:
 
 def draw_scaling(points: list[Point], config: BenchmarkConfig, path: Path) -> None:
     """Draw seconds against the horizon and against the context, one line per variant, both axes from zero."""
-    from matplotlib.figure import Figure  # of the extra [report]
-
     context, horizon = config.imagination.context_length, config.imagination.horizon
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    figure = make_figure(8, 3.5)
     by_horizon, by_context = figure.subplots(1, 2)
     for variant in config.variants:
         own = [point for point in points if point.variant is variant]
@@ -108,4 +107,4 @@ def draw_scaling(points: list[Point], config: BenchmarkConfig, path: Path) -> No
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 
 import torch
@@ -16,9 +16,8 @@ from torchrl_glam.benchmarks.scaling import Point
 from torchrl_glam.benchmarks.scans import TEXTBOOK
 from torchrl_glam.benchmarks.timing import Timing
 from torchrl_glam.benchmarks.variants import Results, VariantResult
+from torchrl_glam.report.writing import NOTHING, markdown
 from torchrl_glam.resources import cpu_name
-
-NOTHING = "-"
 
 
 def header(config: BenchmarkConfig, device: torch.device, command: str) -> str:
@@ -130,19 +129,6 @@ def scaling_table(points: list[Point]) -> str:
         for point in points
     ]
     return markdown(["imagination", "context", "horizon", "time", "repeats"], rows)
-
-
-def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; a title or cell that holds `` | `` is two columns.
-
-    Examples:
-        >>> print(markdown(["a", "b"], [["1", "2"]]))
-        | a | b |
-        |---|---|
-        | 1 | 2 |
-    """
-    lines = [f"| {' | '.join(cells)} |" for cells in (titles, *rows)]
-    return "\n".join([lines[0], "|---" * (lines[0].count(" | ") + 1) + "|", *lines[1:]])
 
 
 def ratio(baseline: Timing | None, timing: Timing) -> str:

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -18,9 +15,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.report.pictures import enlarge, write_file
-
-_has_matplotlib = find_spec("matplotlib") is not None
+from torchrl_glam.report.figures import has_matplotlib as _has_matplotlib
+from torchrl_glam.report.figures import make_figure, save_figure
+from torchrl_glam.report.pictures import enlarge
+from torchrl_glam.report.writing import csv_text, write_file
 
 MARGIN, HEADER, GAP = 64, 36, 4  # pixels for the rows' names, for the columns' names, between frames
 
@@ -109,13 +107,12 @@ def write_errors(path: Path, comparison: Comparison, rows: list[str]) -> None:
     Raises:
         UsageError: if it cannot be written.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["start", "step", *(name.replace(" ", "_") for name in comparison.errors)])
+    titles = ["start", "step", *(name.replace(" ", "_") for name in comparison.errors)]
+    table = []
     for row, name in enumerate(rows):
         for step, errors in enumerate(zip(*(error[row].tolist() for error in comparison.errors.values()), strict=True)):
-            table.writerow([name, step + 1, *(f"{error:.6f}" for error in errors)])
-    write_file(path, text.getvalue().encode())
+            table.append([name, step + 1, *(f"{error:.6f}" for error in errors)])
+    write_file(path, csv_text(titles, table).encode())
 
 
 def plot_errors(path: Path, comparison: Comparison) -> bool:
@@ -129,18 +126,14 @@ def plot_errors(path: Path, comparison: Comparison) -> bool:
     """
     if not _has_matplotlib:
         return False
-    from matplotlib.figure import Figure  # of the extra [report]
-
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    figure = make_figure(6, 3.5)
     axes = figure.subplots()
     for name, error in comparison.errors.items():
         axes.plot(range(1, error.shape[1] + 1), error.mean(0), marker=".", label=name)
     axes.set(xlabel="steps after the context", ylabel="mean absolute error, of 1", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_file(path, picture.getvalue())
+    save_figure(figure, path)
     return True
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchrl_glam.checkpoint.files import write_whole
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.dynamics import SequenceBackbone
 from torchrl_glam.modules.world_model import GLAMWorldModel, LatentTransition
+from torchrl_glam.report.writing import write_file
 
 MAGENTA = (255, 0, 255)  # rare in games
 NEARBY = 11  # pixels between two changes of one object, at most: it leaves one place and covers another
@@ -126,21 +126,6 @@ def write_png(path: Path, image: np.ndarray) -> None:
     """
     _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     write_file(path, encoded.tobytes())
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file, and its folder if need be, all of it or nothing.
-
-    Raises:
-        UsageError: if it cannot be written; what was there stays.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda temporary: temporary.write_bytes(data))
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror or error}): make room, or choose another folder"
-        ) from error
 
 
 def enlarge(image: np.ndarray, scale: int) -> np.ndarray:

@@ -20,6 +20,12 @@ class ReferenceScores:
     human: float
 
 
+def read_data(name: str) -> list[dict[str, str]]:
+    """Reads a csv file of ``data/``: a dict for each row, without the comments at its head."""
+    text = files("torchrl_glam.report").joinpath("data").joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+
+
 def atari_100k_scores() -> dict[str, dict[str, float | None]]:
     """Reads GLAM's Table 1: the mean score of 5 seeds x 20 evaluation episodes at the final checkpoint.
 
@@ -31,8 +37,7 @@ def atari_100k_scores() -> dict[str, dict[str, float | None]]:
         >>> atari_100k_scores()["Pong"]["GLAM"]
         18.0
     """
-    text = files(__package__).joinpath("data").joinpath("atari100k_table1.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    rows = read_data("atari100k_table1.csv")
     return {row.pop("game"): {column: _score(cell) for column, cell in row.items()} for row in rows}
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.report.pictures import write_file
+from torchrl_glam.report.writing import write_file
 
 MAX_FPS = 50  # browsers slow faster ones down to 10
 

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from torchrl_glam.report.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    make_panels,
+    save_figure,
+    share_legend,
+)
+from torchrl_glam.report.figures import has_matplotlib as has_matplotlib  # for those who ask this module
 from torchrl_glam.report.offline.runs import OfflineResult
 from torchrl_glam.report.offline.scaling import ScalingStudy
 from torchrl_glam.report.offline.spread import Spread
 from torchrl_glam.report.offline.tables import Grid
-from torchrl_glam.report.pictures import write_file
 
-has_matplotlib = find_spec("matplotlib") is not None
-"""Whether there is what draws these pictures; it comes with ``pip install "torchrl_glam[report]"``."""
-
-# Okabe and Ito's colours, which the colour-blind tell apart too, and a marker for each, which print in grey.
-STYLES = {"bc": ("#7f7f7f", ""), "dt": ("#d55e00", "s"), "dmamba": ("#0072b2", "^"), "mambadm": ("#009e73", "o")}
-SIZES = ("#56b4e9", "#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#000000")
+STYLES = {"bc": (GREY, ""), "dt": (VERMILION, "s"), "dmamba": (BLUE, "^"), "mambadm": (GREEN, "o")}
+SIZES = (SKY, BLUE, ORANGE, VERMILION, PURPLE, BLACK)
 MARKERS = "osD^vP"
 DASHES = ("-", "--", ":", "-.")  # kinds of one model, which have its marker and shades of its colour
 SHADES = (0.0, -0.5, 0.45, -0.75)  # of black if below 0, else of white
-COLUMNS = 3  # panels beside each other, at most
 APART = 0.008  # of the axis between two lines' points, so that their bars can be seen
 
 
@@ -36,7 +42,7 @@ def plot_targets(path: Path, grid: Grid) -> None:
     Raises:
         UsageError: if the file cannot be written.
     """
-    figure, panels = _panels(len(grid.rows))
+    figure, panels = make_panels(len(grid.rows))
     for axes, row in zip(panels, grid.rows, strict=True):
         cells = {column: grid.cells[row, column] for column in grid.columns if (row, column) in grid.cells}
         targets = {target for cell in cells.values() for run in cell for target in _targets(run)}
@@ -56,9 +62,9 @@ def plot_targets(path: Path, grid: Grid) -> None:
             axes.plot(ends, ends, color="black", linestyle="--", linewidth=1, label="as asked for", zorder=1)
         axes.set(title=row, xlabel="return asked for", ylabel="return achieved")
         axes.grid(alpha=0.3)
-    _share_legend(figure, panels)
+    share_legend(figure, panels, last=("as asked for", "best in the data"))
     figure.suptitle(f"Target returns: {grid.title}; bars: standard deviation over seeds", fontsize="medium")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_scaling(path: Path, studies: Sequence[ScalingStudy]) -> None:
@@ -67,7 +73,7 @@ def plot_scaling(path: Path, studies: Sequence[ScalingStudy]) -> None:
     Raises:
         UsageError: if the file cannot be written.
     """
-    figure, panels = _panels(len(studies))
+    figure, panels = make_panels(len(studies))
     for axes, study in zip(panels, studies, strict=True):
         for place, (label, line) in enumerate(study.lines.items()):
             fractions = sorted(line)
@@ -85,7 +91,7 @@ def plot_scaling(path: Path, studies: Sequence[ScalingStudy]) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.suptitle("Bars: standard deviation over seeds", fontsize="medium")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def best_in_data(run: OfflineResult) -> float | None:
@@ -143,36 +149,3 @@ def _draw_targets(axes: Any, cell: Sequence[OfflineResult], shift: float, kind: 
     axes.errorbar(
         [target + shift for target in spreads], means, bars, color=colour, marker=marker, capsize=3, **options
     )
-
-
-def _panels(number: int) -> tuple[Any, list[Any]]:
-    """A figure with so many panels in rows of at most three; the rest of the last row stays empty."""
-    from matplotlib.figure import Figure  # of the extra [report]
-
-    columns = 2 if number == 4 else min(number, COLUMNS)
-    rows = -(-number // columns)
-    figure = Figure(figsize=(max(6.0, 4.2 * columns), 3.8 * rows + 0.6), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels[number:]:
-        axes.set_axis_off()
-    return figure, panels[:number]
-
-
-def _share_legend(figure: Any, panels: Sequence[Any]) -> None:
-    """One legend below all panels."""
-    handles: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    for label in ("as asked for", "best in the data"):  # last
-        if label in handles:
-            handles[label] = handles.pop(label)
-    width, _ = figure.get_size_inches()
-    columns = 5 if width > 10 else 3 if width > 8 else 2
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), columns))
-
-
-def _save(figure: Any, path: Path) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_file(path, picture.getvalue())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 
-from torchrl_glam.benchmarks.tables import NOTHING, markdown
 from torchrl_glam.report.offline.runs import MODELS, OfflineResult, group
 from torchrl_glam.report.offline.tables import Grid, make_grids, normalised_score
+from torchrl_glam.report.scores import read_data
+from torchrl_glam.report.writing import NOTHING, markdown
 
 TASKS = {"hopper": "Hopper", "halfcheetah": "HalfCheetah", "walker2d": "Walker2d"}
 QUALITIES = {"medium-expert": "ME", "medium": "M", "replay": "MR"}
@@ -36,8 +35,7 @@ def published_offline_scores() -> dict[str, dict[str, float | None]]:
         >>> published_offline_scores()["Hopper-M"]["MambaDM"]
         85.7
     """
-    text = files("torchrl_glam.report").joinpath("data").joinpath("mambadm.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    rows = read_data("mambadm.csv")
     scores = {row.pop("task"): {model: float(cell) if cell else None for model, cell in row.items()} for row in rows}
     return {task: row for task, row in scores.items() if re.search(r"-(ME|M|MR)$", task)}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from torchrl_glam.errors import UsageError
+from torchrl_glam.report.reading import number, numbers, read_json, text, want, whole_number
 
 MODELS = {"bc": "BC", "dt": "DT", "dmamba": "DMamba", "mambadm": "MambaDM"}
 """The models' names in the files and in tables, in the tables' order."""
@@ -130,17 +129,16 @@ def read_run(path: Path) -> OfflineResult:
         UsageError: if it cannot be read or is not the result of an offline run, in one line that names the file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        _want(isinstance(content, dict), f"it holds a {type(content).__name__} and not named values")
+        content = read_json(path)
+    except UsageError as error:
+        raise UsageError(f"{path} is left out: {error}") from error
+    try:
+        want(isinstance(content, dict), f"it holds a {type(content).__name__} and not named values")
         found = {field.name: _checked(content, field.name, field.type) for field in fields(OfflineResult)[1:]}
-        _want(content["model"] in MODELS, f"model is {content['model']!r}, none of {', '.join(MODELS)}")
-        _want(found["evaluations"], "evaluations are empty")
-    except OSError as error:
-        raise UsageError(f"{path} is left out: {error.strerror or error}") from error
+        want(content["model"] in MODELS, f"model is {content['model']!r}, none of {', '.join(MODELS)}")
+        want(found["evaluations"], "evaluations are empty")
     except UsageError as error:
         raise UsageError(f"{path} is left out: not the result of an offline run, {error}") from error
-    except (ValueError, RecursionError, OverflowError) as error:  # of JSON, of UTF-8, of numbers
-        raise UsageError(f"{path} is left out: damaged, {' '.join(str(error).split())}") from error
     return OfflineResult(path, **found)
 
 
@@ -198,43 +196,27 @@ def describe(names: Iterable[str], entries: Iterable[Any]) -> str:
 
 def _checked(content: dict[str, Any], name: str, kind: Any) -> Any:
     """The value of that name, of the type that the dataclass's annotation names."""
-    _want(name in content or name in OPTIONS, f"it has no {name}")
+    want(name in content or name in OPTIONS, f"it has no {name}")
     value: Any = content.get(name)
     if name == "evaluations":
-        _want(isinstance(value, list), "evaluations are not a list")
+        want(isinstance(value, list), "evaluations are not a list")
         return tuple(_evaluation(entry) for entry in value)
     if name == "returns":
-        _want(isinstance(value, list), "returns are not a list")
-        _want(value, "there are no returns")
-        return tuple(_number(name, entry) for entry in value)
+        return numbers(name, value)
     if value is None and kind.endswith("| None"):
         return None
-    if kind.startswith("str"):
-        _want(isinstance(value, str), f"{name} is {value!r} and not a text")
-        return value
-    if kind.startswith("int"):
-        _want(_number(name, value) == int(value), f"{name} is {value!r} and not a whole number")
-        return int(value)
-    return _number(name, value)
+    return (
+        text(name, value)
+        if kind.startswith("str")
+        else (whole_number if kind.startswith("int") else number)(name, value)
+    )
 
 
 def _evaluation(content: Any) -> TargetEvaluation:
     try:
-        _want(isinstance(content, dict), f"it is {content!r}")
+        want(isinstance(content, dict), f"it is {content!r}")
         return TargetEvaluation(
             **{field.name: _checked(content, field.name, field.type) for field in fields(TargetEvaluation)}
         )
     except UsageError as error:
         raise UsageError(f"an evaluation: {error}") from error
-
-
-def _want(condition: bool, complaint: str) -> None:
-    if not condition:
-        raise UsageError(complaint)
-
-
-def _number(name: str, value: Any) -> float:
-    _want(isinstance(value, int | float), f"{name} is {value!r} and not a number")
-    _want(not isinstance(value, bool), f"{name} is {value!r} and not a number")
-    _want(math.isfinite(value), f"{name} is {value} and not finite")
-    return float(value)

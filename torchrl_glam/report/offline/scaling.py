@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from torchrl_glam.benchmarks.tables import NOTHING, markdown
 from torchrl_glam.report.offline.runs import DATA, MODELS, SETTINGS, OfflineResult, describe, group, telling
 from torchrl_glam.report.offline.spread import Spread, decimals
 from torchrl_glam.report.offline.tables import mean_return, normalised_score
+from torchrl_glam.report.writing import NOTHING, markdown
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torchrl_glam.benchmarks.tables import NOTHING, markdown
 from torchrl_glam.report.offline.runs import DATA, MODELS, SETTINGS, OfflineResult, describe, group, telling, values
 from torchrl_glam.report.offline.spread import Spread, best_of
+from torchrl_glam.report.writing import NOTHING, csv_text, markdown
 
 INTRODUCTION = (
     "Each number is the mean over seeds ± their standard deviation, of the undiscounted return of whole episodes that "
@@ -80,18 +78,16 @@ def comparison_tables(runs: Sequence[OfflineResult]) -> str:
 
 def comparison_csv(runs: Sequence[OfflineResult]) -> str:
     """A line for each cell of every table, with all that its runs have in common."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = []
     scores = ("normalised_mean", "normalised_deviation", "return_mean", "return_deviation")
-    rows.writerow([*COLUMNS, "seeds", *scores])
     for cell in group(runs, COLUMNS).values():
         numbers: list[float | None] = []
         for score in (normalised_score(cell), mean_return(cell)):
             numbers += [score.mean, score.deviation] if score else [None, None]
         seeds = " ".join(str(seed) for seed in sorted(run.seed for run in cell))
         line = [*values(cell[0], COLUMNS), seeds, *(None if number is None else f"{number:.6g}" for number in numbers)]
-        rows.writerow(["" if entry is None else entry for entry in line])
-    return text.getvalue()
+        rows.append(line)
+    return csv_text([*COLUMNS, "seeds", *scores], rows)
 
 
 def normalised_score(cell: Sequence[OfflineResult]) -> Spread | None:
