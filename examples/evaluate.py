@@ -67,6 +67,7 @@ def main(options: EvaluateOptions) -> None:
     answer = {
         "returns": score.returns,
         "lengths": [episode.length for episode in played],
+        "cut": sum(episode.cut for episode in played),
         "mean": score.mean,
         "standard_deviation": score.standard_deviation,
         "human_normalised": score.human_normalised,

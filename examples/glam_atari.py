@@ -98,7 +98,7 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
         episodes = factory.num_evaluation_episodes(config)
         greedy = config.evaluation.greedy
         played = play_episodes(evaluation_env, policy, episodes, greedy=greedy, progress=True, on_step=first_episode)
-        run.finish([episode.episode_return for episode in played])
+        run.finish(played)
         write_video(run.folder / MEDIA / "evaluation.gif", first_episode.frames)
 
 

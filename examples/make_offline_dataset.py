@@ -12,8 +12,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from torchrl_glam.cli import hydra_command
 from torchrl_glam.config.teacher import NewDatasetConfig
 from torchrl_glam.data.minari_files import check_new_dataset, datasets_root
@@ -28,12 +26,7 @@ from torchrl_glam.offline.teachers import (
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "offline"
 
 
-def prepare(config: NewDatasetConfig, _: DictConfig, given: list[str]) -> None:
-    """Fill in what the task decides."""
-    resolve_options(config, given)
-
-
-@hydra_command(CONFIGS, "make_offline_dataset", NewDatasetConfig, prepare)
+@hydra_command(CONFIGS, "make_offline_dataset", NewDatasetConfig, resolve_options)
 def main(config: NewDatasetConfig) -> None:
     """Train a teacher, unless its folder is there, and write the dataset that the options name."""
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes

@@ -31,7 +31,7 @@ from torchrl_glam.run.offline import OfflineRun
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "offline"
 
 
-@hydra_command(CONFIGS, "mambadm_offline", OfflineConfig, lambda config, _, given: check_offline_config(config, given))
+@hydra_command(CONFIGS, "mambadm_offline", OfflineConfig, check_offline_config)
 def main(config: OfflineConfig) -> None:
     """Train one model on the dataset that the options name, and evaluate it."""
     set_seeds(config.seed)

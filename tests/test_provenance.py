@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from torchrl_glam.config import GLAMConfig, Protocol
+from torchrl_glam.config import EnvConfig, GLAMConfig, Protocol
 from torchrl_glam.run import provenance
 from torchrl_glam.run.provenance import describe_run, git_state, options_hash
+from torchrl_glam.run.summary import config_hash
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -133,6 +134,14 @@ def test_the_hash_sees_values_and_not_their_order():
     assert known == "4488ae04cc8d"  # the same on every machine and in every version: checkpoints hold it
     for changed in ({"seed": 1}, {"env": {"name": "ALE/Pong-v5"}}, {"channels": [8, 9]}, {"limit": 0}, {"more": 1}):
         assert options_hash({**options, **changed}) != known
+
+
+def test_the_hash_of_a_run_is_that_of_the_same_run_on_another_game_and_seed():
+    known = config_hash(GLAMConfig())
+    same = {"seed": 3, "env": EnvConfig(name="ALE/Boxing-v5"), "run_dir": "elsewhere", "threads": 2}
+    assert config_hash(GLAMConfig(**same)) == known
+    for other in ({"env": EnvConfig(protocol=Protocol.standard)}, {"ablation": "without_g"}, {"preset": "paper"}):
+        assert config_hash(GLAMConfig(**other)) != known
 
 
 def test_the_hash_refuses_what_has_no_fixed_text():

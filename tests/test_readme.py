@@ -14,7 +14,7 @@ from torchrl.envs import GymEnv, RenameTransform, TransformedEnv
 
 from tests.saved import save_run
 from tests.trained import SIZES, Trained
-from torchrl_glam.cli import expand_import_paths
+from torchrl_glam.arguments import expand_import_paths
 from torchrl_glam.modules import GLAMWorldModel, make_actor
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()

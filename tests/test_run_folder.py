@@ -43,7 +43,14 @@ def test_a_run_keeps_its_name(taken):
 
 @pytest.mark.parametrize(
     "harmless",
-    ["total_frames=320", "logger=tensorboard", "checkpoint.every=7", "evaluation.episodes=3", "training.log_every=5"],
+    [
+        "total_frames=320",
+        "logger=tensorboard",
+        "checkpoint.every=7",
+        "evaluation.episodes=3",
+        "training.log_every=5",
+        "threads=2",
+    ],
 )
 def test_options_that_change_nothing_may_differ(taken, harmless):
     RunFolder(options(taken, harmless)).release()

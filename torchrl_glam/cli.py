@@ -17,24 +17,23 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from torchrl_glam.allocator import keep_freed_memory
+from torchrl_glam.arguments import IMPORTED, expand_arguments, study_arguments
 from torchrl_glam.checks import check_config
-from torchrl_glam.config import Device, GLAMConfig
+from torchrl_glam.config import Device, GLAMConfig, RunConfig
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.options import fail, first_line, option_names, unknown_option
 from torchrl_glam.registry import CONFIGS
+from torchrl_glam.study.launch import Command, run_study
+from torchrl_glam.study.plan import GROUP, task_overrides
 
 Config = TypeVar("Config")
 Decorator = Callable[[Callable[[Config], None]], Callable[[], None]]
 
-# An import path is short for an option of the group `custom`.
-IMPORTED = {
-    "dynamics": ("dynamics=custom", "world_model.dynamics.target"),
-    "objective": ("objective=custom", "objective.loss"),
-}
 SHORT_ERRORS = (UsageError, HydraException, OmegaConfBaseException, FloatingPointError)
 
 
@@ -45,93 +44,61 @@ def command_line(config_dir: Path, config_name: str) -> Decorator[GLAMConfig]:
         config_dir: folder of the yaml files.
         config_name: the yaml file to start from, without its ending.
     """
-
-    def prepare(config: GLAMConfig, options: DictConfig, _: list[str]) -> None:
-        if config.ablation != "none":
-            _check_ablation(options)
-        check_config(config)
-        if config.training.keep_memory:
-            keep_freed_memory()
-
-    return hydra_command(config_dir, config_name, GLAMConfig, prepare)
+    return hydra_command(config_dir, config_name, GLAMConfig, functools.partial(_prepare, config_dir))
 
 
 def hydra_command(
-    config_dir: Path,
-    config_name: str,
-    schema: type[Config],
-    prepare: Callable[[Config, DictConfig, list[str]], None],
+    config_dir: Path, config_name: str, schema: type[Config], prepare: Callable[[Config, list[str]], None]
 ) -> Decorator[Config]:
     """Turn ``main(config)`` into a command that reads ``key=value`` options.
 
     A :class:`~torchrl_glam.errors.UsageError`, an unknown option or a value of the wrong type prints one line to stderr
     and exits with status 2, a number that is not finite with status 1. Any other error is a bug, with its traceback.
+    With ``-m``, a command that has a group ``study`` among its defaults runs a study (:mod:`torchrl_glam.study`).
 
     Args:
         config_dir: folder of the yaml files.
         config_name: the yaml file to start from, without its ending.
         schema: the dataclass of the options.
-        prepare: is called before ``main`` with the options, as dataclass and as Hydra's, and the names of those given.
+        prepare: is called before ``main`` with the options and the names of those given.
     """
 
     def decorate(main: Callable[[Config], None]) -> Callable[[], None]:
+        explain = functools.partial(_explain, schema=schema)
+        read = functools.partial(_read, config_name, schema, prepare)
+        run = functools.partial(_run, read, main)
+
         @functools.wraps(main)
         def composed(options: DictConfig) -> None:
             try:
-                options = _resolve_preset(options, config_name)
-                config = OmegaConf.to_object(options)
-                if not isinstance(config, schema):
-                    raise TypeError(f"{config_name} composes {type(config).__name__}, not {schema.__name__}")
-                given = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]
-                prepare(config, options, given)
-                main(config)
+                _check_launcher()
+                run(options)
             except Stopped as stopped:
                 sys.stdout.write(f"{stopped}\n")
                 if stopped.asked:
                     sys.exit(0)
             except SHORT_ERRORS as error:  # here, because hydra 1.3 announces an exception that leaves a job
-                sys.exit(fail(error, _explain(error, schema)))
+                sys.exit(fail(error, explain(error)))
 
         @functools.wraps(main)
         def command() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra 1.3 otherwise prints its own many lines and exits
             sys.path.append(os.getcwd())  # for modules of the user's
             try:
-                sys.argv[1:] = expand_import_paths(sys.argv[1:])
-                sys.argv[1:] = ["check=true" if argument == "--check" else argument for argument in sys.argv[1:]]
+                sys.argv[1:] = expand_arguments(sys.argv[1:])
+                overrides = study_arguments(sys.argv[1:]) if _has_studies(config_dir, config_name) else None
+                if overrides is not None:
+                    study = Command(config_dir, config_name, schema, read, run, SHORT_ERRORS, explain)
+                    sys.exit(run_study(study, overrides))
                 hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(composed)()
             except SHORT_ERRORS as error:
-                sys.exit(fail(error, _explain(error, schema)))
+                sys.exit(fail(error, explain(error)))
             except KeyboardInterrupt:
                 sys.exit("interrupted")
 
         return command
 
     return decorate
-
-
-def expand_import_paths(arguments: list[str]) -> list[str]:
-    """Write ``objective=package.module.Loss`` and ``dynamics=package.module.Class`` as options that Hydra knows.
-
-    Examples:
-        >>> from torchrl_glam.cli import expand_import_paths
-        >>> expand_import_paths(["seed=1", "objective=my_losses.MyLoss"])
-        ['seed=1', 'objective=custom', 'objective.loss=my_losses.MyLoss']
-        >>> expand_import_paths(["objective=my_losses.One,my_losses.Two"])
-        ['objective=custom', 'objective.loss=my_losses.One,my_losses.Two']
-    """
-    expanded: list[str] = []
-    for argument in arguments:
-        option, _, value = argument.partition("=")
-        paths = [bool(re.fullmatch(r"\w+([.:]\w+)+", path)) for path in value.split(",")]
-        if option in IMPORTED and all(paths):
-            choice, target = IMPORTED[option]
-            expanded += [choice, f"{target}={value}"]
-        elif option in IMPORTED and any(paths):
-            raise UsageError(f"{argument} mixes names with import paths: sweep over them one after the other")
-        else:
-            expanded.append(argument)
-    return expanded
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -147,20 +114,57 @@ def resolve_device(device: Device) -> torch.device:
     return torch.device(device.value)
 
 
-def _resolve_preset(options: DictConfig, config_name: str) -> DictConfig:
-    """The options with ``preset=auto`` replaced by what it means here, where there is one."""
-    if options.get("preset") != "auto":
-        return options
-    preset = "paper" if resolve_device(options.device).type == "cuda" else "cpu"
-    given = [override for override in HydraConfig.get().overrides.task if not override.startswith("preset=")]
-    return hydra.compose(config_name, overrides=[*given, f"preset={preset}"])
+def _read(
+    config_name: str,
+    schema: type[Config],
+    prepare: Callable[[Config, list[str]], None],
+    options: DictConfig,
+    given: list[str],
+) -> Config:
+    """One run's options as dataclass, checked; ``given`` are those of its command, ``name=value``."""
+    if options.get("preset") == "auto":
+        preset = "paper" if resolve_device(options.device).type == "cuda" else "cpu"
+        kept = [override for override in given if not override.startswith("preset=")]
+        options = hydra.compose(config_name, overrides=[*kept, f"preset={preset}"])
+    config = OmegaConf.to_object(options)
+    if not isinstance(config, schema):
+        raise TypeError(f"{config_name} composes {type(config).__name__}, not {schema.__name__}")
+    prepare(config, [override.lstrip("+~").split("=")[0] for override in given])
+    return config
 
 
-def _check_ablation(options: DictConfig) -> None:
+def _run(read: Callable[[DictConfig, list[str]], Config], main: Callable[[Config], None], options: DictConfig) -> None:
+    """One run, in the process in which Hydra calls its job."""
+    config = read(options, task_overrides(HydraConfig.get()))
+    if isinstance(config, RunConfig) and config.threads is not None:
+        torch.set_num_threads(config.threads)  # not those between operations, which torch lets be set but once
+    main(config)
+
+
+def _has_studies(config_dir: Path, config_name: str) -> bool:
+    primary: Any = OmegaConf.load(config_dir / f"{config_name}.yaml")
+    return any(OmegaConf.is_dict(choice) and GROUP in choice for choice in primary.get("defaults", ()))
+
+
+def _check_launcher() -> None:
+    """Raise UsageError where runs are to be launched and there are none to sweep over."""
+    group = HydraConfig.get().runtime.choices.get(GROUP, "none")
+    if group != "none" and HydraConfig.get().mode is RunMode.RUN:
+        raise UsageError(f"{GROUP}={group} launches the runs of a sweep: add -m, also for a single one")
+
+
+def _prepare(config_dir: Path, config: GLAMConfig, _: list[str]) -> None:
+    if config.ablation != "none":
+        _check_ablation(config_dir, config)
+    check_config(config)
+    if config.training.keep_memory:
+        keep_freed_memory()
+
+
+def _check_ablation(config_dir: Path, config: GLAMConfig) -> None:
     """Raise UsageError for an option that undoes what the ablation says: the run would have the wrong name."""
-    sources = HydraConfig.get().runtime.config_sources
-    folder = next(source.path for source in sources if source.provider == "main")
-    ablation: Any = OmegaConf.load(Path(folder, "ablation", f"{options.ablation}.yaml"))
+    options = OmegaConf.structured(config)
+    ablation: Any = OmegaConf.load(config_dir / "ablation" / f"{config.ablation}.yaml")
     said = {name: OmegaConf.select(ablation, name) for name in option_names(ablation) if name != "defaults"}
     for choice in ablation.get("defaults", ()):
         said["world_model.dynamics.name"] = choice["override /dynamics"]
@@ -168,7 +172,7 @@ def _check_ablation(options: DictConfig) -> None:
         value = OmegaConf.select(options, name)
         if getattr(value, "value", value) != wanted:
             raise UsageError(
-                f"ablation={options.ablation} means {name}={wanted}, the options say {getattr(value, 'value', value)}: "
+                f"ablation={config.ablation} means {name}={wanted}, the options say {getattr(value, 'value', value)}: "
                 "leave one of them out"
             )
 
@@ -180,6 +184,8 @@ def _explain(error: BaseException, schema: type[Any]) -> str:
         if ".kwargs." in unknown[1]:
             return f"{unknown[1]} is not there yet: write +{unknown[1]}=..."
         return unknown_option(unknown[1], schema, "options are listed in torchrl_glam/config")
+    if launcher := re.search(r"Could not find 'hydra/launcher/(joblib|ray|submitit)", text):
+        return f'{GROUP}={launcher[1]} needs a package that is missing: pip install "torchrl_glam[{launcher[1]}]"'
     if missing := re.search(
         r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text
     ):

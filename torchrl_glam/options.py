@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -131,6 +131,27 @@ def option_names(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from option_names(child, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
+
+
+def plain_options(options: Any) -> dict[str, Any]:
+    """A dataclass of options, nested ones too, as plain dictionaries; enums by their names."""
+    plain: Any = OmegaConf.to_container(OmegaConf.structured(options), enum_to_str=True)
+    return plain
+
+
+def flatten_options(options: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by their dotted names; an empty group stays one.
+
+    Examples:
+        >>> from torchrl_glam.options import flatten_options
+        >>> flatten_options({"seed": 0, "objective": {"loss": "A2CLoss", "kwargs": {}}})
+        {'seed': 0, 'objective.loss': 'A2CLoss', 'objective.kwargs': {}}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten_options(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return flat
 
 
 def first_line(error: BaseException) -> str:

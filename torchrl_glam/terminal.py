@@ -1,14 +1,42 @@
-"""Progress bars: lively on a terminal, a line now and then in a log file."""
+"""Progress bars: lively on a terminal, a line now and then in a log file, none where several runs share one."""
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
+
+
+class LabelledLines(io.TextIOBase):
+    """Writes whole lines, each after a label, to a stream that others write to.
+
+    Where it is standard output, :func:`progress_bar` shows none.
+
+    Examples:
+        >>> import sys
+        >>> lines = LabelledLines(sys.stdout, "ALE/Pong-v5/seed0")
+        >>> for part in ("evaluation: ", "-21", "\\nfinished\\n"):
+        ...     _ = lines.write(part)
+        ALE/Pong-v5/seed0: evaluation: -21
+        ALE/Pong-v5/seed0: finished
+    """
+
+    def __init__(self, stream: TextIO, label: str) -> None:
+        self._stream, self._label, self._begun = stream, label, ""
+
+    def write(self, text: str) -> int:
+        """Write the lines that ``text`` ends, in one piece."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        if lines:
+            self._stream.write("".join(f"{self._label}: {line}\n" for line in lines))
+            self._stream.flush()
+        return len(text)
 
 
 def progress_bar(**options: Any) -> tqdm:
     """A bar of ``tqdm`` on standard output, renewed twice a second; where that is no terminal, every half minute."""
     interval = 0.5 if sys.stdout.isatty() else 30.0
+    options["disable"] = options.get("disable", False) or isinstance(sys.stdout, LabelledLines)
     return tqdm(file=sys.stdout, dynamic_ncols=True, mininterval=interval, maxinterval=2 * interval, **options)

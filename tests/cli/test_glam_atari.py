@@ -70,6 +70,13 @@ def test_a_run_leaves_its_results(debug_run):
     assert result["protocol"] == "glam"
     assert len(result["returns"]) == 1
     assert -21 <= result["mean"] <= 21
+    assert (result["greedy"], result["cut"], len(result["lengths"])) == (False, 0, 1)
+    assert result["steps_per_second"] == pytest.approx(160 / result["seconds"])
+    assert result["evaluation_seconds"] > 0
+    assert result["versions"]["torch"] == torch.__version__
+    assert result["machine"]["cores"] >= 1
+    assert len(result["config_hash"]) == 12
+    assert result["git"] is None or len(result["git"]["commit"]) == 40
     assert OmegaConf.load(folder / "config.yaml").preset == "debug"
 
     losses = (folder / "metrics/scalars/world_model/loss_reconstruction.csv").read_text().splitlines()
@@ -182,6 +189,10 @@ BAD_INPUTS = {
     ),
     "unknown way to resume": (["resume=maybe"], ["resume=maybe", "auto, true, false, force"]),
     "nothing to resume": (["resume=true"], ["resume=true", "holds no run"]),
+    "no threads": (["threads=0"], ["threads=0", "at least 1"]),
+    "a launcher and no sweep": (["study=joblib"], ["study=joblib"]),  # or that its package is missing
+    "a study in one folder": (["-m", "seed=0,1"], ["run_dir=", "several runs", "${seed}"]),
+    "a study of no game": (["-m", "env.name=glob(Bxing)"], ["none of the 26 games", "did you mean Boxing"]),
     "no checkpoints to keep": (["checkpoint.keep=0"], ["checkpoint.keep=0", "at least 1"]),
 }
 

@@ -121,8 +121,10 @@ class OfflineConfig(RunConfig):
 
     LENGTH: ClassVar[str] = "total_updates"
     UNIT: ClassVar[str] = "update"
+    SUBJECT: ClassVar[str] = "dataset"
     HARMLESS: ClassVar[tuple[str, ...]] = (*RunConfig.HARMLESS, "env.num_envs", "log_every", "data.root")
     AGAIN: ClassVar[str] = "Evaluate it again by examples/evaluate_offline.py, or choose another run_dir"
+    COMPARE: ClassVar[str] = "python examples/compare_offline.py runs={folder}"
 
     dataset: str = MISSING  # a Minari id: (namespace/)name-v0
     data: DatasetConfig = field(default_factory=DatasetConfig)

@@ -74,17 +74,22 @@ class RunConfig:
     Attributes:
         LENGTH: the option that says how many steps it takes.
         UNIT: what a step is.
+        SUBJECT: the option that says what it is about.
         HARMLESS: options, or groups of them, that may differ when a run goes on: what it computes stays the same.
         AGAIN: what to do with a run that is finished.
+        COMPARE: what compares the runs of a folder.
     """
 
     LENGTH: ClassVar[str]
     UNIT: ClassVar[str] = "step"
-    HARMLESS: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "logger", "checkpoint", "evaluation")
+    SUBJECT: ClassVar[str] = "env.name"
+    HARMLESS: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "logger", "checkpoint", "evaluation", "threads")
     AGAIN: ClassVar[str]
+    COMPARE: ClassVar[str] = "glam-report {folder}"
 
     seed: int = 0
     device: Device = Device.auto
+    threads: int | None = None  # of torch on the CPU; None: torch's own choice. Sums over more are rounded otherwise
     preset: str = "auto"
     run_dir: str = MISSING  # on the command line one folder per run, see configs/
     resume: str = "auto"  # auto, true (there must be a run), false (there must be none), force (with other options)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.record.loggers import Logger
 from tqdm import tqdm
@@ -65,7 +66,7 @@ class Run:
         self.loggers: list[Logger] = []
         self.progress = Progress()
         self.bar = tqdm(disable=True)
-        self.device_name = ""
+        self.device_name, self.training_seconds = "", 0.0
         logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes
 
     def __enter__(self) -> Run:
@@ -78,6 +79,7 @@ class Run:
             close_loggers(self.loggers)
         finally:
             self._folder.release()
+        self.signals.pass_on()
         if isinstance(error, StopNow):
             raise self._stopped() from None
 
@@ -153,6 +155,7 @@ class Run:
                     self.save()
                 if self.signals.asked:
                     raise self._stopped()
+        self.training_seconds = self.progress.seconds()
         self.signals.at_once = True  # nothing that follows has to be saved
 
     def log_updates(self, frame: int) -> None:
@@ -234,6 +237,8 @@ class Run:
 
     def _command(self) -> str:
         """The command line that goes on with this run."""
-        job = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]  # one of a sweep
-        kept = [argument for argument in job if not argument.startswith(("run_dir=", "resume="))]
+        if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
+            return "the same command"  # that of the study
+        given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
+        kept = [argument for argument in given if not argument.startswith(("run_dir=", "resume="))]
         return shlex.join(["python", sys.argv[0], *kept, f"run_dir={self.folder}"])

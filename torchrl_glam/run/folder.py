@@ -18,6 +18,7 @@ from torchrl_glam.checkpoint.checkpoints import CHECKPOINTS, newest_first, run_i
 from torchrl_glam.checkpoint.files import DamagedError, write_whole
 from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import Stopped, UsageError
+from torchrl_glam.options import flatten_options, plain_options
 from torchrl_glam.run.provenance import describe_run
 
 CONFIG, RECORD, RESULT = "config.yaml", "run.json", "result.json"
@@ -103,16 +104,17 @@ class RunFolder:
         """What the options of the run in the folder are, and what they would be now."""
         path = self.path / CONFIG
         try:
-            before = _flat(OmegaConf.to_container(OmegaConf.load(path)))
+            loaded = OmegaConf.to_container(OmegaConf.load(path))
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise UsageError(f"{path} cannot be read: restore it, or choose another run_dir") from error
+        before = flatten_options(loaded) if isinstance(loaded, dict) else {}
         if self._config.LENGTH not in before:
             raise UsageError(
                 f"{path} holds no options of this command ({self._config.LENGTH} is not among them): restore it, or "
                 "choose another run_dir"
             )
         now = defining_options(self._config)
-        names = {name for name in before if not _is_harmless(name, self._config)} | set(now)
+        names = {name for name in before if not is_harmless(name, self._config)} | set(now)
         return [
             f"{name}={before.get(name, 'nothing')}, now {now.get(name, 'nothing')}"
             for name in sorted(names)
@@ -146,19 +148,10 @@ def write_text(path: Path, text: str) -> None:
 
 def defining_options(config: RunConfig) -> dict[str, Any]:
     """The options on which depends what a run computes, by their dotted names."""
-    options = _flat(OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
-    return {name: value for name, value in options.items() if not _is_harmless(name, config)}
+    options = flatten_options(plain_options(config))
+    return {name: value for name, value in options.items() if not is_harmless(name, config)}
 
 
-def _is_harmless(name: str, config: RunConfig) -> bool:
+def is_harmless(name: str, config: RunConfig | type[RunConfig]) -> bool:
+    """Whether an option may differ when a run goes on."""
     return any(name == option or name.startswith(f"{option}.") for option in config.HARMLESS)
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Options by their dotted names."""
-    if not isinstance(node, dict) or not node:
-        return {prefix.rstrip("."): node}
-    flat: dict[str, Any] = {}
-    for key, child in node.items():
-        flat |= _flat(child, f"{prefix}{key}.")
-    return flat

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from tensordict import TensorDictBase
@@ -12,9 +12,9 @@ from torchrl_glam.config import GLAMConfig
 from torchrl_glam.estimate import duration
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.run.base import Run
-from torchrl_glam.run.summary import describe_result, first_line
+from torchrl_glam.run.summary import describe_result, first_line, make_score
 from torchrl_glam.training import episode_returns
-from torchrl_glam.training.evaluation import Score
+from torchrl_glam.training.evaluation import Episode
 
 
 class GLAMRun(Run):
@@ -54,12 +54,21 @@ class GLAMRun(Run):
                 self.progress.add_return(episode_return)
             yield frames, step
 
-    def finish(self, returns: list[float]) -> None:
-        """Log and print the evaluation, write the final weights and the result."""
-        config, seconds = self.config, self.progress.seconds()
-        score = Score(config.env.name, config.env.protocol.value, returns)
+    def finish(self, played: Sequence[Episode]) -> None:
+        """Log and print the evaluation, write the final weights and the result.
+
+        Args:
+            played: episodes of the evaluation.
+        """
+        config, total = self.config, self.progress.seconds()
+        score = make_score(config, played)
         self.log(config.total_frames, {"evaluation/return": score.mean})
-        self.end(
-            describe_result(config, score, self.progress.frame, seconds, self.device_name),
-            f"evaluation: {score} | {duration(seconds)} | {self.folder}",
+        result = describe_result(
+            config,
+            played,
+            total_frames=self.progress.frame,
+            device=self.device_name,
+            seconds=self.training_seconds,
+            evaluation_seconds=total - self.training_seconds,
         )
+        self.end(result, f"evaluation: {score} | {duration(total)} | {self.folder}")

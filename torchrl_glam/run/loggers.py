@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from PIL import Image
 from torchrl.record.loggers import CSVLogger, Logger, TensorboardLogger, WandbLogger
 
@@ -21,6 +20,7 @@ from torchrl_glam.checkpoint.files import write_whole
 from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import UsageError
+from torchrl_glam.options import flatten_options, plain_options
 
 # Both take a second or more to import: only functions that need them do. Any folder called wandb has a spec, without
 # origin.
@@ -131,7 +131,11 @@ def _make_tensorboard(config: RunConfig, folder: Path, first_frame: int) -> Tens
     logger = _ResumedTensorboardLogger(TENSORBOARD, str(folder), first_frame)
     if is_new:
         # Not by log_hparams: torch's add_hparams opens one more folder of events at each call.
-        for summary in hparams(dict(_flatten(_options(config))), dict.fromkeys(COMPARED, 0.0)):
+        shown = {
+            name: value if isinstance(value, (bool, int, float, str)) else str(value)  # it has no type for others
+            for name, value in flatten_options(plain_options(config)).items()
+        }
+        for summary in hparams(shown, dict.fromkeys(COMPARED, 0.0)):
             logger.experiment.file_writer.add_summary(summary)
     return logger
 
@@ -158,20 +162,5 @@ def _make_wandb(config: RunConfig, folder: Path) -> WandbLogger:
         raise UsageError(
             f"logger=wandb cannot start ({reason}): set WANDB_MODE=offline to do without an account"
         ) from error
-    logger.log_hparams(_options(config))
+    logger.log_hparams(plain_options(config))
     return logger
-
-
-def _options(config: RunConfig) -> dict[str, Any]:
-    options = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    assert isinstance(options, dict)
-    return {str(name): value for name, value in options.items()}
-
-
-def _flatten(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Options with dotted names; what TensorBoard has no type for as text."""
-    for name, value in options.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value if isinstance(value, (bool, int, float, str)) else str(value)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 GRACE = 3.0  # seconds that a step may still take
+LOOK = 0.5  # seconds between two looks at a file
 
 
 class StopNow(BaseException):
@@ -19,27 +22,49 @@ class StopSignals:
 
     If the loop has not ended ``GRACE`` seconds later, or at a second signal, or where :attr:`at_once` is set,
     :class:`StopNow` is raised; never while :attr:`writing` is. Outside the main thread nothing is changed.
+
+    SIGUSR2 is taken likewise where somebody handles it already: submitit, which by it puts a job that runs out of time
+    back into the queue. That is done by :meth:`pass_on`, once the run has saved itself.
+
+    Attributes:
+        file: of a study whose runs have processes of their own: while it exists, they are to end.
     """
+
+    file: ClassVar[Path | None] = None
 
     def __init__(self) -> None:
         self.asked = self.at_once = self.writing = False
         self._previous: dict[int, Any] = {}
+        self._left = threading.Event()
+        self._requeue: Any = None
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             handlers = {signal.SIGTERM: self._ask, signal.SIGINT: self._ask, signal.SIGALRM: self._raise}
+            if callable(signal.getsignal(signal.SIGUSR2)):
+                handlers[signal.SIGUSR2] = self._ask
             self._previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+            if self.file is not None:
+                threading.Thread(target=self._watch, args=[self.file], daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._left.set()
         if self._previous:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_IGN if self.asked else handler)  # asked again, it still ends in order
         self._previous = {}
 
+    def pass_on(self) -> None:
+        """Let submitit put the job back into the queue, if that was asked for; it ends the process."""
+        if self._requeue is not None:
+            self._requeue(signal.SIGUSR2, None)
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         again, self.asked = self.asked, True
+        if number == signal.SIGUSR2:
+            self._requeue = self._previous[number]
         if again or self.at_once:
             self._raise(number, frame)
         signal.setitimer(signal.ITIMER_REAL, GRACE, 1.0)  # again, for what a destructor raises is lost
@@ -47,3 +72,11 @@ class StopSignals:
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if not self.writing:  # else the loop ends as soon as it is written
             raise StopNow
+
+    def _watch(self, file: Path) -> None:
+        """Ask as a signal does, unless one has: a terminal's Ctrl-C may reach the workers too."""
+        while not self._left.wait(LOOK):
+            if file.exists():
+                if not self.asked:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return

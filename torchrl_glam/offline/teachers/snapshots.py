@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from torch import nn
 
 from torchrl_glam.checkpoint import DamagedError, read_state, write_state
 from torchrl_glam.config.teacher import NewDatasetConfig, TeacherConfig
 from torchrl_glam.errors import UsageError
+from torchrl_glam.options import flatten_options, plain_options
 
 TEACHER, POLICIES, STEPS = "teacher.json", "policies", "steps"
 
@@ -127,7 +127,7 @@ def read_teacher(folder: Path, config: TeacherConfig) -> Teacher:
         teacher = Teacher(folder, snapshots=snapshots, **content)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"teacher_dir={folder} holds no finished teacher: choose another folder") from error
-    had, wanted = _flatten(teacher.options), _flatten(teacher_options(config))
+    had, wanted = flatten_options(teacher.options), flatten_options(teacher_options(config))
     for name in sorted({*had, *wanted}):
         if had.get(name) != wanted.get(name):
             raise UsageError(
@@ -140,13 +140,6 @@ def read_teacher(folder: Path, config: TeacherConfig) -> Teacher:
 def teacher_options(config: TeacherConfig) -> dict[str, Any]:
     """The options that a teacher depends on: not those of one dataset."""
     own = set(NewDatasetConfig.__dataclass_fields__) - set(TeacherConfig.__dataclass_fields__)
-    options: Any = OmegaConf.to_container(OmegaConf.structured(replace(config)), enum_to_str=True)
+    options = plain_options(replace(config))
     used = {"ppo": "sac", "sac": "ppo"}.get(config.teacher.name)
     return {name: value for name, value in options.items() if name not in own and name != used}
-
-
-def _flatten(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in options.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat

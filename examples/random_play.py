@@ -1,0 +1,55 @@
+"""Uniformly random play: what a score has to be better than.
+
+    python examples/random_play.py env.name=ALE/Boxing-v5
+    python -m torchrl_glam.report runs/ALE/Boxing-v5
+
+The report tests the runs that it is given with this one against its episodes. Options are those of glam_atari.py, of
+which env, seed, evaluation.episodes and run_dir matter.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import torch
+from glam_atari import CONFIGS
+from tensordict.nn import TensorDictModule
+
+from torchrl_glam import factory
+from torchrl_glam.checks import check_values
+from torchrl_glam.cli import hydra_command
+from torchrl_glam.config import GLAMConfig
+from torchrl_glam.resources import device_name
+from torchrl_glam.run.folder import RESULT, RunFolder, write_text
+from torchrl_glam.run.summary import describe_result, make_score
+from torchrl_glam.training.evaluation import play_episodes
+
+
+def check(config: GLAMConfig, given: list[str]) -> None:
+    """Refuse values that are out of range, but for 0 frames."""
+    check_values(replace(config, total_frames=1))
+
+
+@hydra_command(CONFIGS, "random_play", GLAMConfig, check)
+def main(config: GLAMConfig) -> None:
+    """Play whole episodes by uniform actions, and leave the folder of a run of 0 frames."""
+    factory.set_seeds(config.seed)
+    env = factory.make_evaluation_env(config)
+    folder = RunFolder(config)
+    try:
+        policy = TensorDictModule(env.action_spec.rand, in_keys=[], out_keys=["action"])
+        episodes, began = factory.num_evaluation_episodes(config), time.monotonic()
+        played = play_episodes(env, policy, episodes, progress=True)
+        seconds, device = time.monotonic() - began, device_name(torch.device("cpu"))
+        result = describe_result(config, played, total_frames=0, device=device, evaluation_seconds=seconds)
+        folder.take()
+        write_text(folder.path / RESULT, json.dumps(result, indent=2) + "\n")
+        print(f"random play: {make_score(config, played)} | {folder.path}")
+    finally:
+        folder.release()
+
+
+if __name__ == "__main__":
+    main()
