@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import fields, replace
 from enum import Enum
 from pathlib import Path
@@ -236,6 +237,16 @@ def test_first_valid(batch):
     terms = changed_terms(batch, "model_loss.first_valid=4")
     assert terms >= {"loss_reward", "loss_termination", "kl_dynamics", "kl_variation"}
     assert "loss_reconstruction" not in terms
+
+
+def test_reward_decoding(batch):
+    assert changed_terms(batch, "world_model.reward_decoding=raw") == set()  # the loss is the same, and shows the head
+    config = load("preset=paper", *TINY, "world_model.reward_decoding=raw")
+    world_model = tiny_world_model(config)
+    GLAMModelLoss(world_model)(batch)
+    largest = batch["next", "reward"][:, config.model_loss.first_valid :].abs().max()
+    assert world_model.reward_head.reach.item() == pytest.approx(math.log1p(largest.item()))
+    assert largest > 0
 
 
 def test_residual_of_the_block(batch):

@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 from torch import nn
+from torchrl.modules.functional import symlog
+from torchrl.modules.models.model_based import two_hot_encode
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.actor_critic import make_actor, make_critic
@@ -82,6 +84,47 @@ def test_decoding_by_hand(probabilities, wanted):
     value = TwoHotHead(4, 8).decode(logits_of(probabilities))
     assert value.shape == (1,)
     assert value.item() == pytest.approx(wanted, rel=2e-5, abs=1e-6)
+
+
+def make_raw_head(shown, **options):
+    head = TwoHotHead(4, 8, decoding="raw", **options)
+    head.observe(torch.tensor(shown))
+    return head
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "wanted"),
+    [
+        ({127: 1.0}, 0.0),
+        ({127: 0.9, 156: 0.1}, 9.5253),  # 0.1 (exp(29 * 0.1574803) - 1); in symlog space 0.58
+        ({98: 0.2, 156: 0.3}, 0.2 * 95.253),  # half of either chance is beside them: 0.4 and 0.6 of what is left
+        ({127: 0.9, 254: 0.1}, 0.0),  # beyond all targets shown
+    ],
+)
+def test_raw_decoding_by_hand(probabilities, wanted):
+    value = make_raw_head([[0.0], [-100.0]]).decode(logits_of(probabilities))
+    assert value.shape == (1,)
+    assert value.item() == pytest.approx(wanted, rel=2e-4, abs=1e-6)
+
+
+def test_raw_decoding_is_that_of_the_target_where_it_is_sure():
+    head = make_raw_head([-3.0, 100.0, 0.5])
+    for target in (-3.0, -0.5, 0.0, 0.5, 17.3, 100.0):
+        encoded = two_hot_encode(symlog(torch.tensor([target])), head.bins)
+        assert head.decode(encoded.log()[0]).item() == pytest.approx(target, rel=0.01, abs=1e-5)
+
+
+def test_a_new_raw_head_predicts_nothing_and_remembers_what_it_was_shown(shake):
+    head = TwoHotHead(4, 8, decoding="raw")
+    assert head.decode(head(torch.randn(3, 2, 4))).abs().max() == 0
+    head.observe(torch.tensor([[5.0], [-7.0]]))
+    head.observe(torch.tensor([1.0]))
+    assert head.reach.item() == pytest.approx(math.log(8))
+    assert head.decode(head(torch.randn(3, 2, 4))).abs().max() == 0
+    assert shake(head).decode(10 * torch.randn(100, 255)).abs().max() < 9.5
+    copy = TwoHotHead(4, 8, decoding="raw")
+    copy.load_state_dict(head.state_dict())
+    assert copy.reach == head.reach
 
 
 def test_decoding_keeps_leading_dimensions_and_is_single_precision_at_least():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from omegaconf import DictConfig, OmegaConf
 
 from torchrl_glam.config import Device, GLAMConfig
@@ -120,6 +121,23 @@ def test_a_signal_ends_the_study_and_the_same_command_goes_on(study, runs, capsy
     runs.errors.clear()
     assert study("seed=range(0,3)") == 0
     assert runs.ran == [0, 1, 1, 2]
+
+
+def test_a_launcher_that_dies_loses_what_it_did_not_tell(study, monkeypatch, capsys):
+    launch = BasicLauncher.launch
+
+    def die(self: BasicLauncher, overrides: list[list[str]], initial_job_idx: int) -> None:
+        launch(self, overrides[:1], initial_job_idx)
+        raise RuntimeError("the last worker was killed")
+
+    monkeypatch.setattr(BasicLauncher, "launch", die)
+    assert study("seed=0,1,2") == 1
+    out, err = capsys.readouterr()
+    assert "RuntimeError: the last worker was killed" in err
+    assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("error: ")] == [
+        f"ALE/Pong-v5/preset-debug-seed{seed}" for seed in (1, 2)
+    ]
+    assert out.splitlines()[-1].startswith("study: 1 of 3 runs finished")
 
 
 def test_ctrl_c_before_a_run_can_save_itself(study, runs, capsys):

@@ -11,6 +11,7 @@ from torchrl_glam.config.agent import AgentConfig, ImaginationConfig, ObjectiveC
 from torchrl_glam.config.choices import (
     Backbone,
     Bootstrap,
+    Decoding,
     Device,
     ImaginedMemory,
     Logger,

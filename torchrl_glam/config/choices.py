@@ -72,6 +72,13 @@ class Bootstrap(Enum):
     current = "current"
 
 
+class Decoding(Enum):
+    """What is predicted of an uncertain scalar: ``symexp`` of its mean in ``symlog`` space (STORM), or its mean, ``raw``."""
+
+    symlog = "symlog"
+    raw = "raw"
+
+
 class Sees(Enum):
     """What the actor sees of the current real frame: the ``prior``'s sample (STORM) or the ``posterior``'s."""
 

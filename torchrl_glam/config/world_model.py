@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from torchrl_glam.config.choices import Backbone, VariationTarget
+from torchrl_glam.config.choices import Backbone, Decoding, VariationTarget
 
 
 @dataclass
@@ -45,6 +45,7 @@ class WorldModelConfig:
     num_classes: int = 32
     head_width: int | None = None  # None: the backbone's width
     unimix: float = 0.01
+    reward_decoding: Decoding = Decoding.symlog
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
 
 

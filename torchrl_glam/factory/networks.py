@@ -79,6 +79,7 @@ def make_world_model(config: GLAMConfig, action_spec: TensorSpec, device: torch.
         num_classes=options.num_classes,
         head_width=options.head_width,
         unimix=options.unimix,
+        reward_decoding=options.reward_decoding.value,
     )
     return world_model.to(device).eval()
 

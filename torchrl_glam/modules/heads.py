@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchrl.modules.functional import symexp
+from torchrl.modules.functional import symexp, symlog
 from torchrl.modules.models.model_based import two_hot_decode
 
 from torchrl_glam.errors import UsageError
@@ -83,30 +83,60 @@ class CategoricalHead(nn.Module):
 class TwoHotHead(nn.Module):
     """Trunk and logits of a scalar on a grid that is uniform in symlog space; it predicts 0 before any training.
 
+    The logits are decoded as ``symexp`` of the mean bin (STORM), which of an uncertain value says less than is to be
+    expected: a chance of 0.1 of 100 becomes 0.6. With ``decoding="raw"`` it is the mean of what the bins stand for,
+    here 10. Chances of 1e-6 of the outermost bins would drown any real value there, so bins beyond the largest target
+    that :meth:`observe` was shown do not count.
+
     Args:
         inputs: input width.
         hidden: width of the trunk.
         num_layers: layers of the trunk.
         num_bins: bins between ``-limit`` and ``limit`` in symlog space.
         limit: outermost bin in symlog space (20 reaches 4.8e8 in raw units).
+        decoding: ``symlog`` or ``raw``.
     """
 
     bins: Tensor
+    reach: Tensor  # largest target shown, in symlog space
 
-    def __init__(self, inputs: int, hidden: int, num_layers: int = 2, num_bins: int = 255, limit: float = 20.0) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        num_layers: int = 2,
+        num_bins: int = 255,
+        limit: float = 20.0,
+        decoding: str = "symlog",
+    ) -> None:
         super().__init__()
         self.trunk = make_trunk(inputs, hidden, num_layers)
         self.logits = ZeroLinear(hidden, num_bins)
+        self.decoding = decoding
         self.register_buffer("bins", torch.linspace(-limit, limit, num_bins), persistent=False)
+        if decoding == "raw":
+            self.register_buffer("reach", torch.zeros(()))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs [b d]`` to logits ``[b bins]``."""
         return self.logits(self.trunk(inputs))
 
     def decode(self, logits: Tensor) -> Tensor:
-        """Logits ``[b bins]`` to raw values ``[b 1]``: ``symexp`` of the expected bin, in float32 at least."""
+        """Logits ``[b bins]`` to raw values ``[b 1]``, in float32 at least."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return symexp(two_hot_decode(logits, self.bins)).unsqueeze(-1)
+        if self.decoding == "symlog":
+            return symexp(two_hot_decode(logits, self.bins)).unsqueeze(-1)
+        beyond = self.bins.abs() > self.reach + (self.bins[1] - self.bins[0])
+        probabilities = logits.masked_fill(beyond, -torch.inf).softmax(-1)
+        # Bin by opposite bin, so that equal chances cancel out exactly, however large what the bins stand for.
+        odds = (probabilities - probabilities.flip(-1)) / 2
+        return (odds * symexp(self.bins)).sum(-1, keepdim=True)
+
+    @torch.no_grad()
+    def observe(self, target: Tensor) -> None:
+        """Take notice of raw targets of any shape that it is trained on."""
+        if self.decoding == "raw":
+            self.reach.copy_(torch.maximum(self.reach, symlog(target).abs().max()))
 
 
 class BinaryHead(nn.Module):

@@ -54,6 +54,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         num_classes: ``c``.
         head_width: hidden width of the reward and termination heads; the backbone's width if not given.
         unimix: uniform share of every categorical.
+        reward_decoding: ``symlog`` or ``raw``, see :class:`~torchrl_glam.modules.heads.TwoHotHead`.
 
     Raises:
         UsageError: in ``forward``, if frames or actions are not of that kind.
@@ -81,6 +82,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         num_classes: int = 32,
         head_width: int | None = None,
         unimix: float = 0.01,
+        reward_decoding: str = "symlog",
     ) -> None:
         super().__init__()
         self.in_keys = ["pixels", "action"]
@@ -97,7 +99,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         self.embedding = StateActionEmbedding(self.state_size, action_size, width)
         self.dynamics = dynamics
         self.prior_head = CategoricalHead(width, num_categoricals, num_classes, unimix)
-        self.reward_head = TwoHotHead(width, head_width or width)
+        self.reward_head = TwoHotHead(width, head_width or width, decoding=reward_decoding)
         self.termination_head = BinaryHead(width, head_width or width)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:

@@ -190,6 +190,7 @@ class GLAMModelLoss(LossModule):
         # Outcome of a_t, from h_t.
         valid = slice(self.first_valid, None)
         reward = tensordict.get(("next", keys.reward))[:, valid]
+        self.world_model.reward_head.observe(reward)
         bins = self.world_model.reward_head.bins
         terms["loss_reward"] = formulas.symlog_two_hot_loss(outputs["reward_logits"][:, valid], reward, bins)
         terminated = tensordict.get(("next", keys.termination))[:, valid]

@@ -22,7 +22,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from torchrl_glam.errors import Stopped
-from torchrl_glam.run.folder import RESULT, RunFolder
+from torchrl_glam.run.folder import RunFolder
 from torchrl_glam.study.job import STOP, Job, Outcome, State, print_line
 from torchrl_glam.study.plan import PlannedRun, plan_runs, write_override
 
@@ -99,10 +99,10 @@ class Study:
     def run(self, context: HydraContext) -> int:
         """Run what is not finished; the exit status."""
         self.stop.unlink(missing_ok=True)
-        left = [run for run in self.runs if run.error is None and not self._is_finished(run)]
+        left = [run for run in self.runs if run.error is None and not self._is_finished(run, say=True)]
         total, before = len(self.runs), self._count(State.finished)
         print_line(f"study: {total} runs, {before} of them finished before | launcher {self.launcher} | {self.folder}")
-        interrupted = False
+        interrupted = died = False
         try:
             if left and self.launcher == "ray":
                 start_ray(self.options)
@@ -112,20 +112,24 @@ class Study:
         except KeyboardInterrupt:
             interrupted = True
         except Exception:  # a worker that died, or a launcher that could not start
-            if not self.stop.exists():
+            if died := not self.stop.exists():
                 traceback.print_exc()
-                self._lose(left)
+        lost = [run for run in left if run.label not in self.outcomes and not self._is_finished(run)]
+        for run in lost if died else ():
+            line = f"launcher {self.launcher} gave up before it had ended: see above; the same command goes on"
+            self.outcomes[run.label] = Outcome(run.label, State.failed, line, status=1)
         return self._sum_up(interrupted)
 
-    def _is_finished(self, run: PlannedRun) -> bool:
-        """Say so of a run that is; any other is left to its job, which may have another machine."""
+    def _is_finished(self, run: PlannedRun, *, say: bool = False) -> bool:
+        """Note a run that is, as far as this machine can tell; one that another has to tell is left to its job."""
         assert run.options is not None
         if not Path(run.options.run_dir).exists():
             return False
         try:
             RunFolder(self.command.read(run.options, run.overrides)).release()
         except Stopped as finished:
-            print_line(f"{run.label}: {finished}")
+            if say:
+                print_line(f"{run.label}: {finished}")
             self.outcomes[run.label] = Outcome(run.label, State.finished)
             return True
         except self.command.expected:
@@ -178,15 +182,6 @@ class Study:
     def _fail(self, run: PlannedRun) -> Outcome:
         assert run.error is not None
         return Outcome(run.label, State.failed, self.command.explain(run.error), status=2)
-
-    def _lose(self, runs: list[PlannedRun]) -> None:
-        """Note runs whose worker or launcher died: what is in their folders says how far they came."""
-        for run in runs:
-            if not (Path(str(run.options and run.options.run_dir)) / RESULT).exists():
-                line = f"launcher {self.launcher} gave up before it had ended: see above; the same command goes on"
-                self.outcomes[run.label] = Outcome(run.label, State.failed, line, status=1)
-            else:
-                self.outcomes[run.label] = Outcome(run.label, State.finished)
 
     def _sum_up(self, interrupted: bool) -> int:
         """A line for each run that failed, and one for the study; the exit status."""
