@@ -41,6 +41,7 @@ __all__ = [
     "Backbone",
     "Bootstrap",
     "CheckpointConfig",
+    "Decoding",
     "Device",
     "DynamicsConfig",
     "EnvConfig",

@@ -73,7 +73,7 @@ class Bootstrap(Enum):
 
 
 class Decoding(Enum):
-    """What is predicted of an uncertain scalar: ``symexp`` of its mean in ``symlog`` space (STORM), or its mean, ``raw``."""
+    """What is said of an uncertain scalar: ``symexp`` of its mean in ``symlog`` space (STORM), or its ``raw`` mean."""
 
     symlog = "symlog"
     raw = "raw"
