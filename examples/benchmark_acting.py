@@ -18,7 +18,7 @@ import torch
 from torchrl_glam.benchmarks import acting
 from torchrl_glam.errors import UsageError
 from torchrl_glam.options import make_writable, option_line
-from torchrl_glam.report.pictures import write_file
+from torchrl_glam.report.writing import write_file
 from torchrl_glam.resources import cpu_name
 
 FEWEST = 5  # steps; each context is twice the last

@@ -17,7 +17,7 @@ from torchrl_glam.options import make_writable, option_line
 from torchrl_glam.report import offline
 from torchrl_glam.report.offline.pictures import has_matplotlib
 from torchrl_glam.report.offline.runs import MODELS
-from torchrl_glam.report.pictures import write_file
+from torchrl_glam.report.writing import write_file
 
 
 @dataclass

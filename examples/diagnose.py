@@ -21,7 +21,7 @@ from torchrl_glam.diagnosis.writing import to_json, to_markdown
 from torchrl_glam.errors import UsageError
 from torchrl_glam.loading import load_run
 from torchrl_glam.options import make_writable, option_line
-from torchrl_glam.report.pictures import write_file
+from torchrl_glam.report.writing import write_file
 
 
 @dataclass

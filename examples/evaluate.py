@@ -21,8 +21,8 @@ from torchrl_glam.config import Device, GLAMConfig, Protocol
 from torchrl_glam.errors import UsageError
 from torchrl_glam.loading import LoadedRun, load_run
 from torchrl_glam.options import make_writable, option_line
-from torchrl_glam.report.pictures import write_file
 from torchrl_glam.report.videos import write_video
+from torchrl_glam.report.writing import write_file
 from torchrl_glam.run.provenance import package_versions
 from torchrl_glam.training.evaluation import FirstEpisode, Score, play_episodes
 

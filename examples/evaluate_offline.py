@@ -20,7 +20,7 @@ from torchrl_glam.factory.offline import check_offline_config, make_evaluation_e
 from torchrl_glam.loading import load_decisions
 from torchrl_glam.offline.evaluation import evaluate_targets
 from torchrl_glam.options import make_writable, option_line
-from torchrl_glam.report.pictures import write_file
+from torchrl_glam.report.writing import write_file
 
 
 @dataclass

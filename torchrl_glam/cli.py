@@ -25,7 +25,7 @@ from torchrl_glam.allocator import keep_freed_memory
 from torchrl_glam.arguments import IMPORTED, expand_arguments, study_arguments
 from torchrl_glam.checks import check_config
 from torchrl_glam.config import Device, GLAMConfig, RunConfig
-from torchrl_glam.errors import Stopped, UsageError
+from torchrl_glam.errors import Stopped, UsageError, one_line
 from torchrl_glam.options import fail, first_line, option_names, unknown_option
 from torchrl_glam.registry import CONFIGS
 from torchrl_glam.study.launch import Command, run_study
@@ -179,7 +179,7 @@ def _check_ablation(config_dir: Path, config: GLAMConfig) -> None:
 
 def _explain(error: BaseException, schema: type[Any]) -> str:
     """What came, what was wanted and what to do, in one line."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if unknown := re.match(r"Could not override '([^']+)'", text):
         if ".kwargs." in unknown[1]:
             return f"{unknown[1]} is not there yet: write +{unknown[1]}=..."

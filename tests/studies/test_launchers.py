@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,8 @@ EXAMPLE = ROOT / "examples" / "glam_atari.py"
 PLUGINS = {"joblib": "joblib", "submitit_local": "submitit", "ray": "ray"}  # and the extra that brings each
 ATARI = ["env.name=ALE/Pong-v5,ALE/Boxing-v5", "seed=0,1", "preset=debug"]
 CATCH = ["env.name=tests.games:CatchBall-v0", "seed=0,1", "preset=debug", "checkpoint.every=10"]
-CLOCKS = ("seconds", "steps_per_second", "evaluation_seconds")
+RETURNS = "*/metrics/scalars/train/episode_return.csv"
+OUTSIDE = ("seconds", "steps_per_second", "evaluation_seconds", "git")  # clocks, and a checkout that is worked on
 
 pytestmark = pytest.mark.slow
 
@@ -45,13 +47,13 @@ def run(folder: Path, *options: str) -> str:
 
 
 def read(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
-    """What is in a study: of each run the result, without clocks, and a hash of the weights."""
+    """What is in a study: of each run the result and a hash of the weights."""
     studied = {}
     for path in sorted((folder / "study").rglob("result.json")):
         result = json.loads(path.read_text())
         weights = hashlib.sha256((path.parent / "weights.safetensors").read_bytes()).hexdigest()
         label = str(path.parent.relative_to(folder / "study"))
-        studied[label] = {name: value for name, value in result.items() if name not in CLOCKS}, weights
+        studied[label] = {name: value for name, value in result.items() if name not in OUTSIDE}, weights
     return studied
 
 
@@ -63,7 +65,7 @@ def need(launcher: str) -> None:
 def wait_for(folder: Path, pattern: str, count: int) -> None:
     """Until so many files are there."""
     end = time.monotonic() + 1800
-    while len(list((folder / "study").rglob(pattern))) < count:
+    while len(list((folder / "study").glob(f"*/{pattern}"))) < count:
         assert time.monotonic() < end, f"no {pattern}"
         time.sleep(0.02)
 
@@ -101,7 +103,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dic
 
 def test_a_study_that_is_killed_goes_on(undisturbed, tmp_path):
     with start(tmp_path, *CATCH, "threads=1") as process:
-        wait_for(tmp_path, "*-seed1/checkpoints/*", 1)
+        wait_for(tmp_path, "*-seed1/checkpoints/checkpoint-*", 1)
         process.kill()
     out = run(tmp_path, *CATCH, "threads=1")
     assert "is finished: 160 steps" in out
@@ -118,7 +120,7 @@ def test_ctrl_c_saves_every_run(launcher, to, undisturbed, tmp_path):
     need(launcher)
     options = [*CATCH, f"study={launcher}", "checkpoint.every=1000", "checkpoint.minutes=0", "total_frames=160"]
     with start(tmp_path, *options) as process:
-        wait_for(tmp_path, "train/episode_return.csv", 2)  # both runs are under way, and have no checkpoint yet
+        wait_for(tmp_path, RETURNS, 2)  # both runs are under way, and have no checkpoint yet
         if to == "the study's process":
             process.send_signal(signal.SIGTERM)
         else:
@@ -126,6 +128,27 @@ def test_ctrl_c_saves_every_run(launcher, to, undisturbed, tmp_path):
         out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     assert out.splitlines()[-1] == "study: stopped; 0 of 2 runs finished in study. Go on with the same command"
-    wait_for(tmp_path, "checkpoints/*", 2)
+    wait_for(tmp_path, "*/checkpoints/checkpoint-*", 2)
     assert run(tmp_path, *options).count("goes on from step") == 2
+    assert read(tmp_path) == undisturbed
+
+
+def test_a_job_that_runs_out_of_time_is_queued_again_and_goes_on(undisturbed, tmp_path):
+    need("submitit_local")
+    options = [*CATCH, "study=submitit_local", "checkpoint.every=1000", "checkpoint.minutes=0"]
+    with start(tmp_path, *options) as process:
+        wait_for(tmp_path, RETURNS, 2)
+        workers = [
+            each
+            for each in psutil.Process(process.pid).children(recursive=True)
+            if "submitit.core._submit" in each.cmdline()
+        ]
+        for worker in workers:
+            worker.send_signal(signal.SIGUSR2)
+        out, err = process.communicate(timeout=1800)
+    assert process.returncode == 0, err
+    assert len(workers) == 2
+    assert out.splitlines()[-1].startswith("study: 2 of 2 runs finished")
+    logs = "".join(path.read_text() for path in (tmp_path / "study" / ".submitit").rglob("*_log.out"))
+    assert logs.count("goes on from step") == 2
     assert read(tmp_path) == undisturbed

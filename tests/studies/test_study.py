@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from torchrl_glam.config import Device, GLAMConfig
@@ -22,7 +22,8 @@ from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.run.folder import RunFolder
 from torchrl_glam.run.stop import StopNow, StopSignals
 from torchrl_glam.study.job import STOP, Job, State
-from torchrl_glam.study.launch import Command, run_study
+from torchrl_glam.study.launch import Command, Study, run_study
+from torchrl_glam.study.plan import PlannedRun
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 EXPECTED = (UsageError, FloatingPointError)
@@ -124,13 +125,13 @@ def test_a_signal_ends_the_study_and_the_same_command_goes_on(study, runs, capsy
 
 
 def test_a_launcher_that_dies_loses_what_it_did_not_tell(study, monkeypatch, capsys):
-    launch = BasicLauncher.launch
+    launch = Study._launch
 
-    def die(self: BasicLauncher, overrides: list[list[str]], initial_job_idx: int) -> None:
-        launch(self, overrides[:1], initial_job_idx)
+    def die(self: Study, context: HydraContext, runs: list[PlannedRun]) -> None:
+        launch(self, context, runs[:1])
         raise RuntimeError("the last worker was killed")
 
-    monkeypatch.setattr(BasicLauncher, "launch", die)
+    monkeypatch.setattr(Study, "_launch", die)
     assert study("seed=0,1,2") == 1
     out, err = capsys.readouterr()
     assert "RuntimeError: the last worker was killed" in err

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from importlib.util import find_spec
 from typing import Any
 
 from torchrl_glam.diagnosis.diagnose import Diagnosis
-
-has_matplotlib = find_spec("matplotlib") is not None
+from torchrl_glam.report.figures import has_matplotlib as has_matplotlib  # for who draws
 
 STYLES = ("-", "--")
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:gray")

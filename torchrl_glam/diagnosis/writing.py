@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from torchrl_glam.benchmarks.tables import markdown
 from torchrl_glam.diagnosis.diagnose import HORIZON, Diagnosis
 from torchrl_glam.diagnosis.measures import Detection
 from torchrl_glam.diagnosis.parts import FORGOTTEN, MOVED, Event, PolicyPart
 from torchrl_glam.diagnosis.verdicts import judge, judge_memory
+from torchrl_glam.report.writing import markdown
 
 SHOWN = (1, 4, 8, HORIZON)  # steps in the tables; all of them are in the JSON file
 NONE = "-"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from torchrl_glam.run.folder import RunFolder
 from torchrl_glam.study.job import STOP, Job, Outcome, State, print_line
 from torchrl_glam.study.plan import PlannedRun, plan_runs, write_override
 
+RAY_LINES = 1.0  # seconds until the last lines of Ray's workers are here
 BASIC = "basic"  # Hydra's own launcher: one run after the other, in this process
 
 
@@ -114,6 +116,8 @@ class Study:
         except Exception:  # a worker that died, or a launcher that could not start
             if died := not self.stop.exists():
                 traceback.print_exc()
+        if left and self.launcher == "ray":
+            time.sleep(RAY_LINES)
         lost = [run for run in left if run.label not in self.outcomes and not self._is_finished(run)]
         for run in lost if died else ():
             line = f"launcher {self.launcher} gave up before it had ended: see above; the same command goes on"
