@@ -88,6 +88,7 @@ class GLAMWorldModelConfig(PartConfig):
     num_classes: int = 32
     head_width: int | None = None
     unimix: float = 0.01
+    reward_decoding: str = "symlog"
 
 
 @dataclass

@@ -51,7 +51,7 @@ def test_the_file_says_what_was_played_and_what_came_of_it(folder, play, tmp_pat
     returns = result["returns"]
     assert len(returns) == 3
     assert all(value in range(CatchBall.BALLS + 1) for value in returns)
-    assert result["lengths"] == [60, 60, 60]
+    assert (result["lengths"], result["cut"]) == ([60, 60, 60], 0)
     assert result["mean"] == pytest.approx(sum(returns) / 3)
     wanted = {"env": "tests.games:CatchBall-v0", "protocol": "glam", "frame": 150, "episodes": 3, "seed": 5}
     assert wanted.items() <= result.items()

@@ -64,7 +64,7 @@ class FakeWorldModel(nn.Module):
     def __init__(self, with_variation=True):
         super().__init__()
         self.latent_shape = (1, 2)
-        self.reward_head = SimpleNamespace(bins=torch.tensor([-1.0, 0.0, 1.0]))
+        self.reward_head = SimpleNamespace(bins=torch.tensor([-1.0, 0.0, 1.0]), observe=lambda reward: None)
         self.dynamics = SimpleNamespace(width=2)
         self.encoder = SimpleNamespace(num_features=1)
         self.prior_head = FakeHead()
