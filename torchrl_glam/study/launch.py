@@ -6,10 +6,12 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from torchrl_glam.errors import Stopped
 from torchrl_glam.run.folder import RunFolder
+from torchrl_glam.run.stop import LOOK
 from torchrl_glam.study.job import STOP, Job, Outcome, State, print_line
 from torchrl_glam.study.plan import PlannedRun, plan_runs, write_override
 
@@ -175,7 +178,8 @@ class Study:
         self.stop.parent.mkdir(parents=True, exist_ok=True)
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            yield
+            with keep_from_workers(signal.SIGINT):
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -201,6 +205,33 @@ class Study:
         with contextlib.suppress(OSError):
             self.stop.unlink()
         return max([int(interrupted), *(outcome.status for outcome in failed)])
+
+
+@contextlib.contextmanager
+def keep_from_workers(number: signal.Signals) -> Iterator[None]:
+    """What a terminal sends to all processes reaches this one alone, as SIGTERM: workers started meanwhile block it.
+
+    Of joblib's workers (1.5) one that is idle dies of SIGINT, whereupon the others are killed while they save.
+    """
+    for module in ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker"):
+        with contextlib.suppress(ImportError):
+            import_module(module).ensure_running()  # started later, they would let the signal through again
+    over = threading.Event()
+
+    def hand_on() -> None:
+        while not over.is_set():
+            if signal.sigtimedwait({number}, LOOK) is not None:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    thread = threading.Thread(target=hand_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_ray(options: DictConfig) -> None:
