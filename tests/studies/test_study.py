@@ -152,7 +152,7 @@ def test_ctrl_c_before_a_run_can_save_itself(study, runs, capsys):
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
     """A function that makes the job of a study in ``tmp_path`` whose runs do ``run``."""
     monkeypatch.setattr(StopSignals, "file", None)  # to be put back
-    make = partial(Job, folder=str(tmp_path), home=os.getcwd(), parallel=True, process=os.getpid(), on_gpu=False)
+    make = partial(Job, folder=str(tmp_path), home=os.getcwd(), parallel=True, on_gpu=False)
     return lambda run, **options: make(run, EXPECTED, str, **options)
 
 
