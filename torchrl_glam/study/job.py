@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -55,8 +53,6 @@ class Job:
         folder: the study's.
         home: the working folder that relative paths are meant from.
         parallel: several runs write to one terminal, and the study's process stops them by a file.
-        process: the study's, by its number; a worker's ignores the terminal's Ctrl-C outside of a run, for joblib ends
-            all workers where one dies.
         on_gpu: that process finds a GPU on this machine, as a run would that it ran itself.
     """
 
@@ -66,7 +62,6 @@ class Job:
     folder: str
     home: str
     parallel: bool
-    process: int
     on_gpu: bool
     stopped: bool = False
 
@@ -82,8 +77,6 @@ class Job:
             return Outcome(label, State.stopped)
         if not self.parallel:
             return self._attempt(options, label)
-        if os.getpid() != self.process and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
         StopSignals.file = stop
         with redirect_stdout(LabelledLines(sys.stdout, label)):
             return self._attempt(options, label)

@@ -152,13 +152,10 @@ class Study:
             folder=self.folder,
             home=os.getcwd(),
             parallel=self.parallel,
-            process=os.getpid(),
             on_gpu=self.launcher != "submitit_slurm" and torch.cuda.is_available(),
         )
         paths = [sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # workers import what the script does
-        if self.launcher == "joblib":
-            limit_workers(self.options, len(runs))
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=job, config=self.options
         )
@@ -235,14 +232,6 @@ def keep_from_workers(number: signal.Signals) -> Iterator[None]:
         over.set()
         thread.join()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def limit_workers(options: DictConfig, runs: int) -> None:
-    """Let joblib have no worker that never gets a run: Ctrl-C would end that one, and joblib then all."""
-    import joblib
-
-    launcher = options.hydra.launcher
-    launcher.n_jobs = min(runs, joblib.effective_n_jobs(launcher.n_jobs))
 
 
 def start_ray(options: DictConfig) -> None:
