@@ -41,8 +41,6 @@ def main(config: GLAMConfig) -> None:
     assert isinstance(config, BenchmarkConfig)
     device = resolve_device(config.device)
     benchmarks.check_options(config)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     report = {Report.tables: tables, Report.scans: scans, Report.scaling: scaling}[config.report]
     parts = [benchmarks.header(config, device, COMMAND), *report(config, device)]
     text = "\n\n".join(parts)

@@ -17,7 +17,8 @@ import torch
 
 from torchrl_glam.benchmarks import acting
 from torchrl_glam.errors import UsageError
-from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.options import check_least, make_writable, option_line
+from torchrl_glam.report import figures
 from torchrl_glam.report.writing import write_file
 from torchrl_glam.resources import cpu_name
 
@@ -43,9 +44,8 @@ class ActingOptions:
 @option_line(ActingOptions)
 def main(options: ActingOptions) -> None:
     """Time one action of untrained offline models after more and more steps, on one thread."""
-    for name in ("batch", "observation_size", "action_size", "width", "num_layers", "num_heads", "rounds", "repeats"):
-        if getattr(options, name) < 1:
-            raise UsageError(f"{name}={getattr(options, name)}: give a whole number of at least 1")
+    sizes = ("batch", "observation_size", "action_size", "width", "num_layers", "num_heads", "rounds", "repeats")
+    check_least(options, dict.fromkeys(sizes, 1))
     if options.longest < acting.BASELINE_CONTEXT:
         raise UsageError(f"longest={options.longest}: give at least {acting.BASELINE_CONTEXT}, the baseline's context")
     table, picture = (make_writable("out", Path(options.out) / f"acting.{kind}") for kind in ("csv", "png"))
@@ -67,7 +67,7 @@ def main(options: ActingOptions) -> None:
     size = f"width {options.width}, {options.num_layers} layers; medians of {options.rounds} rounds"
     print(f"{machine}; {size}\n\n{acting.acting_table(points)}\n")
     write_file(table, acting.acting_csv(points).encode())
-    if acting.has_matplotlib:
+    if figures.has_matplotlib:
         acting.plot_acting(picture, points, f"{machine}\n{size}; bands: lowest and highest round")
         print(f"{table}, {picture}")
     else:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.options import make_writable, option_line
-from torchrl_glam.report import offline
-from torchrl_glam.report.offline.pictures import has_matplotlib
+from torchrl_glam.report import figures, offline
 from torchrl_glam.report.offline.runs import MODELS
 from torchrl_glam.report.writing import write_file
 
@@ -50,7 +49,7 @@ def main(options: CompareOptions) -> None:
     write_file(files["comparison.csv"], offline.comparison_csv(runs).encode())
     print(f"{len(runs)} runs: {files['comparison.md']}, {files['comparison.csv']}")
 
-    if has_matplotlib:
+    if figures.has_matplotlib:
         draw(runs, studies, files["targets.png"])
     else:
         print('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"')

@@ -16,11 +16,11 @@ from torchrl_glam import factory
 from torchrl_glam.cli import resolve_device
 from torchrl_glam.config import Device
 from torchrl_glam.diagnosis import context_length, diagnose, play_steps, read_steps
-from torchrl_glam.diagnosis.picture import draw, has_matplotlib
+from torchrl_glam.diagnosis.picture import draw
 from torchrl_glam.diagnosis.writing import to_json, to_markdown
-from torchrl_glam.errors import UsageError
 from torchrl_glam.loading import load_run
-from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.options import check_least, make_writable, option_line
+from torchrl_glam.report import figures
 from torchrl_glam.report.writing import write_file
 
 
@@ -41,9 +41,7 @@ class DiagnoseOptions:
 @option_line(DiagnoseOptions)
 def main(options: DiagnoseOptions) -> None:
     """Find out what a run has learnt and what not: reward, termination, frames, value, policy."""
-    for name, least in {"records": 1, "fresh": 0, "context": 1, "seed": 0}.items():
-        if (value := getattr(options, name)) is not None and value < least:
-            raise UsageError(f"{name}={value}: give a whole number of at least {least}")
+    check_least(options, {"records": 1, "fresh": 0, "context": 1, "seed": 0})
     run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
     folder = Path(options.out or run.folder / f"diagnosis-{run.frame}-seed{options.seed}")
     make_writable("out", folder / "diagnosis.md")
@@ -59,8 +57,8 @@ def main(options: DiagnoseOptions) -> None:
     write_file(folder / "diagnosis.md", text.encode())
     write_file(folder / "diagnosis.json", to_json(title, found).encode())
     print(text)
-    if has_matplotlib:
-        write_file(folder / "diagnosis.png", draw(f"{title['env']}, {run.frame} steps of training", found))
+    if figures.has_matplotlib:
+        draw(folder / "diagnosis.png", f"{title['env']}, {run.frame} steps of training", found)
     else:
         print('nothing is drawn, matplotlib is missing: pip install "torchrl_glam[report]"')
     print(f"written to {folder}")

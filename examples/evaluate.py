@@ -20,7 +20,7 @@ from torchrl_glam.cli import resolve_device
 from torchrl_glam.config import Device, GLAMConfig, Protocol
 from torchrl_glam.errors import UsageError
 from torchrl_glam.loading import LoadedRun, load_run
-from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.options import check_least, make_writable, option_line
 from torchrl_glam.report.videos import write_video
 from torchrl_glam.report.writing import write_file
 from torchrl_glam.run.provenance import package_versions
@@ -80,9 +80,7 @@ def main(options: EvaluateOptions) -> None:
 
 def change(config: GLAMConfig, options: EvaluateOptions) -> GLAMConfig:
     """The run's options with those of the evaluation."""
-    for name, least in {"episodes": 1, "seed": 0}.items():
-        if (value := getattr(options, name)) is not None and value < least:
-            raise UsageError(f"{name}={value}: give a whole number of at least {least}")
+    check_least(options, {"episodes": 1, "seed": 0})
     greedy = config.evaluation.greedy if options.greedy is None else options.greedy
     return replace(
         config,

@@ -21,7 +21,7 @@ from torchrl_glam.cli import resolve_device
 from torchrl_glam.config import Device, GLAMConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.loading import load_run
-from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.options import check_least, make_writable, option_line
 from torchrl_glam.records import RecordedWindows
 from torchrl_glam.report.comparison import compare_imagination, draw_comparison, plot_errors, write_errors
 from torchrl_glam.report.videos import write_video
@@ -48,9 +48,7 @@ class ImagineOptions:
 @option_line(ImagineOptions)
 def main(options: ImagineOptions) -> None:
     """Let a run's world model imagine what was really played, and measure by how much it errs at each step."""
-    for name in ("rows", "steps", "context", "scale"):
-        if (value := getattr(options, name)) is not None and value < 1:
-            raise UsageError(f"{name}={value}: give a whole number of at least 1")
+    check_least(options, dict.fromkeys(("rows", "steps", "context", "scale"), 1))
     run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
     place = f"seed{options.seed}" if options.start is None else f"start{options.start}-seed{options.seed}"
     out = Path(options.out or run.folder / "media" / f"imagination-{run.frame}-{place}.gif")

@@ -9,7 +9,6 @@ which env, seed, evaluation.episodes and run_dir matter.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 
@@ -22,7 +21,7 @@ from torchrl_glam.checks import check_values
 from torchrl_glam.cli import hydra_command
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.resources import device_name
-from torchrl_glam.run.folder import RESULT, RunFolder, write_text
+from torchrl_glam.run.folder import RunFolder
 from torchrl_glam.run.summary import describe_result, make_score
 from torchrl_glam.training.evaluation import play_episodes
 
@@ -45,7 +44,7 @@ def main(config: GLAMConfig) -> None:
         seconds, device = time.monotonic() - began, device_name(torch.device("cpu"))
         result = describe_result(config, played, total_frames=0, device=device, evaluation_seconds=seconds)
         folder.take()
-        write_text(folder.path / RESULT, json.dumps(result, indent=2) + "\n")
+        folder.write_result(result)
         print(f"random play: {make_score(config, played)} | {folder.path}")
     finally:
         folder.release()

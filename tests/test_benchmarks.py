@@ -21,7 +21,6 @@ from torch import nn
 
 from torchrl_glam import benchmarks
 from torchrl_glam.benchmarks import BenchmarkConfig, Component, Report, Timing, Variant, VariantResult, scaling
-from torchrl_glam.benchmarks import options as benchmark_options
 from torchrl_glam.benchmarks.profiling import is_matrix_operation
 from torchrl_glam.benchmarks.scaling import Point
 from torchrl_glam.benchmarks.scans import scan_inputs
@@ -326,7 +325,7 @@ def test_bad_input_ends_in_one_clear_line(name, refused):
 
 
 def test_without_matplotlib_scaling_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(benchmark_options, "_has_matplotlib", False)
+    monkeypatch.setattr("torchrl_glam.report.figures.has_matplotlib", False)
     with pytest.raises(UsageError, match=r"pip install .*\[report\]"):
         benchmarks.check_options(BenchmarkConfig(report=Report.scaling))
 

@@ -88,6 +88,21 @@ def parse_options(schema: type[Options], arguments: list[str]) -> Options:
     return made
 
 
+def check_least(options: Any, least: Mapping[str, int]) -> None:
+    """Refuse whole numbers that are too small.
+
+    Args:
+        options: an object with attributes of these names; ``None`` is left to who reads it.
+        least: the smallest value of each.
+
+    Raises:
+        UsageError: for the first one below.
+    """
+    for name, smallest in least.items():
+        if (value := getattr(options, name)) is not None and value < smallest:
+            raise UsageError(f"{name}={value}: give a whole number of at least {smallest}")
+
+
 def make_writable(option: str, path: Path) -> Path:
     """Make the folder of an output file, before anything is computed for it, and return the file's path.
 

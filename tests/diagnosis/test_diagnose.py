@@ -107,7 +107,7 @@ def test_other_parts(tmp_path, diagnose, options):
 
 
 def test_without_matplotlib(folder, diagnose, tmp_path, monkeypatch):
-    monkeypatch.setattr("torchrl_glam.diagnosis.picture.has_matplotlib", False)
+    monkeypatch.setattr("torchrl_glam.report.figures.has_matplotlib", False)
     printed = diagnose(f"run_dir={folder}", f"out={tmp_path / 'out'}")
     assert 'matplotlib is missing: pip install "torchrl_glam[report]"' in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["diagnosis.json", "diagnosis.md"]

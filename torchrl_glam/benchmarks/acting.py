@@ -19,7 +19,6 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.actor import DecisionTransformerActor, MambaDMActor
 from torchrl_glam.offline.base import DecisionActor
 from torchrl_glam.report.figures import GREEN, SKY, VERMILION, make_figure, save_figure
-from torchrl_glam.report.figures import has_matplotlib as has_matplotlib  # for those who ask this module
 from torchrl_glam.report.writing import csv_text, markdown
 
 CARRIED, WINDOW, BASELINE = "MambaDM, carried state", "MambaDM, window", "Transformer, window"

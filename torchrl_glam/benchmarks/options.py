@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
-from torchrl_glam.report.figures import has_matplotlib as _has_matplotlib
+from torchrl_glam.report import figures
 
 
 class Report(Enum):
@@ -49,7 +49,6 @@ class BenchmarkConfig(GLAMConfig):
 
     report: Report = Report.tables
     variants: tuple[Variant, ...] = tuple(Variant)
-    threads: int | None = None  # of torch on the CPU; None: torch's own choice
     repeats: int = 10  # of each call; 3 suffice if 20 s pass, more follow if all are over in a moment
     out: str | None = None  # Markdown file
     profile: str | None = None  # chrome trace of the last variant's components
@@ -69,7 +68,7 @@ def check_options(config: BenchmarkConfig) -> None:
     if config.report is Report.scaling:
         if Path(config.picture).suffix != ".png":
             raise UsageError(f"picture={config.picture}: give a file that ends in .png")
-        if not _has_matplotlib:
+        if not figures.has_matplotlib:
             raise UsageError(
                 'report=scaling draws with matplotlib, which is missing: pip install "torchrl_glam[report]"'
             )

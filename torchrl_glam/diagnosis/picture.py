@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import io
+from pathlib import Path
 from typing import Any
 
 from torchrl_glam.diagnosis.diagnose import Diagnosis
-from torchrl_glam.report.figures import has_matplotlib as has_matplotlib  # for who draws
+from torchrl_glam.report.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, make_figure, save_figure
 
 STYLES = ("-", "--")
-COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:gray")
+COLOURS = (BLUE, ORANGE, GREEN)
 
 
-def draw(title: str, found: dict[str, Diagnosis]) -> bytes:
-    """A PNG file; matplotlib must be there."""
-    from matplotlib.figure import Figure  # of the extra [report]
+def draw(path: Path, title: str, found: dict[str, Diagnosis]) -> None:
+    """Write a PNG file; matplotlib must be there.
 
-    figure = Figure(figsize=(15, 8.5), layout="constrained")
+    Raises:
+        UsageError: if the file cannot be written.
+    """
+    figure = make_figure(15, 8.5)
     figure.suptitle(title)
     panels = figure.subplots(2, 3).flatten()
     for (source, diagnosis), style in zip(found.items(), STYLES, strict=False):
@@ -26,9 +28,7 @@ def draw(title: str, found: dict[str, Diagnosis]) -> bytes:
         panel.grid(alpha=0.3)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize=8)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    return picture.getvalue()
+    save_figure(figure, path)
 
 
 def _events(axes: Any, found: Diagnosis, source: str, style: str) -> None:
@@ -62,7 +62,7 @@ def _means(axes: Any, found: Diagnosis, source: str, style: str) -> None:
     for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
         axes.plot(steps, values, style, color=colour, marker=".", label=f"{name} ({source})")
     dreamt = range(len(found.dream.curve))
-    axes.plot(dreamt, found.dream.curve, style, color="tab:red", label=f"imagined under the policy ({source})")
+    axes.plot(dreamt, found.dream.curve, style, color=VERMILION, label=f"imagined under the policy ({source})")
 
 
 def _frames(axes: Any, found: Diagnosis, source: str, style: str) -> None:
@@ -77,9 +77,9 @@ def _values(axes: Any, found: Diagnosis, source: str, style: str) -> None:
     axes.set(title="value and the return that followed", xlabel="value", ylabel="discounted return")
     if found.value is not None:
         values, returns = zip(*found.value.curve, strict=True)
-        axes.plot(values, returns, style, color=COLOURS[0], marker=".", label=f"tenths of steps ({source})")
+        axes.plot(values, returns, style, color=BLUE, marker=".", label=f"tenths of steps ({source})")
         ends = [min(*values, *returns), max(*values, *returns)]
-        axes.plot(ends, ends, color=COLOURS[3], linewidth=0.8)
+        axes.plot(ends, ends, color=GREY, linewidth=0.8)
 
 
 def _policy(axes: Any, found: Diagnosis, source: str, style: str) -> None:

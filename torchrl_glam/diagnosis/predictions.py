@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.modules.functional import symexp
 
 from torchrl_glam.diagnosis.steps import RealSteps
 from torchrl_glam.modules import GLAMWorldModel
+from torchrl_glam.modules.heads import raw_mean
 
 AT_ONCE = 512  # contexts, or frames: some 100 MB at the paper's sizes
 
@@ -65,7 +65,7 @@ def _predict_part(
     return TensorDict(
         {
             "reward": head.decode(logits).squeeze(-1).cpu(),
-            "expected": (logits.double().softmax(-1) @ symexp(head.bins.double())).cpu(),
+            "expected": raw_mean(logits.double(), head.bins.double()).cpu(),
             "ending": world_model.termination_head(known).squeeze(-1).cpu(),
             "state": start["state"],
             "belief": start["belief"],

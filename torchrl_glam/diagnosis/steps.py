@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.collectors import Collector
-from torchrl.envs.utils import ExplorationType
 
 from torchrl_glam import factory
 from torchrl_glam.checkpoint import read_records
@@ -21,6 +19,7 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.loading import LoadedRun
 from torchrl_glam.records import record_range
 from torchrl_glam.terminal import progress_bar
+from torchrl_glam.training.evaluation import make_step_collector
 
 
 @dataclass
@@ -102,17 +101,7 @@ def play_steps(run: LoadedRun, number: int, seed: int, *, progress: bool = False
         raise UsageError(
             f"fresh={number}: env.name={config.env.name} makes no environment ({error}): leave fresh out"
         ) from error
-    collector = Collector(
-        env,
-        run.policy,
-        frames_per_batch=1,
-        total_frames=number,
-        policy_device=next(run.policy.parameters()).device,
-        env_device="cpu",
-        storing_device="cpu",
-        exploration_type=ExplorationType.RANDOM,
-        auto_register_policy_transforms=True,
-    )
+    collector = make_step_collector(env, run.policy, total_frames=number)
     with progress_bar(total=number, desc="fresh", unit="step", disable=not progress) as bar:
         played = []
         for step in collector:

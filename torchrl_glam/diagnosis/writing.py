@@ -10,10 +10,9 @@ from torchrl_glam.diagnosis.diagnose import HORIZON, Diagnosis
 from torchrl_glam.diagnosis.measures import Detection
 from torchrl_glam.diagnosis.parts import FORGOTTEN, MOVED, Event, PolicyPart
 from torchrl_glam.diagnosis.verdicts import judge, judge_memory
-from torchrl_glam.report.writing import markdown
+from torchrl_glam.report.writing import NOTHING, markdown
 
 SHOWN = (1, 4, 8, HORIZON)  # steps in the tables; all of them are in the JSON file
-NONE = "-"
 GUESSES = ("reconstructed", "imagined", "context frame")
 
 
@@ -140,7 +139,7 @@ def _table(titles: list[str], rows: list[list[Any]]) -> str:
 
 def _cell(value: Any) -> str:
     if value is None:
-        return NONE
+        return NOTHING
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

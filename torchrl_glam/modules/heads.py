@@ -127,16 +127,24 @@ class TwoHotHead(nn.Module):
         if self.decoding == "symlog":
             return symexp(two_hot_decode(logits, self.bins)).unsqueeze(-1)
         beyond = self.bins.abs() > self.reach + (self.bins[1] - self.bins[0])
-        probabilities = logits.masked_fill(beyond, -torch.inf).softmax(-1)
-        # Bin by opposite bin, so that equal chances cancel out exactly, however large what the bins stand for.
-        odds = (probabilities - probabilities.flip(-1)) / 2
-        return (odds * symexp(self.bins)).sum(-1, keepdim=True)
+        return raw_mean(logits.masked_fill(beyond, -torch.inf), self.bins).unsqueeze(-1)
 
     @torch.no_grad()
     def observe(self, target: Tensor) -> None:
         """Take notice of raw targets of any shape that it is trained on."""
         if self.decoding == "raw":
             self.reach.copy_(torch.maximum(self.reach, symlog(target).abs().max()))
+
+
+def raw_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """The mean ``[b]`` of what ``bins [n]`` of symlog space stand for, under ``logits [b n]``.
+
+    The bins lie symmetrically around 0. Each is taken with its opposite, so that equal chances cancel out exactly,
+    however large what they stand for.
+    """
+    probabilities = logits.softmax(-1)
+    odds = (probabilities - probabilities.flip(-1)) / 2
+    return (odds * symexp(bins)).sum(-1)
 
 
 class BinaryHead(nn.Module):

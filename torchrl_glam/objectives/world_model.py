@@ -65,8 +65,7 @@ class GLAMModelLoss(LossModule):
         variation_target: ``logits`` (softmax of the posterior's logit difference, shared head), ``latent`` (softmax of
             the one-hot difference, shared head) or ``features`` (the released code's; see :class:`FeatureVariation`).
         variation_free_nats: lower bound of the variation KL.
-        keep_state: write the posterior sample, ``state [b t k*c]``, detached, into the batch, for imagination to start
-            there.
+        keep_state: write the posterior sample into the batch, detached, ``state [b t k*c]``: imagination starts there.
 
     Raises:
         UsageError: at construction, if ``world_model`` is none or ``variation_target`` is unknown; in ``forward``, if

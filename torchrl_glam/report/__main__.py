@@ -8,11 +8,11 @@ from pathlib import Path
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.options import make_writable, option_line
+from torchrl_glam.report import figures
 from torchrl_glam.report.atari.document import make_study, write_report
 from torchrl_glam.report.atari.references import References
 from torchrl_glam.report.atari.runs import read_runs
 from torchrl_glam.report.atari.statistics import Bootstrap, load_rliable
-from torchrl_glam.report.figures import has_matplotlib
 
 
 @dataclass
@@ -58,10 +58,10 @@ def report_runs(paths: list[Path], options: ReportOptions) -> None:
     out = make_writable("out", Path(options.out) / "report.md").parent
     found = read_runs(paths)
     study = make_study(found, options.references, Bootstrap(options.resamples, options.seed))
-    text, names = write_report(study, out, league=options.league, with_pictures=has_matplotlib)
+    text, names = write_report(study, out, league=options.league, with_pictures=figures.has_matplotlib)
     sys.stdout.write(text)
     sys.stdout.write(f"\n{out}: {', '.join(names)}\n")
-    if not has_matplotlib:
+    if not figures.has_matplotlib:
         sys.stdout.write('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"\n')
 
 

@@ -15,7 +15,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.report.figures import has_matplotlib as _has_matplotlib
+from torchrl_glam.report import figures
 from torchrl_glam.report.figures import make_figure, save_figure
 from torchrl_glam.report.pictures import enlarge
 from torchrl_glam.report.writing import csv_text, write_file
@@ -124,7 +124,7 @@ def plot_errors(path: Path, comparison: Comparison) -> bool:
     Raises:
         UsageError: if the file cannot be written.
     """
-    if not _has_matplotlib:
+    if not figures.has_matplotlib:
         return False
     figure = make_figure(6, 3.5)
     axes = figure.subplots()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
@@ -25,7 +24,7 @@ from torchrl_glam.checkpoint.state_file import RandomState
 from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.resources import device_name
-from torchrl_glam.run.folder import RESULT, RunFolder, write_text
+from torchrl_glam.run.folder import RunFolder
 from torchrl_glam.run.health import Health
 from torchrl_glam.run.loggers import METRICS, check_logger, close_loggers, make_loggers
 from torchrl_glam.run.progress import Progress, StateDict
@@ -213,7 +212,7 @@ class Run:
         networks = self.networks
         try:
             write_weights(self.folder / WEIGHTS, networks.networks, networks.action_spec, self.progress.frame)
-            write_text(self.folder / RESULT, json.dumps(result, indent=2) + "\n")
+            self._folder.write_result(result)
         except OSError as error:
             raise self._cannot_write("the result", error) from error
         self.write(line)

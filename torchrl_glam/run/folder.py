@@ -80,6 +80,14 @@ class RunFolder:
                 return run_id_of(checkpoint)
         return uuid.uuid4().hex
 
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write ``result.json``, by which the run is finished.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        write_text(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+
     def release(self) -> None:
         """Let others in."""
         self._lock.release()

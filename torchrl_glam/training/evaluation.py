@@ -134,18 +134,8 @@ def play_episodes(
         env, policy, episodes, greedy, progress, max_steps: as in :func:`evaluate`.
         on_step: is called with the record [1] of each real step, as a collector yields it, before it counts.
     """
-    parameter = next(policy.parameters(), None)
-    collector = Collector(
-        TransformedEnv(env, StepCounter(max_steps, step_count_key="evaluation_steps"), auto_unwrap=False),
-        policy,
-        frames_per_batch=1,
-        total_frames=-1,
-        policy_device=None if parameter is None else parameter.device,
-        env_device="cpu",
-        storing_device="cpu",
-        exploration_type=ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM,
-        auto_register_policy_transforms=True,
-    )
+    counter = StepCounter(max_steps, step_count_key="evaluation_steps")
+    collector = make_step_collector(TransformedEnv(env, counter, auto_unwrap=False), policy, greedy=greedy)
     played: list[Episode] = []
     with progress_bar(total=episodes, desc="evaluation", unit="episode", disable=not progress) as bar:
         for step in collector:
@@ -161,6 +151,31 @@ def play_episodes(
                 break
     collector.shutdown(close_env=False)
     return played
+
+
+def make_step_collector(
+    env: EnvBase, policy: TensorDictModuleBase, *, total_frames: int = -1, greedy: bool = False
+) -> Collector:
+    """A collector of single steps, records [1] on the CPU, of a policy that is not trained meanwhile.
+
+    Args:
+        env: a real environment.
+        policy: acts in it; its primers are added to the environment.
+        total_frames: steps in all; -1 is without end.
+        greedy: take the most likely action instead of a sample.
+    """
+    parameter = next(policy.parameters(), None)
+    return Collector(
+        env,
+        policy,
+        frames_per_batch=1,
+        total_frames=total_frames,
+        policy_device=None if parameter is None else parameter.device,
+        env_device="cpu",
+        storing_device="cpu",
+        exploration_type=ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM,
+        auto_register_policy_transforms=True,
+    )
 
 
 def episode_returns(batch: TensorDictBase) -> list[float]:

@@ -114,7 +114,7 @@ def test_a_small_study(report, tmp_path):
 
 
 def test_without_matplotlib_there_are_tables(report, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "has_matplotlib", False)
+    monkeypatch.setattr("torchrl_glam.report.figures.has_matplotlib", False)
     text, out = report(write_run(tmp_path, "Pong", 0, [1.0], curve=[(1, 1)]), "league=true")
     assert text.endswith('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"\n')
     assert "DIAMOND" in text

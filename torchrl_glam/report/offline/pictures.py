@@ -19,7 +19,6 @@ from torchrl_glam.report.figures import (
     save_figure,
     share_legend,
 )
-from torchrl_glam.report.figures import has_matplotlib as has_matplotlib  # for those who ask this module
 from torchrl_glam.report.offline.runs import OfflineResult
 from torchrl_glam.report.offline.scaling import ScalingStudy
 from torchrl_glam.report.offline.spread import Spread

@@ -205,11 +205,8 @@ def _checked(content: dict[str, Any], name: str, kind: Any) -> Any:
         return numbers(name, value)
     if value is None and kind.endswith("| None"):
         return None
-    return (
-        text(name, value)
-        if kind.startswith("str")
-        else (whole_number if kind.startswith("int") else number)(name, value)
-    )
+    check = {"str": text, "int": whole_number}.get(kind.split(" ")[0], number)
+    return check(name, value)
 
 
 def _evaluation(content: Any) -> TargetEvaluation:
