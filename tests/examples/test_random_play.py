@@ -59,5 +59,7 @@ def test_a_seed_says_all(play, tmp_path):
 
 def test_bad_options_are_one_line_and_leave_no_folder(refused, tmp_path):
     assert "evaluation.episodes=0" in refused(CATCH, "evaluation.episodes=0", f"run_dir={tmp_path}/bad")
+    for group in ("preset=cpu", "objective=ppo"):
+        assert "cannot be chosen for this command: leave it out" in refused(CATCH, group, f"run_dir={tmp_path}/bad")
     assert "did you mean ALE/Pong-v5" in refused("env.name=ALE/Pog-v5", f"run_dir={tmp_path}/bad")
     assert not (tmp_path / "bad").exists()
