@@ -40,7 +40,7 @@ def main(config: GLAMConfig) -> None:
     """Measure, print Markdown, write the files asked for."""
     assert isinstance(config, BenchmarkConfig)
     device = resolve_device(config.device)
-    benchmarks.check_options(config)
+    benchmarks.check_options(config, device)
     report = {Report.tables: tables, Report.scans: scans, Report.scaling: scaling}[config.report]
     parts = [benchmarks.header(config, device, COMMAND), *report(config, device)]
     text = "\n\n".join(parts)

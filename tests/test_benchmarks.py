@@ -18,6 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
+from torch._inductor import config as inductor
 
 from torchrl_glam import benchmarks
 from torchrl_glam.benchmarks import BenchmarkConfig, Component, Report, Timing, Variant, VariantResult, scaling
@@ -327,7 +328,14 @@ def test_bad_input_ends_in_one_clear_line(name, refused):
 def test_without_matplotlib_scaling_says_what_to_install(monkeypatch):
     monkeypatch.setattr("torchrl_glam.report.figures.has_matplotlib", False)
     with pytest.raises(UsageError, match=r"pip install .*\[report\]"):
-        benchmarks.check_options(BenchmarkConfig(report=Report.scaling))
+        benchmarks.check_options(BenchmarkConfig(report=Report.scaling), CPU)
+
+
+def test_without_a_compiler_the_compiled_variant_says_what_is_missing():
+    with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        with pytest.raises(UsageError, match=r"compiled among the variants .* C\+\+ compiler"):
+            benchmarks.check_options(BenchmarkConfig(), CPU)
+        benchmarks.check_options(BenchmarkConfig(variants=(Variant.eager,)), CPU)
 
 
 @pytest.mark.gpu

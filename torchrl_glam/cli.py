@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torchrl_glam.allocator import keep_freed_memory
 from torchrl_glam.arguments import IMPORTED, expand_arguments, study_arguments
 from torchrl_glam.checks import check_config
+from torchrl_glam.compilation import check_compiler
 from torchrl_glam.config import Device, GLAMConfig, RunConfig
 from torchrl_glam.errors import Stopped, UsageError, one_line
 from torchrl_glam.options import fail, first_line, option_names, unknown_option
@@ -157,6 +158,8 @@ def _prepare(config_dir: Path, config: GLAMConfig, _: list[str]) -> None:
     if config.ablation != "none":
         _check_ablation(config_dir, config)
     check_config(config)
+    if config.training.compile and resolve_device(config.device).type == "cpu":
+        check_compiler("training.compile=true")
     if config.training.keep_memory:
         keep_freed_memory()
 

@@ -8,9 +8,31 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
+from torch._inductor.cpp_builder import get_cpp_compiler
+
+from torchrl_glam.errors import UsageError
 
 COMPILED: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": {"fallback_random": True}}
 """Arguments of ``torch.compile``: for the sizes that come, and with the draws of the plain function."""
+
+
+def check_compiler(option: str) -> None:
+    """Make sure that ``torch.compile`` finds what it needs on a CPU, before anything is compiled.
+
+    Args:
+        option: what asks for it, for the error's line.
+
+    Raises:
+        UsageError: if there is no C++ compiler.
+    """
+    try:
+        get_cpp_compiler()  # torch 2.13 looks for it only at the first call, and fails with a traceback
+    except RuntimeError as error:
+        raise UsageError(
+            f"{option} compiles by a C++ compiler on a CPU, and none is found: install one (g++), name it by CXX=..., "
+            "or leave the option out"
+        ) from error
+
 
 Replay = Callable[[TensorDictBase], TensorDictBase]
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from torch._inductor import config as inductor
 
 from torchrl_glam.cli import command_line
 from torchrl_glam.loading import load_run
@@ -207,6 +208,14 @@ def test_bad_input_ends_in_one_clear_line(name, tmp_path, refused):
     for part in wanted:
         assert part in line
     assert not (tmp_path / "run" / "config.yaml").exists()  # the corrected command may use the same folder
+
+
+def test_nothing_is_compiled_without_a_compiler(tmp_path, refused):
+    with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        line = refused("preset=debug", "device=cpu", "training.compile=true", f"run_dir={tmp_path / 'run'}")
+    assert "training.compile=true" in line
+    assert "install one (g++)" in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("taken", ["by a file", "by a run"])

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+import torch
 from hydra.core.config_store import ConfigStore
 
+from torchrl_glam.compilation import check_compiler
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.report import figures
@@ -58,12 +60,14 @@ class BenchmarkConfig(GLAMConfig):
         self.variants = tuple(self.variants)  # OmegaConf makes it a list
 
 
-def check_options(config: BenchmarkConfig) -> None:
+def check_options(config: BenchmarkConfig, device: torch.device) -> None:
     """Raise UsageError, before anything is measured, for what could only fail afterwards."""
     if not config.variants:
         raise UsageError(f"variants=[]: give some of {', '.join(variant.value for variant in Variant)}")
     if len(set(config.variants)) < len(config.variants):
         raise UsageError(f"variants={[variant.value for variant in config.variants]}: give each of them once")
+    if Variant.compiled in config.variants and config.report is not Report.scans and device.type == "cpu":
+        check_compiler(f"{Variant.compiled.value} among the variants")
     files = {"out": config.out, "profile": config.profile}
     if config.report is Report.scaling:
         if Path(config.picture).suffix != ".png":
