@@ -44,6 +44,25 @@ def make_trainers(config):
     return world_model, env, actor, critic, updates
 
 
+@pytest.mark.parametrize(("overlap", "behind"), [("true", 1), ("false", 0)])
+def test_the_collector_acts_by_the_weights_as_they_are_trained(overlap, behind):
+    schedule = ["total_frames=12", "training.warmup_frames=2"]
+    config = load("preset=debug", *TINY, GAME, *schedule, f"training.overlap={overlap}")
+    env = factory.make_env(config)
+    world_model = factory.make_world_model(config, env.action_spec, CPU)
+    actor, _ = factory.make_agent(config, world_model, env.action_spec)
+    collector = factory.make_collector(config, env, factory.make_policy(config, world_model, actor, env.action_spec))
+    bias = [parameter for parameter in actor.parameters() if parameter.shape == (3,)][-1]
+    taken, wanted = [], []
+    for frame, step in enumerate(collector):
+        taken.append(int(step["action"].argmax()))
+        wanted.append(frame % 3)
+        with torch.no_grad():  # what an update would do, but certain
+            bias.copy_(1e4 * torch.eye(3)[(frame + 1) % 3])
+    collector.shutdown()
+    assert taken[3:] == wanted[3 - behind : 12 - behind]
+
+
 @pytest.mark.parametrize(("overlap", "wanted"), [("true", OverlappedCollector), ("false", ResumableCollector)])
 def test_overlap_chooses_the_collector(overlap, wanted):
     schedule = ["total_frames=6", "training.warmup_frames=4"]
