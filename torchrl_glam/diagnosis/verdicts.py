@@ -181,7 +181,8 @@ def judge_policy(found: Diagnosis) -> str:
     line = f"entropy {policy.entropy:.2f} of {policy.most:.2f} nats, action {favourite} in {max(policy.wanted):.0%}"
     if share > UNIFORM:
         return (
-            f"{line}: nearly uniform, nothing was learnt; look at the reward, agent_optimizer.lr, agent.entropy_coeff"
+            f"{line}: nearly uniform, little was learnt, or nothing: compare its score with examples/random_play.py's; "
+            "look at the reward, agent_optimizer.lr, agent.entropy_coeff"
         )
     if share < CERTAIN:
         return f"{line}: it explores no more; look at agent.entropy_coeff, agent_optimizer.lr, agent.return_norm_rate"
