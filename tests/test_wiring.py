@@ -44,14 +44,20 @@ def make_trainers(config):
     return world_model, env, actor, critic, updates
 
 
+def make_acting(config):
+    """Real environment, actor and policy."""
+    env = factory.make_env(config)
+    world_model = factory.make_world_model(config, env.action_spec, CPU)
+    actor, _ = factory.make_agent(config, world_model, env.action_spec)
+    return env, actor, factory.make_policy(config, world_model, actor, env.action_spec)
+
+
 @pytest.mark.parametrize(("overlap", "behind"), [("true", 1), ("false", 0)])
 def test_the_collector_acts_by_the_weights_as_they_are_trained(overlap, behind):
     schedule = ["total_frames=12", "training.warmup_frames=2"]
     config = load("preset=debug", *TINY, GAME, *schedule, f"training.overlap={overlap}")
-    env = factory.make_env(config)
-    world_model = factory.make_world_model(config, env.action_spec, CPU)
-    actor, _ = factory.make_agent(config, world_model, env.action_spec)
-    collector = factory.make_collector(config, env, factory.make_policy(config, world_model, actor, env.action_spec))
+    env, actor, policy = make_acting(config)
+    collector = factory.make_collector(config, env, policy)
     bias = [parameter for parameter in actor.parameters() if parameter.shape == (3,)][-1]
     taken, wanted = [], []
     for frame, step in enumerate(collector):
@@ -67,10 +73,7 @@ def test_the_collector_acts_by_the_weights_as_they_are_trained(overlap, behind):
 def test_overlap_chooses_the_collector(overlap, wanted):
     schedule = ["total_frames=6", "training.warmup_frames=4"]
     config = load("preset=debug", *TINY, GAME, *schedule, f"training.overlap={overlap}")
-    env = factory.make_env(config)
-    world_model = factory.make_world_model(config, env.action_spec, CPU)
-    actor, _ = factory.make_agent(config, world_model, env.action_spec)
-    policy, acted = factory.make_policy(config, world_model, actor, env.action_spec), []
+    (env, _, policy), acted = make_acting(config), []
     policy.register_forward_pre_hook(lambda *_: acted.append(1))
     collector = factory.make_collector(config, env, policy)
     assert type(collector) is wanted

@@ -158,8 +158,8 @@ def _prepare(config_dir: Path, config: GLAMConfig, _: list[str]) -> None:
     if config.ablation != "none":
         _check_ablation(config_dir, config)
     check_config(config)
-    if config.training.compile and resolve_device(config.device).type == "cpu":
-        check_compiler("training.compile=true")
+    if config.training.compile:
+        check_compiler("training.compile=true", resolve_device(config.device))
     if config.training.keep_memory:
         keep_freed_memory()
 

@@ -16,15 +16,18 @@ COMPILED: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": {"fa
 """Arguments of ``torch.compile``: for the sizes that come, and with the draws of the plain function."""
 
 
-def check_compiler(option: str) -> None:
-    """Make sure that ``torch.compile`` finds what it needs on a CPU, before anything is compiled.
+def check_compiler(option: str, device: torch.device) -> None:
+    """Make sure that ``torch.compile`` finds the compiler that it needs on a CPU, before anything is compiled.
 
     Args:
         option: what asks for it, for the error's line.
+        device: what is compiled for; nothing is looked for on others than a CPU.
 
     Raises:
         UsageError: if there is no C++ compiler.
     """
+    if device.type != "cpu":
+        return
     try:
         get_cpp_compiler()  # torch 2.13 looks for it only at the first call, and fails with a traceback
     except RuntimeError as error:

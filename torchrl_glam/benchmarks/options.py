@@ -66,8 +66,8 @@ def check_options(config: BenchmarkConfig, device: torch.device) -> None:
         raise UsageError(f"variants=[]: give some of {', '.join(variant.value for variant in Variant)}")
     if len(set(config.variants)) < len(config.variants):
         raise UsageError(f"variants={[variant.value for variant in config.variants]}: give each of them once")
-    if Variant.compiled in config.variants and config.report is not Report.scans and device.type == "cpu":
-        check_compiler(f"{Variant.compiled.value} among the variants")
+    if Variant.compiled in config.variants and config.report is not Report.scans:
+        check_compiler(f"{Variant.compiled.value} among the variants", device)
     files = {"out": config.out, "profile": config.profile}
     if config.report is Report.scaling:
         if Path(config.picture).suffix != ".png":

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.report import figures
-from torchrl_glam.report.figures import make_figure, save_figure
 from torchrl_glam.report.pictures import enlarge
 from torchrl_glam.report.writing import csv_text, write_file
 
@@ -126,14 +125,14 @@ def plot_errors(path: Path, comparison: Comparison) -> bool:
     """
     if not figures.has_matplotlib:
         return False
-    figure = make_figure(6, 3.5)
+    figure = figures.make_figure(6, 3.5)
     axes = figure.subplots()
     for name, error in comparison.errors.items():
         axes.plot(range(1, error.shape[1] + 1), error.mean(0), marker=".", label=name)
     axes.set(xlabel="steps after the context", ylabel="mean absolute error, of 1", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
-    save_figure(figure, path)
+    figures.save_figure(figure, path)
     return True
 
 
