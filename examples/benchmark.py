@@ -7,7 +7,7 @@
 `sliding` recomputes its window at each imagined step, scans with the sequential reference and compiles nothing; `eager`
 and `compiled` are the options given. Encoding and the emulator step are the same in each: a ratio far from 1 there says
 that the machine was busy. All options are `key=value`: those of a run (torchrl_glam/config) and those of
-torchrl_glam/benchmarks/options.py.
+torchrl_glam/tools/benchmarks/options.py.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from torchrl_glam import benchmarks
-from torchrl_glam.benchmarks import BenchmarkConfig, Report
-from torchrl_glam.cli import command_line, resolve_device
+from torchrl_glam.command.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.tools import benchmarks
+from torchrl_glam.tools.benchmarks import BenchmarkConfig, Report
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TRACE = "profile.json"  # written by --profile; profile=FILE names another

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from torchrl_glam.benchmarks import acting
-from torchrl_glam.errors import UsageError
-from torchrl_glam.options import check_least, make_writable, option_line
-from torchrl_glam.report import figures
-from torchrl_glam.report.writing import write_file
-from torchrl_glam.resources import cpu_name
+from torchrl_glam import presentation as figures
+from torchrl_glam.command.options import option_line
+from torchrl_glam.errors import UsageError, check_least, make_writable
+from torchrl_glam.machine.resources import cpu_name
+from torchrl_glam.offline import benchmark as acting
+from torchrl_glam.runs.files import write_file
 
 FEWEST = 5  # steps; each context is twice the last
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchrl_glam.errors import UsageError
-from torchrl_glam.options import make_writable, option_line
-from torchrl_glam.report import figures, offline
-from torchrl_glam.report.offline.runs import MODELS
-from torchrl_glam.report.writing import write_file
+from torchrl_glam import presentation as figures
+from torchrl_glam.command.options import option_line
+from torchrl_glam.errors import UsageError, make_writable
+from torchrl_glam.offline import results as offline
+from torchrl_glam.offline.results.runs import MODELS
+from torchrl_glam.runs.files import write_file
 
 
 @dataclass

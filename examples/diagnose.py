@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchrl_glam import factory
-from torchrl_glam.cli import resolve_device
+from torchrl_glam import presentation as figures
+from torchrl_glam.command.cli import resolve_device
+from torchrl_glam.command.options import option_line
 from torchrl_glam.config import Device
-from torchrl_glam.diagnosis import context_length, diagnose, play_steps, read_steps
-from torchrl_glam.diagnosis.picture import draw
-from torchrl_glam.diagnosis.writing import to_json, to_markdown
-from torchrl_glam.loading import load_run
-from torchrl_glam.options import check_least, make_writable, option_line
-from torchrl_glam.report import figures
-from torchrl_glam.report.writing import write_file
+from torchrl_glam.errors import check_least, make_writable
+from torchrl_glam.runs.files import write_file
+from torchrl_glam.runs.loading import load_run
+from torchrl_glam.tools.diagnosis import context_length, diagnose, play_steps, read_steps
+from torchrl_glam.tools.diagnosis.picture import draw
+from torchrl_glam.tools.diagnosis.writing import to_json, to_markdown
 
 
 @dataclass

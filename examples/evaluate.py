@@ -16,14 +16,14 @@ from typing import Any
 from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
-from torchrl_glam.cli import resolve_device
+from torchrl_glam.command.cli import resolve_device
+from torchrl_glam.command.options import option_line
 from torchrl_glam.config import Device, GLAMConfig, Protocol
-from torchrl_glam.errors import UsageError
-from torchrl_glam.loading import LoadedRun, load_run
-from torchrl_glam.options import check_least, make_writable, option_line
-from torchrl_glam.report.videos import write_video
-from torchrl_glam.report.writing import write_file
-from torchrl_glam.run.provenance import package_versions
+from torchrl_glam.errors import UsageError, check_least, make_writable
+from torchrl_glam.runs.files import write_file
+from torchrl_glam.runs.loading import LoadedRun, load_run
+from torchrl_glam.runs.provenance import package_versions
+from torchrl_glam.tools.pictures.videos import write_video
 from torchrl_glam.training.evaluation import FirstEpisode, Score, play_episodes
 
 FPS = 15  # an Atari game's speed at frame skip 4

@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torchrl_glam.config.offline import DecisionMemory, OfflineConfig
-from torchrl_glam.errors import UsageError
+from torchrl_glam.command.options import option_line
+from torchrl_glam.errors import UsageError, make_writable
 from torchrl_glam.factory import EVALUATION_SEED
-from torchrl_glam.factory.offline import check_offline_config, make_evaluation_env, read_dataset, target_fractions
-from torchrl_glam.loading import load_decisions
+from torchrl_glam.offline.config import DecisionMemory, OfflineConfig
 from torchrl_glam.offline.evaluation import evaluate_targets
-from torchrl_glam.options import make_writable, option_line
-from torchrl_glam.report.writing import write_file
+from torchrl_glam.offline.factory import (
+    check_offline_config,
+    make_evaluation_env,
+    read_dataset,
+    target_fractions,
+)
+from torchrl_glam.offline.loading import load_decisions
+from torchrl_glam.runs.files import write_file
 
 
 @dataclass

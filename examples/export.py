@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from torchrl_glam.command.options import option_line
 from torchrl_glam.errors import UsageError
-from torchrl_glam.export import export_minari, export_weights
-from torchrl_glam.loading import load_run, read_config
-from torchrl_glam.options import option_line
+from torchrl_glam.runs.export import export_minari, export_weights
+from torchrl_glam.runs.loading import load_run, read_config
 
 
 class Target(Enum):
@@ -47,7 +47,7 @@ def main(options: ExportOptions) -> None:
         refuse("dataset_id", options.dataset_id, None, "give out=...")
         run = load_run(folder, weights=options.weights)
         made = export_weights(run, out or Path("exported", folder.resolve().name))
-        print(f"weights of step {run.frame}: load them by torchrl_glam.loading.load_run({str(made)!r})")
+        print(f"weights of step {run.frame}: load them by torchrl_glam.runs.loading.load_run({str(made)!r})")
 
 
 def refuse(name: str, value: object, default: object, reason: str) -> None:

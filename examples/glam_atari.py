@@ -13,16 +13,16 @@ from torch import nn
 from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
-from torchrl_glam.checkpoint import TrainedNetworks
-from torchrl_glam.cli import command_line, resolve_device
+from torchrl_glam.command.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.data import newest_records
-from torchrl_glam.estimate import estimate_seconds
-from torchrl_glam.machine import report_machine
-from torchrl_glam.report.media import MEDIA, write_media
-from torchrl_glam.report.videos import write_video
-from torchrl_glam.run.glam import GLAMRun
-from torchrl_glam.run.health import replay_age
+from torchrl_glam.runs.check import report_machine
+from torchrl_glam.runs.checkpoint import TrainedNetworks
+from torchrl_glam.runs.estimate import estimate_seconds
+from torchrl_glam.runs.glam import GLAMRun
+from torchrl_glam.runs.health import replay_age
+from torchrl_glam.tools.pictures.media import MEDIA, write_media
+from torchrl_glam.tools.pictures.videos import write_video
 from torchrl_glam.training.evaluation import FirstEpisode, play_episodes
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -16,15 +16,20 @@ import torch
 from torch import Tensor
 
 from torchrl_glam import factory
-from torchrl_glam.checks import TRANSFORMERS
-from torchrl_glam.cli import resolve_device
+from torchrl_glam.command.cli import resolve_device
+from torchrl_glam.command.options import option_line
 from torchrl_glam.config import Device, GLAMConfig
-from torchrl_glam.errors import UsageError
-from torchrl_glam.loading import load_run
-from torchrl_glam.options import check_least, make_writable, option_line
-from torchrl_glam.records import RecordedWindows
-from torchrl_glam.report.comparison import compare_imagination, draw_comparison, plot_errors, write_errors
-from torchrl_glam.report.videos import write_video
+from torchrl_glam.config.checks import TRANSFORMERS
+from torchrl_glam.errors import UsageError, check_least, make_writable
+from torchrl_glam.runs.loading import load_run
+from torchrl_glam.runs.records import RecordedWindows
+from torchrl_glam.tools.pictures.comparison import (
+    compare_imagination,
+    draw_comparison,
+    plot_errors,
+    write_errors,
+)
+from torchrl_glam.tools.pictures.videos import write_video
 
 STEPS = 64
 

@@ -4,7 +4,7 @@
     python examples/make_offline_dataset.py env.name=CartPole-v1 quality=replay
 
 Needs the extras `[minari]` and, for MuJoCo's tasks, `[offline]`. The teacher's folder serves every quality: a second
-command trains nothing. Options are `key=value`; torchrl_glam/config/teacher.py lists all of them.
+command trains nothing. Options are `key=value`; torchrl_glam/offline/teachers/config.py lists all of them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from torchrl_glam.cli import hydra_command
-from torchrl_glam.config.teacher import NewDatasetConfig
+from torchrl_glam.command.cli import hydra_command
 from torchrl_glam.data.minari_files import check_new_dataset, datasets_root
 from torchrl_glam.offline.teachers import (
     default_dataset_id,
@@ -22,6 +21,7 @@ from torchrl_glam.offline.teachers import (
     resolve_options,
     train_teacher,
 )
+from torchrl_glam.offline.teachers.config import NewDatasetConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "offline"
 

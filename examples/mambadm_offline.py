@@ -3,7 +3,7 @@
     python examples/make_offline_dataset.py env.name=CartPole-v1 quality=replay
     python examples/mambadm_offline.py dataset=cartpole/replay-v0
 
-Options are `key=value`; torchrl_glam/config/offline.py lists all of them.
+Options are `key=value`; torchrl_glam/offline/config.py lists all of them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from torchrl_glam.checkpoint import TrainedNetworks
-from torchrl_glam.cli import hydra_command, resolve_device
-from torchrl_glam.config.offline import OfflineConfig
+from torchrl_glam.command.cli import hydra_command, resolve_device
 from torchrl_glam.factory import EVALUATION_SEED, set_seeds
-from torchrl_glam.factory.offline import (
+from torchrl_glam.offline import SameData, draw_windows, make_windows
+from torchrl_glam.offline.config import OfflineConfig
+from torchrl_glam.offline.evaluation import evaluate_targets
+from torchrl_glam.offline.factory import (
     check_offline_config,
     make_dataset_network,
     make_decision_policy,
@@ -24,9 +25,8 @@ from torchrl_glam.factory.offline import (
     read_dataset,
     target_fractions,
 )
-from torchrl_glam.offline import SameData, draw_windows, make_windows
-from torchrl_glam.offline.evaluation import evaluate_targets
-from torchrl_glam.run.offline import OfflineRun
+from torchrl_glam.offline.run import OfflineRun
+from torchrl_glam.runs.checkpoint import TrainedNetworks
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "offline"
 

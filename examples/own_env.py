@@ -10,7 +10,7 @@ from __future__ import annotations
 from glam_atari import CONFIGS, train
 from torchrl.envs import GymEnv, TransformedEnv
 
-from torchrl_glam.cli import command_line
+from torchrl_glam.command.cli import command_line
 from torchrl_glam.config import EnvConfig, GLAMConfig
 from torchrl_glam.envs import adapt_env
 from torchrl_glam.errors import UsageError

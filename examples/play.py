@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torchrl_glam.cli import resolve_device
+from torchrl_glam.command.cli import resolve_device
+from torchrl_glam.command.options import option_line
 from torchrl_glam.config import Device
-from torchrl_glam.loading import load_run
-from torchrl_glam.options import option_line
-from torchrl_glam.player import Player, check_aiohttp, make_session, play
+from torchrl_glam.runs.loading import load_run
+from torchrl_glam.tools.player import Player, check_aiohttp, make_session, play
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Uniformly random play: what a score has to be better than.
 
     python examples/random_play.py env.name=ALE/Boxing-v5
-    python -m torchrl_glam.report runs/ALE/Boxing-v5
+    python -m torchrl_glam.tools.report runs/ALE/Boxing-v5
 
 The report tests the runs that it is given with this one against its episodes. Options are those of glam_atari.py, of
 which env, seed, evaluation.episodes and run_dir matter.
@@ -17,12 +17,12 @@ from glam_atari import CONFIGS
 from tensordict.nn import TensorDictModule
 
 from torchrl_glam import factory
-from torchrl_glam.checks import check_values
-from torchrl_glam.cli import hydra_command
+from torchrl_glam.command.cli import hydra_command
 from torchrl_glam.config import GLAMConfig
-from torchrl_glam.resources import device_name
-from torchrl_glam.run.folder import RunFolder
-from torchrl_glam.run.summary import describe_result, make_score
+from torchrl_glam.config.checks import check_values
+from torchrl_glam.machine.resources import device_name
+from torchrl_glam.runs.folder import RunFolder
+from torchrl_glam.runs.summary import describe_result, make_score
 from torchrl_glam.training.evaluation import play_episodes
 
 

@@ -8,7 +8,7 @@ tells Hydra the parts' names (``registry``) and imports neither them nor torch.
 
 from __future__ import annotations
 
-from torchrl_glam import registry as registry
+from torchrl_glam.config import registry as registry
 
 __all__ = ["__version__"]
 

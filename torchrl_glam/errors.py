@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import pkgutil
 import traceback
+from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 LIBRARIES = ("importlib", "tensordict", "torch", "torchrl", "torchrl_glam")
 
@@ -43,3 +46,47 @@ class Stopped(Exception):
     def __init__(self, line: str, *, asked: bool = False) -> None:
         super().__init__(line)
         self.asked = asked
+
+
+class DamagedError(Exception):
+    """A file is missing, cut, changed or of another kind: one line that says which and how."""
+
+
+def check_least(options: Any, least: Mapping[str, int]) -> None:
+    """Refuse whole numbers that are too small.
+
+    Args:
+        options: an object with attributes of these names; ``None`` is left to who reads it.
+        least: the smallest value of each.
+
+    Raises:
+        UsageError: for the first one below.
+    """
+    for name, smallest in least.items():
+        if (value := getattr(options, name)) is not None and value < smallest:
+            raise UsageError(f"{name}={value}: give a whole number of at least {smallest}")
+
+
+def make_writable(option: str, path: Path) -> Path:
+    """Make the folder of an output file, before anything is computed for it, and return the file's path.
+
+    Raises:
+        UsageError: if there can be no such file.
+    """
+    reason = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+    if path.is_dir():
+        reason = "it is a folder"
+    elif reason is None and not os.access(path if path.exists() else path.parent, os.W_OK):
+        reason = "permission denied"
+    if reason is not None:
+        raise UsageError(f"{option}={path} cannot be written ({reason}): choose another file")
+    return path
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return str(error).strip().splitlines()[0]

@@ -35,7 +35,7 @@ def emulator_threads() -> list[threading.Thread]:
 
 
 def make_env(seed: int = 3) -> EnvBase:
-    return make_atari_env("tests.games:CatchBall-v0", seed=seed, image_size=8)
+    return make_atari_env("tests.support.games:CatchBall-v0", seed=seed, image_size=8)
 
 
 def make_policy(world_model: GLAMWorldModel, env: EnvBase) -> GLAMPolicy:
@@ -121,7 +121,7 @@ def test_records_do_not_depend_on_timing(make_world_model: Callable[..., GLAMWor
 
 
 def test_actions_are_one_update_behind() -> None:
-    env = make_atari_env("tests.games:CountingGame-v0", image_size=64)
+    env = make_atari_env("tests.support.games:CountingGame-v0", image_size=64)
     version = 0
 
     def act(pixels: Tensor) -> Tensor:

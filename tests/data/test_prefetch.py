@@ -186,7 +186,7 @@ def test_the_ring_lies_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_record_bytes_are_those_of_the_ring(num_envs: int) -> None:
-    env = make_atari_env("tests.games:CatchBall-v0", num_envs=num_envs)
+    env = make_atari_env("tests.support.games:CatchBall-v0", num_envs=num_envs)
     sequences, _ = make_replay(10, num_envs=num_envs)
     sequences.extend(env.rollout(5))
     assert record_bytes(env) * 10 == sequences.storage._storage.bytes()

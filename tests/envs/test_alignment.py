@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensordict import TensorDictBase
 
-from tests.games import CountingGame
+from tests.support.games import CountingGame
 from torchrl_glam.data.replay import make_replay
 from torchrl_glam.envs.atari import make_atari_env
 
@@ -19,7 +19,7 @@ with warnings.catch_warnings():  # torchrl 0.14.1 warns of its own deprecated cl
 
 FRAMES = 140  # of the agent: 16 episodes
 NUM_ENVS = 3
-GAMES = {"tests.games:CountingGame-v0": False, "tests.games:CountingGameTruncated-v0": True}
+GAMES = {"tests.support.games:CountingGame-v0": False, "tests.support.games:CountingGameTruncated-v0": True}
 
 
 def collect(name: str, frames_per_batch: int, num_envs: int = 1) -> Iterator[TensorDictBase]:

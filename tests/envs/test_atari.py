@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +11,11 @@ import torch
 from torchrl.data import OneHot
 from torchrl.envs import TransformedEnv, check_env_specs
 
-from tests.games import CountingGame
+from tests.support.games import CountingGame
+from tests.support.paths import ROOT
 from torchrl_glam.envs.atari import PROTOCOLS, make_atari_env
 
-CATCH_BALL = "tests.games:CatchBall-v0"
+CATCH_BALL = "tests.support.games:CatchBall-v0"
 FLAG, SCALAR = ((1,), torch.bool), ((1,), torch.float32)
 KEYS = {  # after a step
     "pixels": ((64, 64, 3), torch.uint8),
@@ -141,7 +141,7 @@ for name, num_envs in (("ALE/Pong-v5", 1), ("ALE/Pong-v5", 2), ("{CATCH_BALL}", 
 """
     command = [sys.executable, "-W", "error", "-c", code]
     environment = {"RL_LOGGING_LEVEL": "WARNING", "OMP_NUM_THREADS": "1", "PATH": ""}
-    root = Path(__file__).parents[2]
+    root = ROOT
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -163,5 +163,5 @@ def test_frame_skip_and_image_size_are_honoured() -> None:
     env = make_atari_env("ALE/Pong-v5", frame_skip=3, image_size=32)
     assert env.rollout(5)["pixels"].shape == (5, 32, 32, 3)
     assert ale(env).getEpisodeFrameNumber() == 15
-    env = make_atari_env("tests.games:CountingGame-v0", seed=0, image_size=128, frame_skip=1)
+    env = make_atari_env("tests.support.games:CountingGame-v0", seed=0, image_size=128, frame_skip=1)
     assert CountingGame.read(env.rollout(7)["next", "pixels"][-1].numpy())[0] == [7]

@@ -14,11 +14,11 @@ from tensordict import TensorDict
 from torchrl.data import Bounded
 from torchrl.envs import check_env_specs
 
-from tests.games import CatchBall, Corridor, play_catch, play_steer
+from tests.support.games import CatchBall, Corridor, play_catch, play_steer
 from torchrl_glam.envs import make_atari_env
 from torchrl_glam.errors import UsageError
 
-CATCH_BALL, STEER_BALL = "tests.games:CatchBall-v0", "tests.games:SteerBall-v0"
+CATCH_BALL, STEER_BALL = "tests.support.games:CatchBall-v0", "tests.support.games:SteerBall-v0"
 
 
 def one_hot(game: CatchBall) -> torch.Tensor:
@@ -144,7 +144,7 @@ def test_continuous_actions_are_rescaled(picture: str, dtype: type, num_envs: in
 
 
 def test_a_dict_is_rendered_and_its_picture_resized() -> None:
-    env = make_atari_env("tests.games:Corridor-v0", seed=0)
+    env = make_atari_env("tests.support.games:Corridor-v0", seed=0)
     check_env_specs(env)
     game: Corridor = env.base_env._env.unwrapped
     tensordict = env.reset()
@@ -209,7 +209,7 @@ def test_a_wrong_name_lists_near_matches(name: str) -> None:
         ({"name": ""}, "there is no environment"),
         ({"name": "CartPole-v8"}, r"did you mean CartPole-v1\?"),
         ({"name": "no_such_module:Game-v0"}, "the module 'no_such_module', which cannot be imported"),
-        ({"name": "tests.games:CatchBall-v7"}, r"did you mean CatchBall-v0\?"),
+        ({"name": "tests.support.games:CatchBall-v7"}, r"did you mean CatchBall-v0\?"),
         ({"name": "GymV21Environment-v0"}, "could not be made: .*shimmy"),
         ({"protocol": "Glam"}, "protocol='Glam' does not exist: use one of glam, standard"),
         ({"frame_skip": 0}, "frame_skip=0 cannot be: use 1 or more"),

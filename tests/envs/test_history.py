@@ -7,11 +7,11 @@ import torch
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
-from tests.games import CatchBall
-from torchrl_glam.checkpoint import read_state, write_state
+from tests.support.games import CatchBall
 from torchrl_glam.envs import make_atari_env
 from torchrl_glam.envs.history import EnvHistory, from_state, to_state
 from torchrl_glam.errors import UsageError
+from torchrl_glam.runs.checkpoint import read_state, write_state
 
 
 def make(name: str, seed: int = 3, **options) -> tuple[EnvBase, EnvHistory]:
@@ -34,8 +34,8 @@ def play(env: EnvBase, root: TensorDictBase, steps: int) -> tuple[list[TensorDic
     [
         ("ALE/Breakout-v5", {}),  # sticky actions
         ("ALE/Breakout-v5", {"protocol": "standard"}),  # random no-ops
-        ("tests.games:CountingGame-v0", {}),
-        ("tests.games:SteerBall-v0", {"num_envs": 2}),
+        ("tests.support.games:CountingGame-v0", {}),
+        ("tests.support.games:SteerBall-v0", {"num_envs": 2}),
         ("ALE/Pong-v5", {"num_envs": 2}),
     ],
     ids=["sticky", "no-ops", "counting", "steer x 2", "pong x 2"],
@@ -69,14 +69,14 @@ def test_the_actions_of_an_atari_game_are_kept_for_its_episode_alone():
 
 
 def test_an_environment_that_does_not_repeat_itself_is_refused(monkeypatch):
-    env, history = make("tests.games:CatchBall-v0")
+    env, history = make("tests.support.games:CatchBall-v0")
     torch.manual_seed(0)
     _, root = play(env, env.reset(), 20)
     monkeypatch.setattr(CatchBall, "SPEED", 4)
-    fresh, other = make("tests.games:CatchBall-v0")
+    fresh, other = make("tests.support.games:CatchBall-v0")
     with pytest.raises(UsageError, match="did not repeat itself: after the same 20 actions its pixels"):
         other.replay(fresh, fresh.reset(), history.history(), root)
     monkeypatch.undo()
-    unlike, other = make("tests.games:CatchBall-v0", seed=4)
+    unlike, other = make("tests.support.games:CatchBall-v0", seed=4)
     with pytest.raises(UsageError, match="resume=force"):
         other.replay(unlike, unlike.reset(), history.history(), root)

@@ -19,7 +19,7 @@ from torchrl_glam.envs import PROTOCOLS, ale_vector, make_atari_env
 from torchrl_glam.envs.atari import EvaluationProtocol
 from torchrl_glam.modules import GLAMDynamics, GLAMPolicy, GLAMWorldModel, make_actor
 
-BREAKOUT, CATCH_BALL = "ALE/Breakout-v5", "tests.games:CatchBall-v0"
+BREAKOUT, CATCH_BALL = "ALE/Breakout-v5", "tests.support.games:CatchBall-v0"
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 import runpy
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from tests.offline_results import colours, hand_made, result, scaling_results, write
+from tests.support.offline_results import colours, hand_made, result, scaling_results, write
+from tests.support.paths import EXAMPLES
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "compare_offline.py"
+EXAMPLE = EXAMPLES / "compare_offline.py"
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_without_scaling_runs_there_is_a_line(compare, tmp_path):
 
 
 def test_without_matplotlib_there_are_tables_and_a_line(compare, tmp_path, monkeypatch):
-    monkeypatch.setattr("torchrl_glam.report.figures.has_matplotlib", False)
+    monkeypatch.setattr("torchrl_glam.presentation.has_matplotlib", False)
     write(tmp_path / "runs", result())
     lines = compare(f"runs={tmp_path / 'runs'}", f"out={tmp_path}")
     assert lines[-1] == 'no pictures: matplotlib is missing, pip install "torchrl_glam[report]"'

@@ -7,15 +7,15 @@ import re
 import runpy
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.games import CatchBall
-from tests.saved import save_run
+from tests.support.games import CatchBall
+from tests.support.paths import EXAMPLES
+from tests.support.saved import save_run
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "evaluate.py"
+EXAMPLE = EXAMPLES / "evaluate.py"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_the_file_says_what_was_played_and_what_came_of_it(folder, play, tmp_pat
     assert all(value in range(CatchBall.BALLS + 1) for value in returns)
     assert (result["lengths"], result["cut"]) == ([60, 60, 60], 0)
     assert result["mean"] == pytest.approx(sum(returns) / 3)
-    wanted = {"env": "tests.games:CatchBall-v0", "protocol": "glam", "frame": 150, "episodes": 3, "seed": 5}
+    wanted = {"env": "tests.support.games:CatchBall-v0", "protocol": "glam", "frame": 150, "episodes": 3, "seed": 5}
     assert wanted.items() <= result.items()
     assert (result["greedy"], result["device"], result["human_normalised"]) == (False, "cpu", None)
     assert result["versions"]["torchrl"] >= "0.14.1"
@@ -146,7 +146,7 @@ def test_bad_input_ends_in_one_clear_line(folder, refused, name):
 def test_an_environment_of_the_users_own(tmp_path, refused, env, wanted):
     save_run(tmp_path / "run")
     config = tmp_path / "run" / "config.yaml"
-    config.write_text(config.read_text().replace("tests.games:CatchBall-v0", env))
+    config.write_text(config.read_text().replace("tests.support.games:CatchBall-v0", env))
     line = refused(f"run_dir={tmp_path / 'run'}")
     assert wanted in line
     assert "torchrl_glam.training.evaluate with load_run(...).policy" in line

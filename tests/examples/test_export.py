@@ -6,18 +6,17 @@ import json
 import runpy
 import sys
 from functools import partial
-from pathlib import Path
 
 import minari
 import pytest
 import torch
 
-from tests.saved import save_run
-from torchrl_glam.checkpoint import read_records
-from torchrl_glam.loading import load_run
+from tests.support.paths import EXAMPLES
+from tests.support.saved import save_run
+from torchrl_glam.runs.checkpoint import read_records
+from torchrl_glam.runs.loading import load_run
 
-ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "export.py"
+EXAMPLE = EXAMPLES / "export.py"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def refused(refuse):
 
 def test_weights(folder, export, tmp_path):
     line = export(f"run_dir={folder}", "to=safetensors", f"out={tmp_path / 'pong'}")
-    assert line == f"weights of step 150: load them by torchrl_glam.loading.load_run('{tmp_path / 'pong'}')"
+    assert line == f"weights of step 150: load them by torchrl_glam.runs.loading.load_run('{tmp_path / 'pong'}')"
     assert load_run(tmp_path / "pong").frame == 150
     assert export(f"run_dir={folder}", "to=safetensors").endswith("load_run('exported/catch')")
     assert load_run(tmp_path / "exported" / "catch").frame == 150
@@ -95,10 +94,10 @@ def test_a_real_run_is_evaluated_imagined_and_exported(tmp_path, monkeypatch, ca
 
     def run(script, *options):
         monkeypatch.setattr(sys, "argv", [script, f"run_dir={folder}", *options])
-        runpy.run_path(str(ROOT / "examples" / script), run_name="__main__")
+        runpy.run_path(str(EXAMPLES / script), run_name="__main__")
         return capsys.readouterr().out
 
-    run("glam_atari.py", "preset=debug", "env.name=tests.games:CatchBall-v0")
+    run("glam_atari.py", "preset=debug", "env.name=tests.support.games:CatchBall-v0")
     assert "over 1 episode (protocol glam) | 160 frames of training" in run("evaluate.py", "seed=4")
     assert json.loads((folder / "evaluation-160-glam-seed4.json").read_text())["lengths"] == [60]
     assert "4 x 20 steps after 8 real ones" in run("imagine.py", "steps=20")

@@ -6,15 +6,15 @@ import csv
 import runpy
 import sys
 from functools import partial
-from pathlib import Path
 
 import cv2
 import pytest
 from PIL import Image
 
-from tests.saved import save_run
+from tests.support.paths import EXAMPLES
+from tests.support.saved import save_run
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "imagine.py"
+EXAMPLE = EXAMPLES / "imagine.py"
 CONTEXT = 6
 
 
@@ -108,7 +108,7 @@ def test_other_parts(tmp_path, imagine, options):
 
 
 def test_without_matplotlib(folder, imagine, tmp_path, monkeypatch):
-    monkeypatch.setattr("torchrl_glam.report.figures.has_matplotlib", False)
+    monkeypatch.setattr("torchrl_glam.presentation.has_matplotlib", False)
     _, line = imagine(f"run_dir={folder}", "steps=2", f"out={tmp_path / 'a.gif'}")
     assert line == 'the errors are not drawn, matplotlib is missing: pip install "torchrl_glam[report]"'
     assert (tmp_path / "a.csv").exists()

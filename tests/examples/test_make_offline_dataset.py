@@ -6,13 +6,14 @@ import re
 import runpy
 import sys
 from functools import partial
-from pathlib import Path
 
 import minari
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "make_offline_dataset.py"
-TASK = "env.name=tests.offline.tasks:PayingTaskDiscrete-v0"
+from tests.support.paths import EXAMPLES
+
+EXAMPLE = EXAMPLES / "make_offline_dataset.py"
+TASK = "env.name=tests.support.tasks:PayingTaskDiscrete-v0"
 SMALL = [
     TASK,
     "total_frames=64",
@@ -52,7 +53,7 @@ def refused(refuse):
 def test_one_teacher_serves_every_quality(make, tmp_path, monkeypatch):
     first, *scores, last = make(*SMALL, "quality=replay", "until=end")
     assert first == (
-        "tests.offline.tasks:PayingTaskDiscrete-v0: paying-task-discrete/full-replay-v0 | ppo teacher, 64 steps, "
+        "tests.support.tasks:PayingTaskDiscrete-v0: paying-task-discrete/full-replay-v0 | ppo teacher, 64 steps, "
         "training into teacher"
     )
     assert [line.partition(":")[0] for line in scores] == ["step 16", "step 32", "step 48", "step 64"]
@@ -81,7 +82,10 @@ def test_a_teacher_of_other_options_is_refused(make, refused, monkeypatch, tmp_p
 
 WRONG = {
     "unknown task": (["env.name=Hoper-v5"], ["no environment 'Hoper-v5'", "did you mean Hopper-v5"]),
-    "pixels": (["env.name=tests.games:CatchBall-v0"], ["CatchBall", "choose a task that observes a vector of floats"]),
+    "pixels": (
+        ["env.name=tests.support.games:CatchBall-v0"],
+        ["CatchBall", "choose a task that observes a vector of floats"],
+    ),
     "unknown quality": (["quality=best"], ["quality=best", "medium, replay, expert, mixed"]),
     "unknown option": (["qualty=medium"], ["no option qualty: did you mean quality"]),
     "a malformed id": (["dataset_id=hopper"], ["dataset_id=hopper is malformed"]),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import ast
 import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+from tests.support.paths import EXAMPLES
+
 PIECES = ["ppo_in_imagination", "mamba_policy", "dreamer_in_imagination", "losses_on_a_buffer", "planning"]
 WIRING = {
     "torchrl_glam.config",
     "torchrl_glam.factory",
     "torchrl_glam.training",
-    "torchrl_glam.run",
-    "torchrl_glam.cli",
+    "torchrl_glam.runs",
+    "torchrl_glam.command.cli",
 }
 
 

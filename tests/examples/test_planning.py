@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "planning.py"
+from tests.support.paths import EXAMPLES
+
+EXAMPLE = EXAMPLES / "planning.py"
 
 
 @pytest.mark.parametrize("planner", ["cem", "mppi"])

@@ -6,15 +6,14 @@ import json
 import runpy
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from tests.games import CatchBall
+from tests.support.games import CatchBall
+from tests.support.paths import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "random_play.py"
-CATCH = "env.name=tests.games:CatchBall-v0"
+CATCH = "env.name=tests.support.games:CatchBall-v0"
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def refused(refuse, monkeypatch):
 def test_forty_episodes_are_played_at_random_and_kept_as_a_run(play, tmp_path):
     assert "over 40 episodes (protocol glam)" in play(CATCH, f"run_dir={tmp_path}/catch")
     result = json.loads((tmp_path / "catch/result.json").read_text())
-    wanted = {"env": "tests.games:CatchBall-v0", "preset": "random", "total_frames": 0, "seed": 0, "cut": 0}
+    wanted = {"env": "tests.support.games:CatchBall-v0", "preset": "random", "total_frames": 0, "seed": 0, "cut": 0}
     assert wanted.items() <= result.items()
     assert result["lengths"] == [60] * 40
     assert 0.3 < result["mean"] < 2.3  # of 1.3; a ball is caught by chance, one in four

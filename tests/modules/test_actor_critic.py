@@ -15,8 +15,8 @@ from torchrl.modules.distributions.utils import has_analytic_entropy
 from torchrl.objectives import A2CLoss, ClipPPOLoss, DiscreteSACLoss, ReinforceLoss, SoftUpdate
 from torchrl.objectives.dreamer_v3 import DreamerV3ValueLoss, two_hot_encode
 
-from torchrl_glam.compilation import COMPILED
 from torchrl_glam.errors import UsageError
+from torchrl_glam.machine.compilation import COMPILED
 from torchrl_glam.modules.actor_critic import make_actor, make_critic, make_q_values, make_symexp_critic, make_value
 from torchrl_glam.modules.squashed_normal import SquashedNormal
 

@@ -81,7 +81,7 @@ def played(make_world_model):
     world_model = make_world_model(image_shape=(64, 64, 3), channels=(2, 2, 2, 2))
     actor, frames = Recorder(), []
     world_model.encoder.register_forward_pre_hook(lambda _, inputs: frames.append(inputs[0].shape[:-3].numel()))
-    env = make_atari_env("tests.games:CatchBall-v0", seed=0)
+    env = make_atari_env("tests.support.games:CatchBall-v0", seed=0)
     policy = make_policy(world_model, actor)
     collector = Collector(env, policy, frames_per_batch=1, total_frames=130, auto_register_policy_transforms=True)
     before = len(frames)
@@ -121,7 +121,7 @@ def test_through_a_collector(played):
 @pytest.mark.parametrize("batched_spec", [True, False])
 def test_through_a_collector_of_several_games(shake, batched_spec):
     """Episodes of different lengths: each game has a context of its own, which its own end clears."""
-    env = make_atari_env("tests.games:CountingGame-v0", seed=0, num_envs=2)
+    env = make_atari_env("tests.support.games:CountingGame-v0", seed=0, num_envs=2)
     sizes = {"image_shape": (64, 64, 3), "channels": (2, 2, 2, 2), "num_categoricals": 3, "num_classes": 4}
     world_model = shake(GLAMWorldModel(4, GLAMDynamics(8, d_state=3), **sizes)).eval()
     spec = env.action_spec if batched_spec else env.action_spec_unbatched
@@ -147,7 +147,7 @@ def test_through_a_collector_of_several_games(shake, batched_spec):
 
 
 def test_continuous_actions_through_a_collector(shake):
-    env = make_atari_env("tests.games:SteerBall-v0", seed=0)
+    env = make_atari_env("tests.support.games:SteerBall-v0", seed=0)
     sizes = {"image_shape": (64, 64, 3), "channels": (2, 2, 2, 2), "num_categoricals": 3, "num_classes": 4}
     world_model = shake(GLAMWorldModel(1, GLAMDynamics(8, d_state=3), **sizes)).eval()
     actor = shake(make_actor(12, 8, env.action_spec, hidden=8))

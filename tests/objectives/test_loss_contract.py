@@ -20,9 +20,9 @@ from torch import nn
 from torchrl.objectives import LossModule, SoftUpdate, ValueEstimators
 from torchrl.objectives.value import TD0Estimator
 
-from tests.modules.dynamics.cases import BACKBONES
-from torchrl_glam.compilation import COMPILED
+from tests.support.backbones import BACKBONES
 from torchrl_glam.errors import UsageError
+from torchrl_glam.machine.compilation import COMPILED
 from torchrl_glam.modules import make_critic
 from torchrl_glam.modules.actor_critic import TwoHotCritic
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss

@@ -12,11 +12,11 @@ from torchrl.data import Bounded, Categorical, MultiOneHot, OneHot, Unbounded
 from torchrl.modules import TanhDelta
 from torchrl.objectives import DTLoss, OnlineDTLoss
 
-from tests.offline.cases import ACTION, CONTEXT, make_network, make_windows, run
+from tests.support.decisions import ACTION, CONTEXT, make_network, make_windows, run
 from torchrl_glam.errors import UsageError
-from torchrl_glam.factory.offline import AnnotatedBCLoss as BCLoss
 from torchrl_glam.offline import DecisionActor, make_decision_actor
 from torchrl_glam.offline.actions import SquashedDelta
+from torchrl_glam.offline.factory import AnnotatedBCLoss as BCLoss
 
 BOX = Bounded(-1, 1, (ACTION,), dtype=torch.float64)
 WIDE = Bounded(torch.tensor([0.0, -3.0, 100.0]), torch.tensor([1.0, 2.0, 300.0]), dtype=torch.float32)

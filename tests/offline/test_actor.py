@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from tests.modules.dynamics.cases import assert_same_memory, prepare
-from tests.offline.cases import ACTION, ACTORS, CONTEXT, OBSERVATION, make_network, make_windows, run, unroll
+from tests.support.backbones import assert_same_memory, prepare
+from tests.support.decisions import (
+    ACTION,
+    ACTORS,
+    CONTEXT,
+    OBSERVATION,
+    make_network,
+    make_windows,
+    run,
+    unroll,
+)
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import MambaDynamics
 from torchrl_glam.offline import DMambaActor, GLoMaStack, MambaDMActor

@@ -15,12 +15,12 @@ from torchrl.data import Bounded, OneHot
 from torchrl.data.datasets import minari_data
 from torchrl.data.datasets.minari_data import MinariExperienceReplay
 
-from tests.offline.datasets import CART_POLE, MOVES, PENDULUM, PIXELS, PONG, load, write_episodes
-from tests.saved import save_run
+from tests.support.datasets import CART_POLE, MOVES, PENDULUM, PIXELS, PONG, load, write_episodes
+from tests.support.saved import save_run
 from torchrl_glam.errors import UsageError
-from torchrl_glam.export import export_minari
-from torchrl_glam.loading import read_config
 from torchrl_glam.offline.dataset import load_dataset, normalised_score
+from torchrl_glam.runs.export import export_minari
+from torchrl_glam.runs.loading import read_config
 
 TIMES = [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 0, 0, 1, 2, 3, 4]
 EPISODES = [0] * 4 + [1] * 7 + [2] + [3] * 5

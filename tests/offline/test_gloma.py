@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.modules.dynamics.cases import WIDTH, layer_norm, make_tokens, prepare, unroll
+from tests.support.backbones import WIDTH, layer_norm, make_tokens, prepare, unroll
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import check_backbone
 from torchrl_glam.objectives import GLAMModelLoss, total_loss

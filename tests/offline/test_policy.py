@@ -10,9 +10,9 @@ from torchrl.data import Bounded, OneHot
 from torchrl.envs import ExplorationType, set_exploration_type
 from torchrl.modules import DecisionTransformerInferenceWrapper
 
-from tests.modules.dynamics.cases import prepare
-from tests.offline.cases import make_network, make_windows
-from tests.offline.playing import actions_by_hand, as_actions, make_env, make_model, play
+from tests.support.backbones import prepare
+from tests.support.decisions import make_network, make_windows
+from tests.support.playing import actions_by_hand, as_actions, make_env, make_model, play
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMDynamics
 from torchrl_glam.offline import (

@@ -8,7 +8,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -17,13 +16,13 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from omegaconf import OmegaConf
 
-from tests.offline.datasets import write_episodes
-from torchrl_glam.checkpoint import read_weights
-from torchrl_glam.loading import load_decisions
+from tests.support.datasets import write_episodes
+from tests.support.paths import EXAMPLES, ROOT
+from torchrl_glam.offline.loading import load_decisions
+from torchrl_glam.runs.checkpoint import read_weights
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples" / "mambadm_offline.py"
-EVALUATE = ROOT / "examples" / "evaluate_offline.py"
+EXAMPLE = EXAMPLES / "mambadm_offline.py"
+EVALUATE = EXAMPLES / "evaluate_offline.py"
 DATASET = "cart-pole/counting-v0"
 OPTIONS = ["preset=debug", f"dataset={DATASET}", "checkpoint.every=5"]
 SPACES = {"observations": Box(-np.inf, np.inf, (4,), np.float64), "actions": Discrete(2)}

@@ -13,10 +13,8 @@ from tensordict import TensorDict
 from torchrl.data import OneHot
 from torchrl.envs.utils import RandomPolicy
 
-from tests.offline.tasks import CountingTask
-from torchrl_glam.checkpoint import DamagedError
-from torchrl_glam.config.teacher import Algorithm, NewDatasetConfig, PPOConfig, Quality, SACConfig, TaskConfig, Until
-from torchrl_glam.errors import UsageError
+from tests.support.tasks import CountingTask
+from torchrl_glam.errors import DamagedError, UsageError
 from torchrl_glam.offline.teachers import (
     Snapshot,
     Teacher,
@@ -26,6 +24,15 @@ from torchrl_glam.offline.teachers import (
     tasks,
     train_teacher,
 )
+from torchrl_glam.offline.teachers.config import (
+    Algorithm,
+    NewDatasetConfig,
+    PPOConfig,
+    Quality,
+    SACConfig,
+    TaskConfig,
+    Until,
+)
 from torchrl_glam.offline.teachers.networks import Normaliser, make_actor
 from torchrl_glam.offline.teachers.playing import play_episodes, play_returns
 from torchrl_glam.offline.teachers.recording import cut_episodes, episode_return, first_steps, read_steps, to_buffer
@@ -34,9 +41,9 @@ from torchrl_glam.offline.teachers.sac import SACTeacher
 from torchrl_glam.offline.teachers.tasks import make_task_env
 from torchrl_glam.offline.teachers.training import make_teacher
 
-COUNTING, PAYING = "tests.offline.tasks:CountingTask-v0", "tests.offline.tasks:PayingTask-v0"
-COUNTING_DISCRETE = "tests.offline.tasks:CountingTaskDiscrete-v0"
-PAYING_DISCRETE = "tests.offline.tasks:PayingTaskDiscrete-v0"
+COUNTING, PAYING = "tests.support.tasks:CountingTask-v0", "tests.support.tasks:PayingTask-v0"
+COUNTING_DISCRETE = "tests.support.tasks:CountingTaskDiscrete-v0"
+PAYING_DISCRETE = "tests.support.tasks:PayingTaskDiscrete-v0"
 
 
 @pytest.fixture(autouse=True)
@@ -322,7 +329,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 WRONG = {
     "unknown": ({"name": "Hoper-v5"}, "did you mean Hopper-v5"),
-    "pixels": ({"name": "tests.games:CatchBall-v0"}, "observes Box.*: choose a task that observes a vector"),
+    "pixels": ({"name": "tests.support.games:CatchBall-v0"}, "observes Box.*: choose a task that observes a vector"),
     "number": ({"name": "Taxi-v4"}, "observes Discrete.*: choose a task that observes a vector"),
     "sac": ({"name": COUNTING_DISCRETE, "teacher": Algorithm.sac}, "teacher=sac learns continuous actions"),
     "environments": ({"ppo": PPOConfig(num_envs=0)}, "ppo.num_envs=0: give a whole number of at least 1"),

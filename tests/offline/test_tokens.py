@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.modules.dynamics.cases import layer_norm, prepare
-from tests.offline.cases import ACTION, OBSERVATION, make_windows
+from tests.support.backbones import layer_norm, prepare
+from tests.support.decisions import ACTION, OBSERVATION, make_windows
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.tokens import DecisionTokens, ObservationEncoder
 

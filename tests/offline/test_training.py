@@ -10,9 +10,15 @@ from tensordict import TensorDict
 from torch import nn
 from torchrl.data import Bounded, OneHot
 
-from torchrl_glam.config.offline import DecisionLoss, DecisionMemory, DecisionModel, DecisionModelConfig, OfflineConfig
 from torchrl_glam.errors import UsageError
-from torchrl_glam.factory.offline import (
+from torchrl_glam.offline.config import (
+    DecisionLoss,
+    DecisionMemory,
+    DecisionModel,
+    DecisionModelConfig,
+    OfflineConfig,
+)
+from torchrl_glam.offline.factory import (
     check_offline_config,
     make_decision_network,
     make_decision_update,

@@ -23,7 +23,6 @@ from torchrl_glam.config.choices import (
     Starts,
     VariationTarget,
 )
-from torchrl_glam.config.offline import OfflineConfig
 from torchrl_glam.config.run import (
     CheckpointConfig,
     EnvConfig,
@@ -52,7 +51,6 @@ __all__ = [
     "Logger",
     "ModelLossConfig",
     "ObjectiveConfig",
-    "OfflineConfig",
     "OptimizerConfig",
     "Precision",
     "Protocol",
@@ -68,4 +66,3 @@ __all__ = [
 ]
 
 ConfigStore.instance().store(name="glam_config", node=GLAMConfig)
-ConfigStore.instance().store(name="offline_config", node=OfflineConfig)

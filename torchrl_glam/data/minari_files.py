@@ -11,8 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torchrl_glam.errors import UsageError
-from torchrl_glam.options import first_line
+from torchrl_glam.errors import UsageError, first_line
 
 has_minari = all(find_spec(name) is not None for name in ("minari", "h5py"))  # minari alone does not install h5py
 

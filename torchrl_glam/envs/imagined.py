@@ -16,9 +16,9 @@ from torchrl.data import TensorSpec
 from torchrl.envs import ImaginedEnv, ModelBasedEnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from torchrl_glam.compilation import COMPILED, CapturedPerConstants
 from torchrl_glam.envs.imagined_specs import set_imagined_specs
 from torchrl_glam.errors import UsageError
+from torchrl_glam.machine.compilation import COMPILED, CapturedPerConstants
 from torchrl_glam.modules.continuation import Continuation
 from torchrl_glam.modules.dynamics import SequenceBackbone
 from torchrl_glam.modules.world_model import GLAMWorldModel, LatentTransition

@@ -19,11 +19,11 @@ from torch import Tensor
 from torchrl.data import TensorSpec
 
 from torchrl_glam.data.minari_files import datasets_root
+from torchrl_glam.envs.scores import game_name, reference_scores
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.minari_reading import find_dataset, read_steps
 from torchrl_glam.offline.records import choose_episodes, make_records
 from torchrl_glam.offline.spaces import check_fits, make_action_spec, make_observation_shape
-from torchrl_glam.report import game_name, reference_scores
 
 LEAST_SCALE = 1e-6
 
@@ -108,7 +108,7 @@ def load_dataset(
         dataset_id: ``(namespace/)name-v0``.
         root: the folder of datasets; by default ``MINARI_DATASETS_PATH`` or Minari's own, ``~/.minari/datasets``.
         env_name: the environment in which it was recorded; needed where the dataset does not say, as
-            :func:`torchrl_glam.export.export_minari`'s do not. The environment of ``make_decision_env`` must have
+            :func:`torchrl_glam.runs.export.export_minari`'s do not. The environment of ``make_decision_env`` must have
             observations and actions as the dataset has.
         fraction: the share of its episodes that is loaded: always the same ones, spread evenly over the dataset, one at
             least.

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchrl.envs import Compose, EnvBase, RewardSum, SerialEnv, StepCounter, TargetReturn, TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.offline.dataset import OfflineDataset, normalised_score
-from torchrl_glam.terminal import progress_bar
 from torchrl_glam.training.evaluation import MAX_STEPS
 
 

@@ -19,8 +19,7 @@ from torchrl.data.datasets import minari_data
 from torchrl.data.datasets.minari_data import MinariExperienceReplay
 
 from torchrl_glam.data.minari_files import datasets_in, has_minari
-from torchrl_glam.errors import UsageError, one_line
-from torchrl_glam.options import first_line
+from torchrl_glam.errors import UsageError, first_line, one_line
 
 FILE = Path("data", "main_data.hdf5")
 ENTRIES = ("observations", "actions", "rewards", "terminations", "truncations")

@@ -13,8 +13,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchrl.objectives import LossModule
 
-from torchrl_glam.checkpoint.state_file import load_own_state, own_state
 from torchrl_glam.training import checked_loss, optimizer_step
+from torchrl_glam.training.state import load_own_state, own_state
 
 NOT_DECAYED = (nn.Embedding, nn.LayerNorm)
 

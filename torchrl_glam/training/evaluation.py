@@ -15,8 +15,8 @@ from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 from torchrl.envs.utils import ExplorationType
 from tqdm import tqdm
 
-from torchrl_glam.report import game_name, human_normalised_score, reference_scores
-from torchrl_glam.terminal import progress_bar
+from torchrl_glam.envs.scores import game_name, human_normalised_score, reference_scores
+from torchrl_glam.machine.terminal import progress_bar
 
 MAX_STEPS = 108_000 // 4  # the ALE's limit, 30 minutes of frames, at frame skip 4
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchrl.modules import PercentileValueNorm
 from torchrl.objectives import LossModule, TargetNetUpdater
 
-from torchrl_glam.compilation import COMPILED
 from torchrl_glam.envs.imagined import GLAMImaginedEnv
+from torchrl_glam.machine.compilation import COMPILED
 from torchrl_glam.objectives import GLAMCriticLoss
 from torchrl_glam.objectives.batch import check_keys, missing_key
 from torchrl_glam.objectives.returns import lambda_return, make_lambda_estimator

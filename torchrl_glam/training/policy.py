@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchrl.data import TensorDictReplayBuffer
 
-from torchrl_glam.checkpoint.state_file import load_own_state, own_state
+from torchrl_glam.training.state import load_own_state, own_state
 from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step
 
 Start = Callable[[TensorDictBase], TensorDictBase]

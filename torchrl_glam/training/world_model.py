@@ -8,9 +8,9 @@ import torch
 from tensordict import TensorDictBase
 from torch.optim import Optimizer
 
-from torchrl_glam.checkpoint.state_file import load_own_state, own_state
-from torchrl_glam.compilation import COMPILED
+from torchrl_glam.machine.compilation import COMPILED
 from torchrl_glam.objectives import GLAMModelLoss
+from torchrl_glam.training.state import load_own_state, own_state
 from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step
 
 

@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import nn
 
-from tests.modules.dynamics.cases import BACKBONES, WIDTH
+from tests.support.backbones import BACKBONES, WIDTH
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import SequenceBackbone, SlidingWindow, TransformerDynamics, check_backbone
 

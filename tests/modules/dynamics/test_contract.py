@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from tests.modules.dynamics.cases import (
+from tests.support.backbones import (
     BACKBONES,
     WIDTH,
     assert_same_memory,
@@ -15,7 +15,7 @@ from tests.modules.dynamics.cases import (
     make_tokens,
     unroll,
 )
-from tests.updates import assert_close_in_norm
+from tests.support.updates import assert_close_in_norm
 from torchrl_glam.modules import SequenceBackbone
 
 every_backbone = pytest.mark.parametrize("name", BACKBONES)

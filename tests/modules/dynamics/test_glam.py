@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import nn
 
-from tests.modules.dynamics.cases import (
+from tests.support.backbones import (
     WIDTH,
     assert_same_memory,
     layer_norm,

@@ -7,8 +7,8 @@ import torch
 from torchrl.data import OneHot
 from torchrl.envs.utils import check_env_specs
 
-from tests.modules.dynamics.cases import BACKBONES, MAX_LENGTH
-from tests.updates import assert_close_in_norm
+from tests.support.backbones import BACKBONES, MAX_LENGTH
+from tests.support.updates import assert_close_in_norm
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import make_actor
 

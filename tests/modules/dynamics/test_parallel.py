@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.modules.dynamics.cases import (
+from tests.support.backbones import (
     BACKBONES,
     WIDTH,
     assert_same_memory,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.modules.dynamics.cases import WIDTH, assert_same_memory, make_backbone, make_tokens, unroll
+from tests.support.backbones import WIDTH, assert_same_memory, make_backbone, make_tokens, unroll
 from torchrl_glam.modules import SlidingWindow
 
 every_backbone = pytest.mark.parametrize("name", ["glam", "transformer 2"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.modules.dynamics.cases import MAX_LENGTH, WIDTH, layer_norm, make_backbone, make_tokens, unroll
+from tests.support.backbones import MAX_LENGTH, WIDTH, layer_norm, make_backbone, make_tokens, unroll
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import TransformerDynamics
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.modules.ssm.cases import make_inputs, values_and_gradients, weigh
-from tests.updates import assert_close_in_norm
+from tests.support.scans import make_inputs, values_and_gradients, weigh
+from tests.support.updates import assert_close_in_norm
 from torchrl_glam.modules.ssm import available_backends, selective_scan, selective_scan_reference, selective_scan_step
 from torchrl_glam.modules.ssm.triton_backend import triton_scan
 

@@ -12,10 +12,9 @@ from gymnasium.spaces import Box
 from tensordict import TensorDictBase
 
 from torchrl_glam import __version__
-from torchrl_glam.checkpoint import DamagedError
-from torchrl_glam.config.teacher import NewDatasetConfig, Quality, Until
 from torchrl_glam.data.minari_files import write_dataset
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.offline.teachers.config import NewDatasetConfig, Quality, Until
 from torchrl_glam.offline.teachers.playing import play_episodes
 from torchrl_glam.offline.teachers.recording import cut_episodes, episode_return, first_steps, read_steps, to_buffer
 from torchrl_glam.offline.teachers.snapshots import STEPS, Snapshot, Teacher
@@ -50,7 +49,7 @@ def default_dataset_id(name: str, quality: Quality, until: Until = Until.medium)
     """A name after task and quality, as in D4RL.
 
     Examples:
-        >>> from torchrl_glam.config.teacher import Quality, Until
+        >>> from torchrl_glam.offline.teachers.config import Quality, Until
         >>> from torchrl_glam.offline.teachers.datasets import default_dataset_id
         >>> default_dataset_id("InvertedPendulum-v5", Quality.medium)
         'inverted-pendulum/medium-v0'

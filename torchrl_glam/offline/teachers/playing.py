@@ -9,9 +9,9 @@ from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.offline.teachers.recording import KEYS, cut_episodes
 from torchrl_glam.offline.teachers.tasks import make_task_env
-from torchrl_glam.terminal import progress_bar
 
 MAX_STEPS = 10_000  # of an episode that is played for its score
 SIDE_BY_SIDE, TOGETHER = 16, 128  # environments, and steps of each at a time, of episodes that are recorded

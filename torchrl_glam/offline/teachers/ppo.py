@@ -9,7 +9,7 @@ from torchrl.data import LazyTensorStorage, SamplerWithoutReplacement, TensorDic
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
-from torchrl_glam.config.teacher import PPOConfig
+from torchrl_glam.offline.teachers.config import PPOConfig
 from torchrl_glam.offline.teachers.networks import Normaliser, make_actor, make_state_value
 
 

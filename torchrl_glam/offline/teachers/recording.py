@@ -14,7 +14,8 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from torchrl_glam.checkpoint import DamagedError, read_state, write_state
+from torchrl_glam.errors import DamagedError
+from torchrl_glam.runs.checkpoint import read_state, write_state
 
 KEYS = ("observation", "action", *(("next", key) for key in ("observation", "reward", "terminated", "done")))
 

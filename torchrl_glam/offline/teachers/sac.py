@@ -7,7 +7,7 @@ from tensordict import TensorDictBase
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer, TensorSpec
 from torchrl.objectives import SACLoss, SoftUpdate
 
-from torchrl_glam.config.teacher import SACConfig
+from torchrl_glam.offline.teachers.config import SACConfig
 from torchrl_glam.offline.teachers.networks import make_action_value, make_actor
 from torchrl_glam.offline.teachers.tasks import round_up
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from torchrl_glam.checkpoint import DamagedError, read_state, write_state
-from torchrl_glam.config.teacher import NewDatasetConfig, TeacherConfig
-from torchrl_glam.errors import UsageError
-from torchrl_glam.options import flatten_options, plain_options
+from torchrl_glam.config.flat import flatten_options, plain_options
+from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.offline.teachers.config import NewDatasetConfig, TeacherConfig
+from torchrl_glam.runs.checkpoint import read_state, write_state
 
 TEACHER, POLICIES, STEPS = "teacher.json", "policies", "steps"
 

@@ -12,11 +12,10 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
 from torchrl.envs import Compose, EnvBase, RewardSum, SerialEnv, StepCounter, TransformedEnv
 
-from torchrl_glam.config.teacher import Algorithm
 from torchrl_glam.envs.gymnasium import find_spec
-from torchrl_glam.errors import UsageError, one_line
+from torchrl_glam.errors import UsageError, first_line, one_line
 from torchrl_glam.offline.environment import make_decision_env
-from torchrl_glam.options import first_line
+from torchrl_glam.offline.teachers.config import Algorithm
 
 FRAMES = {"CartPole": 32_768, "InvertedPendulum": 40_960, "Hopper": 200_000, "HalfCheetah": 150_000}
 """Environment steps after which a teacher does a task well."""

@@ -17,9 +17,10 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, RandomPolicy
 from tqdm import tqdm
 
-from torchrl_glam.checks import check_values
-from torchrl_glam.config.teacher import Algorithm, NewDatasetConfig, Quality, TeacherConfig
-from torchrl_glam.errors import UsageError
+from torchrl_glam.config.checks import check_values
+from torchrl_glam.errors import UsageError, first_line
+from torchrl_glam.machine.terminal import progress_bar
+from torchrl_glam.offline.teachers.config import Algorithm, NewDatasetConfig, Quality, TeacherConfig
 from torchrl_glam.offline.teachers.playing import play_returns
 from torchrl_glam.offline.teachers.ppo import PPOTeacher
 from torchrl_glam.offline.teachers.recording import write_steps
@@ -34,8 +35,6 @@ from torchrl_glam.offline.teachers.snapshots import (
     write_teacher,
 )
 from torchrl_glam.offline.teachers.tasks import check_task, default_algorithm, default_frames, make_task_env, round_up
-from torchrl_glam.options import first_line
-from torchrl_glam.terminal import progress_bar
 
 BEST = 3  # snapshots that are played again to find the expert
 EVALUATION_SEED = 1000  # added to the run's: evaluations never begin as the training does

@@ -1,0 +1,57 @@
+"""A world model and an agent with every option as a user gives it, trained on records of random play."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from tensordict import TensorDict
+
+from tests.whole.test_switches import load
+from torchrl_glam import factory
+from torchrl_glam.config.checks import check_config
+
+CPU = torch.device("cpu")
+GAME = "env.name=tests.support.games:CatchBall-v0"
+SIZES = [
+    "world_model.channels=[4,4,4,4]",
+    "world_model.num_categoricals=8",
+    "world_model.num_classes=8",
+    "world_model.dynamics.width=16",
+    "world_model.dynamics.d_state=4",
+    "replay.batch_size=6",
+    "replay.batch_length=12",
+    "imagination.batch_size=8",
+    "imagination.context_length=6",
+    "imagination.horizon=4",
+    "agent.hidden=16",
+]
+SMALL = ["preset=debug", GAME, *SIZES]
+OBJECTIVES = ("glam", "a2c", "ppo", "reinforce", "dreamer_v3", "discrete_sac")
+
+
+class Trained:
+    """A world model, an agent and their updates, on records of random play; ``sizes`` come first."""
+
+    def __init__(self, *overrides: str, sizes: list[str] = SMALL, device: torch.device = CPU) -> None:
+        config = self.config = load(*sizes, *overrides)
+        check_config(config)
+        factory.set_seeds(0)
+        env = factory.make_env(config)
+        spec = env.action_spec_unbatched
+        self.world_model = factory.make_world_model(config, spec, device)
+        self.imagined = factory.make_imagined_env(config, self.world_model, spec)
+        self.actor, self.critic = factory.make_agent(config, self.world_model, spec)
+        self.update_world_model = factory.make_world_model_trainer(config, self.world_model)
+        self.update_policy = factory.make_policy_trainer(config, self.imagined, self.actor, self.critic)
+        self.sequences, self.contexts = factory.make_replay(config, env, device)
+        self.sequences.extend(env.rollout(160 // config.env.num_envs, break_when_any_done=False))
+
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """What a run would save of the agent."""
+        return {name: copy.deepcopy(net.state_dict()) for name, net in self.update_policy.networks.items()}
+
+    def update(self) -> TensorDict:
+        """One update of each; the agent's metrics."""
+        self.update_world_model(self.sequences.sample().to(self.imagined.device))
+        return self.update_policy(self.contexts.sample(), self.config.imagination.horizon)

@@ -1,0 +1,147 @@
+"""Results are read, damaged ones named, and only runs that differ in seed and game alone are one method."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from tests.support.made_runs import RESULT, write_run
+from torchrl_glam.errors import UsageError
+from torchrl_glam.tools.report.curves import value_at
+from torchrl_glam.tools.report.methods import make_methods
+from torchrl_glam.tools.report.runs import read_run, read_runs
+
+OLD = dict.fromkeys(("ablation", "dynamics", "objective", "config_hash", "greedy", "steps_per_second"))
+
+
+def labels(folder):
+    methods, _ = make_methods(read_runs([folder]).runs)
+    return {method.label: len(method.runs) for method in methods}
+
+
+def test_old_files_are_read(tmp_path):
+    run = read_run(write_run(tmp_path, "Pong", 3, [1.0, 3.0], mean=None, **OLD))
+    assert (run.env, run.seed, run.mean, run.steps_per_second) == ("ALE/Pong-v5", 3, 2.0, 20.0)  # 100 000 in 5000 s
+    assert (run.ablation, run.dynamics, run.objective, run.greedy, run.config_hash) == (
+        "none",
+        "glam",
+        "glam",
+        False,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"returns": []}, "there are no returns"),
+        ({"returns": [1, "2"]}, "returns is '2' and not a number"),
+        ({"returns": [math.nan]}, "returns is nan and not finite"),
+        ({"mean": 7.0}, "mean is 7.0, but that of its returns is 2"),
+        ({"seed": 1.5}, "seed is 1.5 and not a whole number"),
+        ({"total_frames": 0}, "total_frames is 0"),
+        ({"protocol": 3}, "protocol is 3 and not a text"),
+        ({"greedy": "no"}, "greedy is 'no'"),
+        ({"seconds": 10**400}, "seconds is damaged"),
+    ],
+)
+def test_a_damaged_result_is_one_line_that_names_it(tmp_path, change, complaint):
+    path = write_run(tmp_path, "Pong", 0, [1.0, 3.0])
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UsageError) as refused:
+        read_runs([tmp_path])
+    assert str(refused.value).startswith(f"{path}: {complaint}")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "text"), [("result.json", '{"env": '), ("episode_return.csv", "1,2\n3,lots\n")])
+def test_a_cut_file_is_one_line(tmp_path, name, text):
+    path = write_run(tmp_path, "Pong", 0, [1.0], curve=[(1, 2)])
+    path.with_name(name).write_text(text)
+    with pytest.raises(UsageError, match=r"result.json: .*damaged[^\n]*$"):
+        read_runs([tmp_path])
+
+
+def test_what_is_found(tmp_path):
+    path = write_run(tmp_path / "runs", "Pong", 0, [1.0], curve=[(20, 5), (10, 3)])
+    write_run(tmp_path / "runs", "Pong", 0, [0.0], preset="random", total_frames=0)
+    for name, text in {
+        "offline/result.json": '{"dataset": "a", "env": "b", "mean": 1}',
+        "other/result.json": "[1]",
+        "unfinished/config.yaml": "seed: 1\ntotal_frames: 7\n",
+        "offline-unfinished/config.yaml": "total_updates: 7\n",
+        ".hidden/result.json": "damaged",
+    }.items():
+        (tmp_path / "runs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs" / name).write_text(text)
+    found = read_runs([tmp_path / "runs", path])
+    assert [run.path for run in found.runs] == [path], "the same file by two paths counts once"
+    assert [run.preset for run in found.random] == ["random"]
+    assert {kind: len(files) for kind, files in found.left_out.items()} == {"an offline run": 1, "another kind": 1}
+    assert found.unfinished == [tmp_path / "runs" / "unfinished"]
+    assert found.runs[0].curve == ((10.0, 3.0), (20.0, 5.0))
+    assert value_at(found.runs[0].curve, [15, 20])[:].tolist() == [3.0, 4.0]
+
+
+def test_a_curve_in_a_run_folder(tmp_path):
+    path = write_run(tmp_path, "Pong", 0, [1.0])
+    assert read_run(path).curve is None
+    (folder := path.parent / "metrics/scalars/train").mkdir(parents=True)
+    (folder / "episode_return.csv").write_text("100,-20.0\n")
+    assert read_run(path).curve == ((100.0, -20.0),)
+    moved = path.rename(path.with_name("seed0.json"))
+    assert read_run(moved).curve is None
+    (path.parent / "seed0.csv").write_text("7,1\n")
+    assert read_run(moved).curve == ((7.0, 1.0),)
+
+
+def test_nothing_to_report(tmp_path):
+    with pytest.raises(UsageError, match="nowhere does not exist: give run folders"):
+        read_runs([tmp_path / "nowhere"])
+    write_run(tmp_path, "Pong", 0, [1.0], preset="random", total_frames=0)
+    with pytest.raises(UsageError, match=r"no result of a run in \S+ \(but 1 of random play\): give"):
+        read_runs([tmp_path])
+
+
+def test_a_seed_counts_once(tmp_path):
+    first = write_run(tmp_path, "Pong", 0, [1.0, 2.0])
+    copy = write_run(tmp_path, "Pong", 0, [1.0, 2.0])
+    (method,), (line,) = make_methods(read_runs([tmp_path]).runs)
+    assert len(method.runs) == 1
+    assert line in {f"{one} is left out: a copy of {other}" for one, other in [(first, copy), (copy, first)]}
+    write_run(tmp_path, "Pong", 0, [1.0, 3.0])
+    with pytest.raises(UsageError, match=r"^ALE/Pong-v5 seed 0 of paper is in \S+ and, unlike it, in \S+: give one$"):
+        make_methods(read_runs([tmp_path]).runs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"config_hash": "f" * 12}, ["paper, options 0123456789ab", "paper, options ffffffffffff"]),
+        ({"config_hash": None}, ["paper, options 0123456789ab", "paper, options unknown"]),
+        ({"total_frames": 20_000}, ["paper, 20,000 steps", "paper, 100,000 steps"]),
+        ({"protocol": "standard"}, ["paper, protocol glam", "paper, protocol standard"]),
+        ({"greedy": True}, ["paper, greedy", "paper, sampled"]),
+        ({"objective": "ppo", "config_hash": "f" * 12}, ["paper", "paper, objective ppo"]),
+        (
+            {"ablation": "without_g", "dynamics": "lmamba_only", "config_hash": "f"},
+            ["paper", "paper, ablation without_g"],
+        ),
+        ({"dynamics": "storm", "config_hash": "f" * 12}, ["paper", "paper, dynamics storm"]),
+        ({"preset": "cpu", "config_hash": "f" * 12}, ["cpu", "paper"]),
+    ],
+)
+def test_unlike_runs_are_different_methods_named_by_what_differs(tmp_path, changes, wanted):
+    for game in ("Pong", "Boxing"):
+        for seed in range(2):
+            write_run(tmp_path, game, seed, [1.0])
+            write_run(tmp_path, game, seed, [2.0], **changes)
+    assert labels(tmp_path) == dict.fromkeys(wanted, 4)
+
+
+def test_old_runs_are_told_apart_by_what_was_swapped(tmp_path):
+    for objective in ("glam", "ppo"):
+        write_run(tmp_path, "Pong", 0, [1.0], **{**OLD, "objective": objective})
+    assert labels(tmp_path) == {RESULT["preset"]: 1, f"{RESULT['preset']}, objective ppo": 1}

@@ -1,0 +1,111 @@
+"""What the command lines understand beyond Hydra: import paths, ``--check``, ``env.name=glob(...)``."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
+from hydra.errors import HydraException
+
+from torchrl_glam.envs.scores import atari_100k_games
+from torchrl_glam.errors import UsageError
+
+# An import path is short for an option of the group `custom`.
+IMPORTED = {
+    "dynamics": ("dynamics=custom", "world_model.dynamics.target"),
+    "objective": ("objective=custom", "objective.loss"),
+}
+GAME_OPTION, GAME_NAME = "env.name", "ALE/{}-v5"
+
+
+def expand_arguments(arguments: list[str]) -> list[str]:
+    """The arguments as Hydra knows them.
+
+    Raises:
+        UsageError: for a glob that matches no game, or a list of names and import paths.
+    """
+    flags = ["check=true" if argument == "--check" else argument for argument in arguments]
+    return expand_games(expand_import_paths(flags))
+
+
+def study_arguments(arguments: list[str]) -> list[str] | None:
+    """Of a sweep's arguments those that are options; None if there is no sweep, or help is wanted.
+
+    Raises:
+        UsageError: for another flag.
+    """
+    flags = {argument for argument in arguments if argument.startswith("-")}
+    sweep = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
+    if not sweep & set(arguments) or flags & {"-h", "--help", "--hydra-help"}:
+        return None
+    if other := sorted(flags - sweep):
+        raise UsageError(f"{other[0]} does not go with -m: leave one of them out; files: hydra.searchpath=[FOLDER]")
+    return [argument for argument in arguments if argument not in sweep]
+
+
+def expand_import_paths(arguments: list[str]) -> list[str]:
+    """Write ``objective=package.module.Loss`` and ``dynamics=package.module.Class`` as options that Hydra knows.
+
+    Examples:
+        >>> from torchrl_glam.command.arguments import expand_import_paths
+        >>> expand_import_paths(["seed=1", "objective=my_losses.MyLoss"])
+        ['seed=1', 'objective=custom', 'objective.loss=my_losses.MyLoss']
+        >>> expand_import_paths(["objective=my_losses.One,my_losses.Two"])
+        ['objective=custom', 'objective.loss=my_losses.One,my_losses.Two']
+    """
+    expanded: list[str] = []
+    for argument in arguments:
+        option, _, value = argument.partition("=")
+        paths = [bool(re.fullmatch(r"\w+([.:]\w+)+", path)) for path in value.split(",")]
+        if option in IMPORTED and all(paths):
+            choice, target = IMPORTED[option]
+            expanded += [choice, f"{target}={value}"]
+        elif option in IMPORTED and any(paths):
+            raise UsageError(f"{argument} mixes names with import paths: sweep over them one after the other")
+        else:
+            expanded.append(argument)
+    return expanded
+
+
+def expand_games(arguments: list[str]) -> list[str]:
+    """Write ``env.name=glob(...)`` as the list of those of Atari 100k's 26 games that match, by Hydra's own rules.
+
+    Hydra itself globs over files of a config group alone. A pattern is for a game's name or an environment's.
+
+    Raises:
+        UsageError: if no game does.
+
+    Examples:
+        >>> from torchrl_glam.command.arguments import expand_games
+        >>> expand_games(["seed=0,1", "env.name=glob([P*,ALE/Q*],exclude=[Private*])"])
+        ['seed=0,1', 'env.name=ALE/Pong-v5,ALE/Qbert-v5']
+    """
+    return [_expand_game(argument) for argument in arguments]
+
+
+def _expand_game(argument: str) -> str:
+    if not argument.startswith(f"{GAME_OPTION}=glob("):
+        return argument
+    try:
+        glob: Any = OverridesParser.create().parse_override(argument).value()
+    except HydraException:
+        return argument  # Hydra will say what is wrong
+    games = [game for game in atari_100k_games() if _matches(glob.include, game) and not _matches(glob.exclude, game)]
+    if not games:
+        raise UsageError(f"{argument} matches none of the 26 games of Atari 100k: {_advise(glob.include)}")
+    return f"{GAME_OPTION}={','.join(map(GAME_NAME.format, games))}"
+
+
+def _matches(patterns: list[str], game: str) -> bool:
+    """Whether one of them is for the game's name or its environment's."""
+    return bool(Glob(include=patterns).filter([game, GAME_NAME.format(game)]))
+
+
+def _advise(patterns: list[str]) -> str:
+    games = atari_100k_games()
+    words = [re.sub(r"^ALE/|-v\d+$|\W", "", pattern) for pattern in patterns]
+    near = [game for word in words for game in difflib.get_close_matches(word, games, n=2, cutoff=0.5)]
+    return f"did you mean {' or '.join(near)}?" if near else f"they are {', '.join(games)}"

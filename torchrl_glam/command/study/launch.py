@@ -1,0 +1,243 @@
+"""The process of a study: it plans the runs, has a Hydra launcher run those that are not finished, and sums up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from torchrl_glam.command.study.job import STOP, Job, Outcome, State, print_line
+from torchrl_glam.command.study.plan import PlannedRun, plan_runs, write_override
+from torchrl_glam.errors import Stopped
+from torchrl_glam.runs.folder import RunFolder
+from torchrl_glam.runs.stop import LOOK
+
+RAY_LINES = 1.0  # seconds until the last lines of Ray's workers are here
+BASIC = "basic"  # Hydra's own launcher: one run after the other, in this process
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a study's command does with the options of one run.
+
+    Args:
+        config_dir: folder of the yaml files.
+        config_name: the one to start from.
+        schema: the dataclass of the options, a :class:`~torchrl_glam.config.RunConfig`.
+        read: makes it of what Hydra composes, given the run's overrides.
+        run: runs what Hydra composes, and raises what goes wrong.
+        expected: errors that a user can cause.
+        explain: one of these, in one line.
+    """
+
+    config_dir: Path
+    config_name: str
+    schema: type[Any]
+    read: Callable[[DictConfig, list[str]], Any]
+    run: Callable[[DictConfig], None]
+    expected: tuple[type[Exception], ...]
+    explain: Callable[[Exception], str]
+
+
+def run_study(command: Command, arguments: list[str]) -> int:
+    """Run what is left to do of a study, and return its exit status.
+
+    The same arguments name the same runs in the same folders: those that are finished are passed over, others go on
+    from their checkpoints. What goes wrong in one run leaves the others alone.
+
+    Args:
+        command: the command, without options.
+        arguments: overrides as Hydra knows them, of which some are lists to sweep over.
+
+    Raises:
+        UsageError: if two runs that differ would share a folder.
+        HydraException: if the options cannot be read.
+    """
+    with initialize_config_dir(str(command.config_dir), job_name=Path(sys.argv[0]).stem, version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        given = [*arguments, "hydra.mode=MULTIRUN"]
+        options = hydra.compose_config(command.config_name, given, RunMode.MULTIRUN, with_log_configuration=False)
+        folder, runs = plan_runs(options, hydra.config_loader, command.schema)
+        with read_write(options), open_dict(options):
+            options.hydra.sweep.dir = folder
+            options.hydra.overrides.hydra.append(write_override("hydra.sweep.dir", folder))  # for each run's own
+        return Study(command, folder, runs, options).run(HydraContext(hydra.config_loader, Callbacks(options)))
+
+
+class Study:
+    """The runs of one study.
+
+    Args:
+        command: what one run does.
+        folder: the study's.
+        runs: all of them.
+        options: of the study, Hydra's own among them.
+    """
+
+    def __init__(self, command: Command, folder: str, runs: list[PlannedRun], options: DictConfig) -> None:
+        self.command, self.folder, self.runs, self.options = command, folder, runs, options
+        choices = options.hydra.runtime.choices
+        self.launcher = str(choices["hydra/launcher"])
+        self.parallel = self.launcher != BASIC
+        self.stop = Path(folder, STOP)
+        self.outcomes = {run.label: self._fail(run) for run in runs if run.error is not None}
+
+    def run(self, context: HydraContext) -> int:
+        """Run what is not finished; the exit status."""
+        self.stop.unlink(missing_ok=True)
+        left = [run for run in self.runs if run.error is None and not self._is_finished(run, say=True)]
+        total, before = len(self.runs), self._count(State.finished)
+        print_line(f"study: {total} runs, {before} of them finished before | launcher {self.launcher} | {self.folder}")
+        interrupted = died = False
+        try:
+            if left and self.launcher == "ray":
+                start_ray(self.options)
+            with self._stoppable():
+                for outcome in self._launch(context, left) if left else ():
+                    self.outcomes[outcome.label] = outcome
+        except KeyboardInterrupt:
+            interrupted = True
+        except Exception:  # a worker that died, or a launcher that could not start
+            if died := not self.stop.exists():
+                traceback.print_exc()
+        if left and self.launcher == "ray":
+            time.sleep(RAY_LINES)
+        lost = [run for run in left if run.label not in self.outcomes and not self._is_finished(run)]
+        for run in lost if died else ():
+            line = f"launcher {self.launcher} gave up before it had ended: see above; the same command goes on"
+            self.outcomes[run.label] = Outcome(run.label, State.failed, line, status=1)
+        return self._sum_up(interrupted)
+
+    def _is_finished(self, run: PlannedRun, *, say: bool = False) -> bool:
+        """Note a run that is, as far as this machine can tell; one that another has to tell is left to its job."""
+        assert run.options is not None
+        if not Path(run.options.run_dir).exists():
+            return False
+        try:
+            RunFolder(self.command.read(run.options, run.overrides)).release()
+        except Stopped as finished:
+            if say:
+                print_line(f"{run.label}: {finished}")
+            self.outcomes[run.label] = Outcome(run.label, State.finished)
+            return True
+        except self.command.expected:
+            pass
+        return False
+
+    def _launch(self, context: HydraContext, runs: list[PlannedRun]) -> list[Outcome]:
+        command = self.command
+        job = Job(
+            command.run,
+            command.expected,
+            command.explain,
+            folder=self.folder,
+            home=os.getcwd(),
+            parallel=self.parallel,
+            on_gpu=self.launcher != "submitit_slurm" and torch.cuda.is_available(),
+        )
+        paths = [sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # workers import what the script does
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=job, config=self.options
+        )
+        returns = launcher.launch([run.overrides for run in runs], initial_job_idx=0)
+        return [each.return_value for each in returns]
+
+    @contextlib.contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM ask the workers' runs to save themselves; at a second one this process ends."""
+        if not self.parallel:
+            yield
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.stop.exists():
+                raise KeyboardInterrupt
+            self.stop.touch()
+            print_line("study: stops when each run has saved itself; once more to stop at once")
+
+        self.stop.parent.mkdir(parents=True, exist_ok=True)
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with keep_from_workers(signal.SIGINT):
+                yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _count(self, state: State) -> int:
+        return sum(outcome.state is state for outcome in self.outcomes.values())
+
+    def _fail(self, run: PlannedRun) -> Outcome:
+        assert run.error is not None
+        return Outcome(run.label, State.failed, self.command.explain(run.error), status=2)
+
+    def _sum_up(self, interrupted: bool) -> int:
+        """A line for each run that failed, and one for the study; the exit status."""
+        failed = [outcome for outcome in self.outcomes.values() if outcome.state is State.failed]
+        for outcome in failed:
+            sys.stderr.write(f"error: {outcome.label}: {outcome.line}\n")
+        done = self._count(State.finished)
+        summary = f"{done} of {len(self.runs)} runs finished in {self.folder}"
+        if done + len(failed) < len(self.runs):
+            print_line(f"study: stopped; {summary}. Go on with the same command")
+        else:
+            print_line(f"study: {summary}; compare: {self.command.schema.COMPARE.format(folder=self.folder)}")
+        with contextlib.suppress(OSError):
+            self.stop.unlink()
+        return max([int(interrupted), *(outcome.status for outcome in failed)])
+
+
+@contextlib.contextmanager
+def keep_from_workers(number: signal.Signals) -> Iterator[None]:
+    """What a terminal sends to all processes reaches this one alone, as SIGTERM: workers started meanwhile block it.
+
+    Of joblib's workers (1.5) one that is idle dies of SIGINT, whereupon the others are killed while they save.
+    """
+    for module in ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker"):
+        with contextlib.suppress(ImportError):
+            import_module(module).ensure_running()  # started later, they would let the signal through again
+    over = threading.Event()
+
+    def hand_on() -> None:
+        while not over.is_set():
+            if signal.sigtimedwait({number}, LOOK) is not None:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    thread = threading.Thread(target=hand_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_ray(options: DictConfig) -> None:
+    """Start or join Ray as its launcher will not have to: its start takes SIGTERM away from the study."""
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # it takes the lines of two runs for one; read while it is imported
+    import ray
+
+    init: Any = OmegaConf.to_container(options.hydra.launcher.ray.init, resolve=True)
+    ray.init(**init)

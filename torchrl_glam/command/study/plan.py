@@ -1,0 +1,145 @@
+"""Which runs a study has, and the folder of each: the same for the same options, and never that of another run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from torchrl_glam.command.arguments import expand_arguments
+from torchrl_glam.config import RunConfig
+from torchrl_glam.errors import UsageError
+from torchrl_glam.runs.folder import is_harmless
+
+LONGEST = 120  # characters of a folder's name; what is longer is cut, and told apart by a hash
+GROUP = "study"
+
+
+@dataclass
+class PlannedRun:
+    """One run of a study.
+
+    Attributes:
+        label: what it is called in the study's lines: its folder within the study's.
+        overrides: its options, ``run_dir`` among them.
+        options: what they compose to, without Hydra's own; None if they do not.
+        error: why they do not.
+    """
+
+    label: str
+    overrides: list[str]
+    options: DictConfig | None = None
+    error: Exception | None = None
+
+
+def plan_runs(study: DictConfig, loader: ConfigLoader, schema: type[RunConfig]) -> tuple[str, list[PlannedRun]]:
+    """The study's folder and its runs, in the order of the options given, the last of them changing fastest.
+
+    A run is in ``hydra.sweep.dir``, see :func:`run_name`. A ``run_dir`` that is given is kept, if it is another one for
+    each run.
+
+    Args:
+        study: what Hydra composes of the study's options, its own among them.
+        loader: Hydra's.
+        schema: the options of one run.
+
+    Raises:
+        UsageError: if two runs that differ would share a folder.
+        HydraException: if the options cannot be read.
+    """
+    params = dict(study.hydra.sweeper.get("params") or {})  # a study written down as a file
+    given = expand_arguments([f"{name}={value}" for name, value in params.items()]) + task_overrides(study.hydra)
+    overrides = {each.key_or_group: each for each in OverridesParser.create(loader).parse_overrides(given)}
+    swept = {name for name, override in overrides.items() if override.is_sweep_override()}
+    runs: dict[str, PlannedRun] = {}
+    for options in product(*map(_values, overrides.values())):
+        named = dict(zip(overrides, options, strict=True))
+        folder = os.path.join(study.hydra.sweep.dir, run_name(named, swept, study, schema))
+        run = _compose({"run_dir": write_override("run_dir", folder), **named}, study, loader)
+        if run.label in runs and runs[run.label].overrides != run.overrides:
+            raise UsageError(
+                f"run_dir={run.label} is that of several runs: leave it out, or write what tells them apart into it, "
+                "such as '${seed}'"
+            )
+        runs[run.label] = run
+    top = study.hydra.sweep.dir if "run_dir" not in overrides else os.path.commonpath(map(os.path.dirname, runs)) or "."
+    for run in runs.values():
+        run.label = os.path.relpath(run.label, top)
+    return top, list(runs.values())
+
+
+def run_name(options: dict[str, str], swept: set[str], study: DictConfig, schema: type[RunConfig]) -> str:
+    """The folder of a run within the study's.
+
+    ``SUBJECT/seedN``, and before ``seedN`` each other option that is given, as ``name-value``: but those alone that
+    change what is computed, so that ``total_frames`` may grow, or over which this study sweeps.
+
+    Args:
+        options: those given, ``name=value``, by their names.
+        swept: names of those of which the study has several values.
+        study: as composed, for what is not given.
+        schema: knows what is harmless.
+    """
+
+    def value(name: str) -> str:
+        return _value(options[name]) if name in options else str(OmegaConf.select(study, name))
+
+    own = {schema.SUBJECT, "seed", "run_dir", GROUP}
+    told = sorted(name for name in options if name not in own and (name in swept or not is_harmless(name, schema)))
+    parts = "+".join(f"{name}-{value(name)}" for name in told)
+    return os.path.join(_plain(value(schema.SUBJECT), "/"), f"{_plain(parts)}-seed{value('seed')}".lstrip("-"))
+
+
+def task_overrides(hydra: Any) -> list[str]:
+    """The options given, but for those of ``hydra``, whose node this is; as they were written."""
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return overrides
+
+
+def write_override(name: str, value: str) -> str:
+    """``name=value`` as Hydra reads it whatever the text."""
+    return f"{name}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+def _values(override: Override) -> list[str]:
+    """One option's values, as options of a run."""
+    key = override.get_key_element()
+    if override.is_sweep_override():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [override.input_line or ""]
+
+
+def _value(option: str) -> str:
+    return str(OverridesParser.create().parse_override(option).value())
+
+
+def _plain(text: str, also: str = "") -> str:
+    """Text that shells and Hydra take as it is; where that says less, with a hash of the whole."""
+    plain = re.sub(rf"[^\w.:+@{also}-]+|\.\.+", "_", text)[:LONGEST]
+    return plain if plain == text else f"{plain}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _compose(named: dict[str, str], study: DictConfig, loader: ConfigLoader) -> PlannedRun:
+    """Try the options of one run, as its launcher will."""
+    overrides = list(named.values())
+    try:
+        options = loader.load_sweep_config(study, overrides)
+        HydraConfig.instance().set_config(options)  # for ${hydra:...}
+        run_dir = str(options.run_dir)
+    except (HydraException, OmegaConfBaseException) as error:
+        return PlannedRun(_value(named["run_dir"]), overrides, error=error)
+    with read_write(options), open_dict(options):
+        del options["hydra"]
+        options.run_dir = run_dir
+    return PlannedRun(run_dir, list({**named, "run_dir": write_override("run_dir", run_dir)}.values()), options)

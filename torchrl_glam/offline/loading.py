@@ -1,0 +1,73 @@
+"""A run on a dataset, finished or not, as objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torchrl.data import TensorSpec
+
+from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.offline.base import DecisionActor
+from torchrl_glam.offline.config import DecisionMemory, OfflineConfig
+from torchrl_glam.offline.factory import make_decision_network, make_decision_policy
+from torchrl_glam.offline.policy import DecisionPolicy
+from torchrl_glam.runs.checkpoint import Weights, load_networks
+from torchrl_glam.runs.checkpoint.checkpoints import find_weights
+from torchrl_glam.runs.loading import read_options
+
+FRAME = (64, 64, 3)
+
+
+@dataclass
+class LoadedDecisions:
+    """The network of a run, in eval mode, and its options.
+
+    Args:
+        config: the run's options.
+        update: the update that its weights are of.
+        action_spec: the environment's.
+        network: over windows.
+        policy: acts in the environment, with the memory of ``config.evaluation``.
+    """
+
+    config: OfflineConfig
+    update: int
+    action_spec: TensorSpec
+    network: DecisionActor
+    policy: DecisionPolicy
+
+
+def load_decisions(folder: str | Path, *, memory: str | None = None, device: str = "cpu") -> LoadedDecisions:
+    """Load what a run of ``examples/mambadm_offline.py`` has learnt.
+
+    Args:
+        folder: the run's.
+        memory: ``window`` or ``carried``; ``None`` is the run's.
+        device: where the network goes.
+
+    Raises:
+        UsageError: if the folder holds no such run, no weights or damaged ones, or the memory does not suit the model.
+    """
+    folder = Path(folder)
+    config = read_options(folder, OfflineConfig, "examples/mambadm_offline.py")
+    if memory is not None:
+        if memory not in (choices := [choice.value for choice in DecisionMemory]):
+            raise UsageError(f"memory={memory}: choose one of {', '.join(choices)}")
+        config.evaluation.memory = DecisionMemory(memory)
+    try:
+        weights = find_weights(folder, "newest")
+        spec = weights.action_spec
+        network = make_decision_network(config, _observation_shape(weights), spec)
+        load_networks({"actor": network}, weights)
+    except DamagedError as error:
+        raise UsageError(f"{folder}: {error}; give another run_dir") from error
+    network = network.to(torch.device(device)).eval()
+    return LoadedDecisions(config, weights.frame, spec, network, make_decision_policy(config, network, spec))
+
+
+def _observation_shape(weights: Weights) -> torch.Size:
+    """That of the vectors whose statistics are among the weights, or else of frames."""
+    means = [entry.shape for name, entry in weights.networks["actor"].items() if name.endswith("mean")]
+    return means[0] if means else torch.Size(FRAME)

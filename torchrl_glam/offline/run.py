@@ -1,0 +1,97 @@
+"""A run on a dataset: what is special about it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from torchrl_glam.machine.resources import device_name
+from torchrl_glam.machine.terminal import duration
+from torchrl_glam.offline import OfflineDataset
+from torchrl_glam.offline.config import OfflineConfig
+from torchrl_glam.offline.evaluation import Evaluation
+from torchrl_glam.offline.factory import model_options, resolve_loss
+from torchrl_glam.runs.folder import defining_options
+from torchrl_glam.runs.provenance import options_hash
+from torchrl_glam.runs.run import Run
+
+
+class OfflineRun(Run):
+    """A run whose steps are updates on a dataset.
+
+    Args:
+        config: the run's options.
+        dataset: what it learns from.
+    """
+
+    SHOWN: ClassVar[dict[str, str]] = {
+        "update/loss_action": "loss",
+        "update/loss_bc": "loss",
+        "update/loss_log_likelihood": "loss",
+    }
+
+    def __init__(self, config: OfflineConfig, dataset: OfflineDataset) -> None:
+        super().__init__(config)
+        self.config, self.dataset = config, dataset
+        self._loss = resolve_loss(config.objective, dataset.action_spec).value
+
+    def announce(self, actor: nn.Module, device: torch.device) -> None:
+        """Write the first line: data, model, budget."""
+        self._parameters = sum(parameter.numel() for parameter in actor.parameters())
+        dataset, returns = self.dataset, self.dataset.episode_returns()
+        self.begin(
+            device,
+            f"{dataset.dataset_id} ({dataset.num_transitions} steps of {self.config.env.name}, {dataset.num_episodes} "
+            f"episodes with returns {returns.min():.4g} to {returns.max():.4g}, mean {returns.mean():.4g}) | "
+            f"device {device_name(device)} | preset {self.config.preset} | model {self.config.model.name.value}, "
+            f"{self._parameters / 1e6:.2f} M parameters, loss {self._loss} | "
+            f"{self.config.total_updates} updates | {self.config.run_dir}",
+        )
+
+    def log_evaluation(self, update: int, evaluation: Evaluation) -> None:
+        """Log what was achieved at one target."""
+        values = {"evaluation/return": evaluation.mean}
+        if evaluation.normalised is not None:
+            values["evaluation/normalised"] = evaluation.normalised
+        self.log(update, values)
+        self.progress.shown["return"] = f"{evaluation.mean:.4g}"
+
+    def finish(self, evaluations: list[Evaluation]) -> None:
+        """Print what was achieved at each target, write the final weights and the result."""
+        config, seconds = self.config, self.progress.seconds()
+        highest = max(evaluations, key=lambda evaluation: evaluation.target_return)
+        for evaluation in evaluations:
+            self.write(str(evaluation))
+        result = {
+            "dataset": self.dataset.dataset_id,
+            "env": config.env.name,
+            "model": config.model.name.value,
+            "preset": config.preset,
+            "seed": config.seed,
+            "loss": self._loss,
+            "memory": config.evaluation.memory.value,
+            "total_updates": config.total_updates,
+            "parameters": self._parameters,
+            "transitions": self.dataset.num_transitions,
+            "fraction": config.data.fraction,
+            **model_options(config.model),
+            "batch_size": config.batch_size,
+            "lr": config.optimizer.lr,
+            "options": self._options_hash(),
+            "random_score": self.dataset.random_score,
+            "expert_score": self.dataset.expert_score,
+            "evaluations": [evaluation.to_dict() for evaluation in evaluations],
+            "mean": highest.mean,
+            "normalised": highest.normalised,
+            "seconds": seconds,
+            "device": self.device_name,
+        }
+        self.end(result, f"evaluation: {highest} | {duration(seconds)} | {self.folder}")
+
+    def _options_hash(self) -> str:
+        """The same for runs that differ in nothing but their seed."""
+        evaluation = {"memory": self.config.evaluation.memory, "targets": self.config.evaluation.targets}
+        options = {name: value for name, value in defining_options(self.config).items() if name != "seed"}
+        return options_hash({**options, "evaluation": evaluation})

@@ -1,0 +1,246 @@
+"""The checkpoints of a run: written whole, looked at before they are used, the newest and the best kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torchrl.checkpoint import Checkpoint, CheckpointError, CheckpointRotation
+
+from torchrl_glam.errors import DamagedError
+from torchrl_glam.runs.files import check_sums, sync, write_sums
+from torchrl_glam.runs.checkpoint.replay_files import REPLAY, ReplayFiles, check_chunk
+from torchrl_glam.runs.checkpoint.state_file import StateFileAdapter, read_state
+from torchrl_glam.runs.checkpoint.weights_file import (
+    WEIGHTS,
+    TrainedNetworks,
+    Weights,
+    WeightsAdapter,
+    read_weights,
+)
+from torchrl_glam.errors import UsageError, describe_error
+
+CHECKPOINTS = "checkpoints"
+PREFIX = "checkpoint"
+BEST = ("train_return", "max")
+UNREADABLE = (CheckpointError, OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
+"""What torchrl 0.14.1 raises where a manifest is none."""
+
+
+@dataclass
+class Restored:
+    """What :meth:`Checkpoints.restore` found: the step to go on from, and a line for each checkpoint passed over."""
+
+    frame: int
+    skipped: list[str] = field(default_factory=list)
+
+
+class Checkpoints:
+    """Saves and restores the parts of a run as ``torchrl.checkpoint`` does, and trusts nothing that it reads.
+
+    Parts with ``state_dict`` and ``load_state_dict`` go to state files, the networks to a weights file, the replay to
+    chunks outside the checkpoint. ``torchrl.checkpoint`` (0.14.1) neither flushes its files to the disk nor
+    checks them when they are read; here a checkpoint gets its name when all of it is on the disk, with checksums.
+
+    Args:
+        folder: the run's.
+        run_id: of the run; a checkpoint with another one is not its own.
+        networks: what else than training reads of a checkpoint.
+        replay: the records, of a run that collects any.
+        random_state: restored after everything else.
+        parts: all the others, by name.
+        keep: newest checkpoints kept.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run_id: str,
+        *,
+        networks: TrainedNetworks,
+        replay: ReplayFiles | None,
+        random_state: Any,
+        parts: dict[str, Any],
+        keep: int = 2,
+    ) -> None:
+        self._folder, self._run_id, self._keep = folder / CHECKPOINTS, run_id, keep
+        self._networks, self._replay = networks, replay
+        self._rotation = CheckpointRotation(self._folder, keep_last=keep, keep_best=BEST, prefix=PREFIX)
+        self._checkpoint = Checkpoint().register("weights", networks, adapter=WeightsAdapter())
+        records = {} if replay is None else {"replay": replay}
+        for name, part in {**records, "random_state": random_state, **parts}.items():
+            self._checkpoint.register(name, part, adapter=StateFileAdapter())
+
+    def save(self, frame: int, train_return: float | None) -> None:
+        """Write a checkpoint of step ``frame``, and remove those that are no longer kept.
+
+        Raises:
+            OSError: if it cannot be written; those written before are as they were.
+        """
+        final = _path(self._folder, frame)
+        self._folder.mkdir(exist_ok=True)
+        self._remove_unfinished()
+        self._networks.frame = frame
+        metadata = {"run": self._run_id, "frame": frame}
+        if train_return is not None:
+            metadata[BEST[0]] = train_return
+        temporary = self._checkpoint.save(self._folder / f".{final.name}", metadata=metadata)
+        write_sums(temporary)
+        if final.exists():  # it was damaged, and this is its step again
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+        sync(self._folder)
+        self._rotation.prune()
+        if self._replay is not None:
+            newest = self._rotation.checkpoints()[-self._keep :]
+            self._replay.prune(state for path in newest if (state := _replay_state(path)) is not None)
+
+    def restore(self) -> Restored:
+        """Go on from the newest checkpoint that is whole and this run's, or from step 0 if none was ever written.
+
+        Those passed over are renamed, so that they are not taken for newer ones later.
+
+        Raises:
+            UsageError: if there are checkpoints and none can be used, or one cannot be loaded here.
+        """
+        skipped: dict[Path, str] = {}
+        found = newest_first(self._folder)
+        for path in found:
+            try:
+                self._load(path)
+            except DamagedError as error:
+                skipped[path] = f"{CHECKPOINTS}/{path.name} is passed over: {error}"
+                continue
+            for rejected in skipped:
+                os.replace(rejected, _free_name(rejected.with_name(f"rejected-{rejected.name}")))
+            return Restored(self._networks.frame, list(skipped.values()))
+        if found:
+            raise UsageError(
+                f"{self._folder.parent} cannot be gone on with ({'; '.join(skipped.values())}): restore the files, or "
+                "choose another run_dir"
+            )
+        return Restored(0)
+
+    def _load(self, path: Path) -> None:
+        verify(path, self._run_id)
+        # Last what can be done but once, the environment's steps, and what all else may draw from.
+        first, last = set(self._checkpoint.components), ("collector", "random_state")
+        try:
+            self._checkpoint.load(path, components=first.difference(last))
+            for name in (name for name in last if name in first):
+                self._checkpoint.load(path, components={name})
+        except CheckpointError as error:
+            if isinstance(error.__cause__, (DamagedError, UsageError)):
+                raise error.__cause__ from error
+            reason = describe_error(error.__cause__ or error)
+            raise UsageError(f"{path} does not fit this run ({reason}): was it made by another version?") from error
+
+    def _remove_unfinished(self) -> None:
+        for path in self._folder.glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints in ``folder``, damaged ones too, the newest first."""
+    return sorted((path for path in folder.glob(f"{PREFIX}-*") if path.name.split("-")[-1].isdigit()), reverse=True)
+
+
+def verify(path: Path, run_id: str) -> None:
+    """Look at every byte of a checkpoint and at the chunks of the replay that it names.
+
+    Raises:
+        DamagedError: if anything is missing, changed or another run's.
+    """
+    check_sums(path)
+    if run_id_of(path) != run_id:
+        raise DamagedError("it is another run's")
+    if "replay" not in Checkpoint.manifest(path)["components"]:
+        return
+    state = read_state(_part(path, "replay") / StateFileAdapter.filename)
+    try:
+        for chunk in state["chunks"]:
+            check_chunk(path.parents[1] / REPLAY, chunk)
+    except (KeyError, TypeError) as error:
+        raise DamagedError("its list of records is damaged") from error
+
+
+def run_id_of(path: Path) -> str:
+    """Which run a checkpoint says that it is of.
+
+    Raises:
+        DamagedError: if it says nothing.
+    """
+    try:
+        return str(Checkpoint.manifest(path)["metadata"]["run"])
+    except UNREADABLE as error:
+        raise DamagedError("manifest.json is no checkpoint's of ours") from error
+
+
+def find_weights(folder: Path, which: str) -> Weights:
+    """The networks of a run: ``newest``, its final ones or the newest checkpoint's, or ``best``.
+
+    Raises:
+        UsageError: if there are none.
+        DamagedError: if there are none that are whole.
+    """
+    if which not in ("newest", "best"):
+        raise UsageError(f"weights={which} does not exist: choose newest or best")
+    if which == "best":
+        best = CheckpointRotation(folder / CHECKPOINTS, keep_last=1, keep_best=BEST, prefix=PREFIX).best()
+        if best is None:
+            raise UsageError(f"{folder} has no checkpoint with a return in training: use weights=newest")
+        check_sums(best)
+        return read_weights(_part(best, "weights") / WEIGHTS)
+    final: Weights | None = None
+    damage: DamagedError | None = None
+    if (folder / WEIGHTS).exists():
+        try:
+            final = read_weights(folder / WEIGHTS)
+        except DamagedError as error:
+            damage = error
+    for path in newest_first(folder / CHECKPOINTS):
+        if final is not None and final.frame >= int(path.name.split("-")[-1]):
+            break
+        try:
+            check_sums(path)
+            return read_weights(_part(path, "weights") / WEIGHTS)
+        except DamagedError as error:
+            damage = damage or error
+    if final is not None:
+        return final
+    raise damage or UsageError(f"{folder} has no weights yet: its run wrote no checkpoint")
+
+
+def _path(folder: Path, frame: int) -> Path:
+    return folder / f"{PREFIX}-{frame:012d}"
+
+
+def _part(checkpoint: Path, name: str) -> Path:
+    """The folder of one part of a checkpoint.
+
+    Raises:
+        DamagedError: if there is no such part.
+    """
+    try:
+        return checkpoint / str(Checkpoint.manifest(checkpoint)["components"][name]["path"])
+    except UNREADABLE as error:
+        raise DamagedError(f"{checkpoint.name} has no {name}") from error
+
+
+def _replay_state(checkpoint: Path) -> dict[str, Any] | None:
+    """What it needs of the replay; ``None`` if it is damaged."""
+    try:
+        state = read_state(_part(checkpoint, "replay") / StateFileAdapter.filename)
+    except DamagedError:
+        return None
+    return state if isinstance(state, dict) and "chunks" in state else None
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (free := path if number == 1 else path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    return free

@@ -1,0 +1,158 @@
+"""The replay on disk: chunks of records, each written once.
+
+A checkpoint names the chunks that it needs, so that it costs what was collected since the last one, not the whole ring.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data import TensorDictReplayBuffer
+
+from torchrl_glam.errors import DamagedError
+from torchrl_glam.runs.files import sha256, write_whole
+from torchrl_glam.data.replay import PackPixels
+from torchrl_glam.errors import UsageError
+
+REPLAY = "replay"
+NAME = re.compile(r"records-(\d{12})-(\d{12})\.safetensors")
+
+
+class ReplayFiles:
+    """Keeps what is written to a replay buffer in files, for ``torchrl.checkpoint``.
+
+    Args:
+        replay: the writing view of :func:`torchrl_glam.data.make_replay`.
+        folder: of the chunks.
+    """
+
+    def __init__(self, replay: TensorDictReplayBuffer, folder: Path) -> None:
+        self._replay, self.folder = replay, folder
+        self.chunks: list[dict[str, Any]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Write the records that are in no file yet to a new one; return which files hold the ring.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        written, capacity = self._replay.writer._write_count, self._replay.storage.max_size
+        oldest = max(0, written - capacity)
+        start = max(self.chunks[-1]["stop"] if self.chunks else 0, oldest)
+        if start < written:
+            self.folder.mkdir(exist_ok=True)
+            self.chunks.append(self._write(start, written))
+        self.chunks = [chunk for chunk in self.chunks if chunk["stop"] > oldest]
+        return {"written": written, "capacity": capacity, "chunks": list(self.chunks)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put the records of the files where they were in the ring.
+
+        Raises:
+            DamagedError: if a file is missing or changed.
+            UsageError: if the ring has overwritten records and is to grow.
+        """
+        for chunk in state["chunks"]:
+            check_chunk(self.folder, chunk)
+        storage, capacity = self._replay.storage, self._replay.storage.max_size
+        if state["capacity"] < min(state["written"], capacity):
+            raise UsageError(
+                f"replay.capacity cannot grow from {state['capacity']} to {capacity} once records were overwritten: "
+                "leave it as it was"
+            )
+        written, held = state["written"], min(state["capacity"], capacity)
+        self._replay.empty()
+        for chunk in state["chunks"]:
+            first = max(chunk["start"], written - held)
+            if first < chunk["stop"]:
+                records = read_chunk(self.folder / chunk["file"])[first - chunk["start"] :]
+                places = torch.arange(first, chunk["stop"]) % capacity
+                storage.set(places, records.to(storage.device))
+        self._replay.writer.load_state_dict({"_cursor": written % capacity, "_write_count": written})
+        self.chunks = list(state["chunks"])
+
+    def prune(self, needed: Iterable[dict[str, Any]]) -> None:
+        """Remove the files that neither the ring nor one of the ``needed`` states names, unfinished ones too.
+
+        Raises:
+            OSError: if one cannot be removed.
+        """
+        names = {chunk["file"] for state in (*needed, {"chunks": self.chunks}) for chunk in state["chunks"]}
+        for path in self.folder.glob("*records-*"):
+            if path.name not in names:
+                path.unlink()
+
+    def _write(self, start: int, stop: int) -> dict[str, Any]:
+        places = torch.arange(start, stop) % self._replay.storage.max_size
+        records = self._replay.storage.get(places).cpu()
+        tensors = {".".join(_path(key)): entry.contiguous() for key, entry in records.items(True, True)}
+        name = f"records-{start:012d}-{stop:012d}.safetensors"
+        write_whole(self.folder / name, lambda temporary: save_file(tensors, temporary))
+        return {"file": name, "start": start, "stop": stop, "sha256": sha256(self.folder / name)}
+
+
+def check_chunk(folder: Path, chunk: dict[str, Any]) -> None:
+    """Raise DamagedError if a chunk's file is missing or changed."""
+    path = folder / chunk["file"]
+    if not path.is_file():
+        raise DamagedError(f"{folder.name}/{path.name} is missing")
+    if sha256(path) != chunk["sha256"]:
+        raise DamagedError(f"{folder.name}/{path.name} is damaged")
+
+
+def read_chunk(path: Path) -> TensorDict:
+    """The records [n] of a chunk, packed as the ring holds them.
+
+    Raises:
+        DamagedError: if it is no such file, or not whole.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            entries = {tuple(name.split(".")): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DamagedError(f"{path.parent.name}/{path.name} is damaged or missing") from error
+    return TensorDict(entries, batch_size=[len(next(iter(entries.values())))])
+
+
+def read_records(folder: str | Path, start: int = 0, stop: int | None = None) -> TensorDictBase:
+    """Real records [n] from a run's folder, numbers ``start`` to below ``stop`` of those written, oldest first.
+
+    Their keys are ``torchrl_glam.data.replay.KEYS``. With several environments, record ``i`` is of environment
+    ``i % num_envs``.
+
+    Args:
+        folder: the run's.
+        start, stop: the range; ``stop=None`` means to the last one on disk. What is no longer on disk is left out.
+
+    Raises:
+        UsageError: if there are no such records, or a file is damaged.
+    """
+    chunks = sorted(
+        (int(found[1]), int(found[2]), path)
+        for path in Path(folder, REPLAY).glob("records-*")
+        if (found := NAME.fullmatch(path.name))
+    )
+    stop = max((end for _, end, _ in chunks), default=0) if stop is None else stop
+    parts, reached = [], start
+    try:
+        for first, end, path in chunks:
+            if end > reached and first < stop:
+                begin = max(first, reached)
+                parts.append(read_chunk(path)[begin - first : stop - first])
+                reached = min(end, stop)
+    except DamagedError as error:
+        raise UsageError(f"{folder}: {error}; give start and stop that leave it out") from error
+    if not parts:
+        raise UsageError(f"{folder} holds no records {start} to {stop}: give the run_dir of a run with checkpoints")
+    return PackPixels()(torch.cat(parts))
+
+
+def _path(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else key

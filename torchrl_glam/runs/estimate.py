@@ -1,0 +1,138 @@
+"""How long a run will take, and how much memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+from torchrl.envs import EnvBase
+
+from torchrl_glam import factory
+from torchrl_glam.config import GLAMConfig, Starts
+from torchrl_glam.machine.resources import peak_memory, reset_peak_memory
+from torchrl_glam.training import OffPolicyObjective, PolicyUpdate
+
+MOST = 20  # calls of one update
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Args:
+        seconds: of training, the evaluation left out.
+        memory: bytes at the peak of an update, networks and optimizers included, replay left out: of the GPU's memory
+            on CUDA, else of main memory. None where it was not measured.
+        imagined_replay: bytes of the imagined transitions that an off-policy objective keeps, once there are as many
+            as it may keep.
+        state: bytes of networks and optimizers.
+    """
+
+    seconds: float
+    memory: int | None
+    imagined_replay: int
+    state: int
+
+
+def estimate_seconds(config: GLAMConfig, env: EnvBase, device: torch.device) -> float:
+    """Time one of each update; see :func:`estimate_run`."""
+    return estimate_run(config, env, device).seconds
+
+
+def estimate_run(
+    config: GLAMConfig, env: EnvBase, device: torch.device, *, patience: float = 1.0, measure_memory: bool = False
+) -> Estimate:
+    """Time one of each update, not compiled, on throw-away networks and made-up frames, and extrapolate to the run.
+
+    Leaves the random state and ``env``'s emulator as they were; ``env`` only supplies specs. Imagination is scaled to
+    the run's mean horizon. Emulator and acting are not timed: 5 ms per step is what Pong took on a CPU.
+
+    Args:
+        config: the run's options.
+        env: the real environment.
+        device: the networks'.
+        patience: seconds after which an update is not timed again; the fastest call counts, for other work on the
+            machine only ever slows it down.
+        measure_memory: also take the update that takes most memory, the policy's at the longest horizon.
+    """
+    config = replace(config, training=replace(config.training, compile=False))  # which takes longer than it would tell
+    horizons = [config.imagination.horizon_at(frame) for frame in range(0, config.total_frames, 100)]
+    if measure_memory:
+        reset_peak_memory(device)
+    before = _held_memory(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        world_model = factory.make_world_model(config, env.action_spec_unbatched, device)
+        imagined = factory.make_imagined_env(config, world_model, env.action_spec_unbatched)
+        update_world_model = factory.make_world_model_trainer(config, world_model)
+        agent = factory.make_agent(config, world_model, env.action_spec_unbatched)
+        update_policy = factory.make_policy_trainer(config, imagined, *agent)
+        sequences = _made_up(config.replay.batch_size, config.replay.batch_length, env, device)
+        starts = sequences  # once the world model's update has written its latents there
+        if config.imagination.starts is Starts.replay:
+            starts = _made_up(config.imagination.batch_size, config.imagination.context_length, env, device)
+        world_model_seconds = _fastest(lambda: update_world_model(sequences), device, patience)
+        mean = round(sum(horizons) / len(horizons))
+        policy_seconds = _fastest(lambda: update_policy(starts, mean), device, patience)
+        if measure_memory and max(horizons) > mean:
+            update_policy(starts, max(horizons))
+    trained = config.total_frames - config.training.warmup_frames
+    updates = world_model_seconds / config.training.world_model_every + policy_seconds / config.training.policy_every
+    peak = peak_memory(device) if measure_memory else None
+    return Estimate(
+        seconds=config.total_frames * 0.005 + trained * updates,
+        memory=None if peak is None else max(0, peak - before),
+        imagined_replay=_imagined_replay(update_policy),
+        state=_state_bytes(world_model, *update_policy.networks.values()),
+    )
+
+
+def _fastest(update: Callable[[], object], device: torch.device, patience: float) -> float:
+    """Seconds of the fastest call, until ``patience`` is over; on CUDA, where the first is slow, of three at least."""
+    seconds: list[float] = []
+    least = 3 if device.type == "cuda" else 1
+    while len(seconds) < least or (len(seconds) < MOST and sum(seconds) < patience):
+        began = time.perf_counter()
+        update()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def _held_memory(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _imagined_replay(update: PolicyUpdate) -> int:
+    """Bytes of what an objective keeps of imagination when it is full: its storage is allocated but not yet written."""
+    objective = update.objective
+    if not isinstance(objective, OffPolicyObjective):
+        return 0
+    transitions = objective.buffer[:]
+    return transitions.bytes() // len(transitions) * objective.buffer.storage.max_size
+
+
+def _state_bytes(*modules: nn.Module) -> int:
+    """Weights, Adam's two means for each, and as much again for whatever has a slow copy."""
+
+    def size(tensors: Iterable[Tensor]) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    parameters = dict.fromkeys(parameter for module in modules for parameter in module.parameters())
+    buffers = dict.fromkeys(buffer for module in modules for buffer in module.buffers())
+    slow = dict.fromkeys(parameter for module in modules[1:] for parameter in module.parameters())
+    return 3 * size(parameters) + size(buffers) + size(slow)
+
+
+def _made_up(batch: int, time_steps: int, env: EnvBase, device: torch.device) -> TensorDict:
+    shape = (batch, time_steps)
+    pixels = env.observation_spec_unbatched["pixels"].rand(shape)
+    reward = torch.zeros(batch, time_steps, 1)
+    outcome = {"reward": reward, "life_loss": torch.zeros_like(reward, dtype=torch.bool)}
+    data = {"pixels": pixels, "action": env.action_spec_unbatched.rand(shape), "next": outcome}
+    return TensorDict(data, batch_size=shape).to(device)

@@ -1,0 +1,74 @@
+"""A run of GLAM: what is special about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
+
+from tensordict import TensorDictBase
+from torch import nn
+
+from torchrl_glam.config import GLAMConfig
+from torchrl_glam.machine.terminal import duration
+from torchrl_glam.modules import GLAMWorldModel
+from torchrl_glam.runs.run import Run
+from torchrl_glam.runs.summary import describe_result, first_line, make_score
+from torchrl_glam.training import episode_returns
+from torchrl_glam.training.evaluation import Episode
+
+
+class GLAMRun(Run):
+    """A run whose steps are those of a real environment; its folder has ``replay/`` and ``media/`` besides.
+
+    Args:
+        config: the run's options.
+    """
+
+    SHOWN: ClassVar[dict[str, str]] = {
+        "world_model/loss_reconstruction": "recon",
+        "world_model/loss_reward": "reward",
+        "world_model/kl_dynamics": "kl",
+        "policy/loss_critic": "critic",
+        "policy/loss_value": "critic",
+        "policy/loss_qvalue": "critic",
+    }
+
+    def __init__(self, config: GLAMConfig) -> None:
+        super().__init__(config)
+        self.config = config
+
+    def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
+        """Write the first line; ``seconds`` is how long the whole run should take."""
+        device = next(world_model.parameters()).device
+        self.begin(device, first_line(self.config, world_model, agent, seconds))
+
+    def collect(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[range, TensorDictBase]]:
+        """Number the collector's real steps as :meth:`track` does, and log the returns of episodes that end.
+
+        Yields:
+            The numbers of the steps in a batch, one for each environment, and the batch.
+        """
+        for frames, step in self.track(collector, TensorDictBase.numel):
+            for episode_return in episode_returns(step):
+                self.log(frames[-1], {"train/episode_return": episode_return})
+                self.progress.add_return(episode_return)
+            yield frames, step
+
+    def finish(self, played: Sequence[Episode]) -> None:
+        """Log and print the evaluation, write the final weights and the result.
+
+        Args:
+            played: episodes of the evaluation.
+        """
+        config, total = self.config, self.progress.seconds()
+        score = make_score(config, played)
+        self.log(config.total_frames, {"evaluation/return": score.mean})
+        result = describe_result(
+            config,
+            played,
+            total_frames=self.progress.frame,
+            device=self.device_name,
+            seconds=self.training_seconds,
+            evaluation_seconds=total - self.training_seconds,
+        )
+        self.end(result, f"evaluation: {score} | {duration(total)} | {self.folder}")

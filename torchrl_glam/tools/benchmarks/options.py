@@ -1,0 +1,99 @@
+"""The benchmark's options: those of a run, and its own. A variant is data over options that exist anyway."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import torch
+from hydra.core.config_store import ConfigStore
+
+from torchrl_glam import presentation as figures
+from torchrl_glam.config import GLAMConfig
+from torchrl_glam.errors import UsageError
+from torchrl_glam.machine.compilation import check_compiler
+
+
+class Report(Enum):
+    """``tables``: components and scans; ``scans``: these alone; ``scaling``: imagination by horizon and by context."""
+
+    tables = "tables"
+    scans = "scans"
+    scaling = "scaling"
+
+
+class Variant(Enum):
+    """What is compared: ``sliding`` is the baseline, the others are the run's options without and with compiling."""
+
+    sliding = "sliding"
+    eager = "eager"
+    compiled = "compiled"
+
+
+VARIANT_OPTIONS: dict[Variant, dict[str, object]] = {
+    Variant.sliding: {
+        "imagination.memory": "sliding",
+        "imagination.starts": "replay",
+        "world_model.dynamics.backend": "reference",
+        "training.compile": False,
+        "training.precision": "float32",
+    },
+    Variant.eager: {"training.compile": False},
+    Variant.compiled: {"training.compile": True},
+}
+
+
+@dataclass
+class BenchmarkConfig(GLAMConfig):
+    """Every option of a run, and how to measure it."""
+
+    report: Report = Report.tables
+    variants: tuple[Variant, ...] = tuple(Variant)
+    repeats: int = 10  # of each call; 3 suffice if 20 s pass, more follow if all are over in a moment
+    out: str | None = None  # Markdown file
+    profile: str | None = None  # chrome trace of the last variant's components
+    picture: str = "scaling.png"  # of report=scaling; its numbers lie beside it as .csv
+
+    def __post_init__(self) -> None:
+        self.variants = tuple(self.variants)  # OmegaConf makes it a list
+
+
+def check_options(config: BenchmarkConfig, device: torch.device) -> None:
+    """Raise UsageError, before anything is measured, for what could only fail afterwards."""
+    if not config.variants:
+        raise UsageError(f"variants=[]: give some of {', '.join(variant.value for variant in Variant)}")
+    if len(set(config.variants)) < len(config.variants):
+        raise UsageError(f"variants={[variant.value for variant in config.variants]}: give each of them once")
+    if Variant.compiled in config.variants and config.report is not Report.scans:
+        check_compiler(f"{Variant.compiled.value} among the variants", device)
+    files = {"out": config.out, "profile": config.profile}
+    if config.report is Report.scaling:
+        if Path(config.picture).suffix != ".png":
+            raise UsageError(f"picture={config.picture}: give a file that ends in .png")
+        if not figures.has_matplotlib:
+            raise UsageError(
+                'report=scaling draws with matplotlib, which is missing: pip install "torchrl_glam[report]"'
+            )
+        files["picture"] = config.picture
+    for option, file in files.items():
+        if file is not None and (Path(file).is_dir() or not Path(file).parent.is_dir()):
+            raise UsageError(f"{option}={file}: give a file in a folder that exists")
+    if config.profile is not None and config.report is not Report.tables:
+        raise UsageError(f"profile={config.profile} traces components: leave report={config.report.value} out")
+
+
+def variant_config(config: BenchmarkConfig, variant: Variant) -> BenchmarkConfig:
+    """A copy of ``config`` with the variant's options."""
+    changed = copy.deepcopy(config)
+    for name, value in VARIANT_OPTIONS[variant].items():
+        *path, option = name.split(".")
+        options = changed
+        for part in path:
+            options = getattr(options, part)
+        setattr(options, option, type(getattr(options, option))(value))
+    return changed
+
+
+ConfigStore.instance().store(name="benchmark_config", node=BenchmarkConfig)

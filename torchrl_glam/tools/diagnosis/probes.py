@@ -1,0 +1,97 @@
+"""Where the knowledge of rewards is lost: in the frames, the latents, the beliefs, or not before the head.
+
+A probe is a logistic regression that learns to foretell rewards of two thirds of the steps, and is judged on the rest.
+``n`` contexts, ``x`` width of the features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from torchrl_glam.tools.diagnosis.measures import ranking
+from torchrl_glam.tools.diagnosis.steps import RealSteps
+
+ENOUGH = 30  # rewarded contexts, below which nothing is probed
+BLOCK = 64  # steps that are held out together: neighbours know each other
+COARSE = 16  # pixels of a frame's side
+DECAY = 0.01  # weight of the squared coefficients, of standardised features
+ITERATIONS = 60
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Ranking of held-out steps, see :class:`~torchrl_glam.tools.diagnosis.measures.Detection`.
+
+    Args:
+        held_out: rewarded steps among them.
+        frames: probe of the frame and its change, 16x16 pixels, and the action.
+        latents: probe of the same two frames' latents and the action.
+        belief: probe of the belief.
+        head: the reward head itself, no probe; it may have been trained on these steps.
+    """
+
+    held_out: int
+    frames: float
+    latents: float
+    belief: float
+    head: float
+
+
+def probe_rewards(steps: RealSteps, latents: Tensor, last: Tensor, belief: Tensor, predicted: Tensor) -> Probes | None:
+    """Probe what is known at the steps ``last [n]``, none of them the first of its episode.
+
+    Args:
+        steps: the real ones.
+        latents: of all of them, ``[steps k*c]``.
+        last: the steps whose reward is foretold.
+        belief: ``[n d]``, there.
+        predicted: rewards ``[n]``, there.
+
+    Returns:
+        ``None`` with too few rewards, or too unevenly spread ones.
+    """
+    rewarded, held_out = steps.reward[last] != 0, (last // BLOCK) % 3 == 2
+    if rewarded.sum() < ENOUGH or not all(
+        some.any() and not some.all() for some in (rewarded[held_out], rewarded[~held_out])
+    ):
+        return None
+    latents, belief = latents.cpu(), belief.cpu()
+    now, before, action = coarse(steps.pixels[last]), coarse(steps.pixels[last - 1]), steps.action[last].float()
+    features = {
+        "frames": torch.cat([now, now - before, action], 1),
+        "latents": torch.cat([latents[last], latents[last - 1], action], 1),
+        "belief": belief,
+    }
+    scores = {name: probe(entry, rewarded, held_out) for name, entry in features.items()} | {"head": predicted.abs()}
+    rankings = {name: ranking(score[held_out], rewarded[held_out]) or 0.0 for name, score in scores.items()}
+    return Probes(held_out=int(rewarded[held_out].sum()), **rankings)
+
+
+def probe(features: Tensor, wanted: Tensor, held_out: Tensor) -> Tensor:
+    """Scores ``[n]`` of a logistic regression of ``features [n x]`` that was fitted where ``held_out [n]`` is false."""
+    seen = features[~held_out]
+    features = (features - seen.mean(0)) / (seen.std(0) + 1e-3)
+    weight = torch.zeros(features.shape[1] + 1, requires_grad=True)
+    target = wanted[~held_out].float()
+    optimizer = torch.optim.LBFGS([weight], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = features[~held_out] @ weight[1:] + weight[0]
+        value = functional.binary_cross_entropy_with_logits(logits, target) + DECAY * weight[1:].square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    return (features @ weight[1:] + weight[0]).detach()
+
+
+def coarse(pixels: Tensor) -> Tensor:
+    """Frames ``[n h w 3]`` as ``[n 768]`` from 0 to 1, some at a time."""
+    parts = (functional.adaptive_avg_pool2d(part.movedim(-1, 1).float(), COARSE) for part in pixels.split(512))
+    return torch.cat([part.flatten(1) / 255 for part in parts])

@@ -1,0 +1,111 @@
+"""Real steps of a run to look at: those it was trained on, or fresh ones.
+
+``n`` steps, ``a`` action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from torchrl_glam import factory
+from torchrl_glam.data.replay import KEYS
+from torchrl_glam.errors import UsageError
+from torchrl_glam.machine.terminal import progress_bar
+from torchrl_glam.runs.checkpoint import read_records
+from torchrl_glam.runs.loading import LoadedRun
+from torchrl_glam.runs.records import record_range
+from torchrl_glam.training.evaluation import make_step_collector
+
+
+@dataclass
+class RealSteps:
+    """Consecutive steps of one environment, after them those of the next one, if there are several.
+
+    Args:
+        pixels: uint8 ``[n h w 3]``, the frame in which the action was chosen.
+        action: ``[n a]``.
+        reward: ``[n]``, what followed it.
+        terminated: bool ``[n]``, whether a life or the episode was lost: the world model's termination.
+        ends: bool ``[n]``, whether the next one is of another episode or environment, or there is none.
+    """
+
+    pixels: Tensor
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    ends: Tensor
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.reward)
+
+    def starts(self, length: int) -> Tensor:
+        """The first step of every window of this length within one episode, ascending."""
+        ended = torch.nn.functional.pad(self.ends.int().cumsum(0), (1, 0))  # how often, before each step
+        crossed = ended[length - 1 : len(self)] - ended[: max(0, len(self) - length + 1)]
+        return (crossed == 0).nonzero().flatten()
+
+
+def join_steps(played: Sequence[TensorDictBase]) -> RealSteps:
+    """Steps of the records [t] of each environment, with the keys of the replay."""
+    ends = []
+    for episodes in played:
+        over = episodes["next", "done"].flatten().clone()
+        over[-1] = True
+        ends.append(over)
+    records: TensorDictBase = torch.cat(list(played))
+    following = records["next"]
+    return RealSteps(
+        records["pixels"],
+        records["action"],
+        following["reward"].flatten().float(),
+        following["life_loss"].flatten(),
+        torch.cat(ends),
+    )
+
+
+def read_steps(run: LoadedRun, number: int) -> RealSteps:
+    """The newest ``number`` records of the run, which it was trained on.
+
+    Raises:
+        UsageError: if there are none, or a file is missing or damaged.
+    """
+    held, num_envs = record_range(run.folder), run.config.env.num_envs
+    first = max(held.start, held.stop - number)
+    first += -first % num_envs  # an environment's records keep their turns
+    records = read_records(run.folder, first, held.stop)
+    return join_steps([records[env::num_envs] for env in range(num_envs)])
+
+
+def play_steps(run: LoadedRun, number: int, seed: int, *, progress: bool = False) -> RealSteps:
+    """Play ``number`` steps by the run's policy, which the run was not trained on.
+
+    Args:
+        run: whose game and policy.
+        number: of steps.
+        seed: of the environment, which begins as in an evaluation of this seed.
+        progress: show a progress bar.
+
+    Raises:
+        UsageError: if the run's name makes no environment.
+    """
+    config = run.config
+    try:
+        env = factory.make_evaluation_env(replace(config, seed=seed))
+    except UsageError as error:
+        raise UsageError(
+            f"fresh={number}: env.name={config.env.name} makes no environment ({error}): leave fresh out"
+        ) from error
+    collector = make_step_collector(env, run.policy, total_frames=number)
+    with progress_bar(total=number, desc="fresh", unit="step", disable=not progress) as bar:
+        played = []
+        for step in collector:
+            played.append(step.select(*KEYS).clone())
+            bar.update()
+    collector.shutdown()
+    return join_steps([torch.cat(played)])

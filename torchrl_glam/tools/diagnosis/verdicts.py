@@ -1,0 +1,207 @@
+"""A line for each part of a diagnosis: what is wrong, and which options bear on it. The thresholds are here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
+from torchrl_glam.tools.diagnosis.parts import Event, FrameErrors
+
+FEW = 10  # events, below which nothing is said of them
+HALF = 0.5  # recall and precision of a model that sees most of what comes, and share of it that imagination keeps
+KNOWS = 0.8  # ranking of a model that knows when an event is likelier
+FLAT = 2.0  # times as much is foretold where there is a reward as where there is none, by a model that tells them apart
+AMOUNT = (2 / 3, 1.5)  # foretold or imagined reward, of the real one: neither too little nor too much
+OFTEN = (0.5, 2.0)  # the same of terminations, which are rarer
+BLIND = 0.75  # error of a moved pixel, of the error of a still picture there, from which on movement is not drawn
+DRIFT = 1.25  # imagined error of a moved pixel, of the reconstructed one, from which on imagination loses its way
+CORRELATION = 0.3  # of values and returns
+SLOPE = (0.5, 2.0)  # of returns on values
+BIAS = 0.25  # of the returns' mean or standard deviation, whichever is more
+UNIFORM, CERTAIN = 0.95, 0.1  # entropy, of the largest possible
+MIDDLE = 8  # steps of imagination, about half a horizon
+LOST = 0.05  # of ranking, from one probe to the next
+FORGETS = 0.5  # recall on fresh steps, of that on the replay
+
+TRAINING = "training.world_model_every, model_optimizer.lr, replay.batch_size, total_frames"
+LATENT = "world_model.channels, world_model.num_categoricals, world_model.num_classes"
+ROLLOUT = (
+    "imagination.horizon, imagination.context_length, imagination.memory, model_loss.variation_target, "
+    "model_loss.variation_free_nats, world_model.dynamics.post_norm"
+)
+
+
+def judge(found: Diagnosis) -> dict[str, str]:
+    """A line for each part: figures, and where they are bad ``look at`` the options that bear on it."""
+    parts: dict[str, Callable[[Diagnosis], str]] = {
+        "reward": judge_reward,
+        "termination": judge_ending,
+        "probes": judge_probes,
+        "frames": judge_frames,
+        "value": judge_value,
+        "dream": judge_dream,
+        "policy": judge_policy,
+    }
+    return {name: part(found) for name, part in parts.items()}
+
+
+def judge_memory(replay: Diagnosis, fresh: Diagnosis) -> str:
+    """What was learnt by heart: the recall of rewards on steps that the run was not trained on, against the others."""
+    if min(replay.rewarded, fresh.rewarded) < FEW:
+        return f"{replay.rewarded} rewards in the replay, {fresh.rewarded} in fresh steps: too few to compare"
+    trained, new = (at(found.reward, 0).exact.recall or 0.0 for found in (replay, fresh))
+    line = f"recall of rewards {trained:.2f} in the replay, {new:.2f} in fresh steps"
+    if new < FORGETS * trained:
+        return f"{line}: they are learnt by heart; look at total_frames, training.world_model_every (less), {LATENT}"
+    return f"{line}: no sign of learning by heart" if trained >= HALF else f"{line}: there is little to be forgotten"
+
+
+def judge_reward(found: Diagnosis) -> str:
+    """Whether rewards are foretold, from real steps and in imagination."""
+    if found.rewarded < FEW:
+        return f"{found.rewarded} rewards in {found.number} steps: too few to judge; give more records"
+    now, means = at(found.reward, 0).exact, found.means[0]
+    recall, precision, ranking = now.recall or 0.0, now.precision, now.ranking or 0.0
+    line = f"recall {recall:.2f} of {now.real} rewards, precision {_show(precision)}, ranking {ranking:.2f}"
+    line += f", foretold {_share(means.predicted, means.real)} of the mean reward"
+    line += f" ({_share(means.expected, means.real)} expected by the head's distribution)"
+    if means.real and AMOUNT[0] < means.expected / means.real < AMOUNT[1] and means.predicted / means.real < AMOUNT[0]:
+        line += "; how often is known, when is not, and the symlog mean understates what is uncertain"
+    some, none = means.predicted_where_some or 0.0, means.predicted_where_none or 0.0
+    if recall >= HALF and (precision or 0.0) >= HALF:
+        later = at(found.reward, MIDDLE).near.recall or 0.0
+        if later < HALF * recall:
+            line += f"; {MIDDLE} imagined steps on recall is {later:.2f} (+-1 step): imagination loses them"
+            return f"{line}; look at {ROLLOUT}"
+        return f"{line}: most are foretold, {later:.2f} also after {MIDDLE} imagined steps (+-1 step)"
+    if recall >= HALF:
+        return f"{line}: it foretells rewards that do not come; look at {TRAINING}"
+    if abs(some) < FLAT * abs(none):
+        return f"{line}: nearly the same is foretold everywhere; look at {TRAINING}, then at the frames, {LATENT}"
+    if ranking >= KNOWS:
+        return f"{line}: it knows when they are likely, and is not sure; look at {TRAINING}"
+    return f"{line}: the world model misses most rewards; look at {TRAINING}, then at the frames, {LATENT}"
+
+
+def judge_ending(found: Diagnosis) -> str:
+    """Whether terminations are foretold from real steps."""
+    if not found.terminated:
+        return f"none in the {found.number} steps: nothing to judge"
+    if found.terminated < FEW:
+        return f"{found.terminated} in {found.number} steps: too few to judge; give more records"
+    now = at(found.ending, 0).exact
+    recall, precision, ranking = now.recall or 0.0, now.precision, now.ranking or 0.0
+    line = f"recall {recall:.2f} of {now.real} (base rate {now.base_rate:.2%}), precision {_show(precision)}"
+    line += f", ranking {ranking:.2f}"
+    if recall >= HALF and (precision or 0.0) >= HALF:
+        return f"{line}: most are foretold"
+    if recall >= HALF:
+        return f"{line}: imagination ends too often; look at {TRAINING}"
+    return f"{line}: imagination plays on where it should end; look at {TRAINING}, replay.newest"
+
+
+def judge_probes(found: Diagnosis) -> str:
+    """Where the knowledge of rewards is lost."""
+    probes = found.probes
+    if probes is None:
+        return "too few rewards, or in too few places, to probe; give more records"
+    line = f"held-out ranking of {probes.held_out} rewards by a probe of frames {probes.frames:.2f}, of latents "
+    line += f"{probes.latents:.2f}, of beliefs {probes.belief:.2f}; the head itself {probes.head:.2f}"
+    if probes.frames > probes.head and probes.frames - max(probes.latents, probes.belief) > LOST:
+        return f"{line}: frames show what the latents lack; look at {LATENT}, {TRAINING}"
+    if probes.latents - max(probes.belief, probes.head) > LOST:
+        return f"{line}: latents know what the belief lacks; look at world_model.dynamics.width, .window, {TRAINING}"
+    if probes.belief - probes.head > LOST:
+        return f"{line}: the belief knows what the head does not; look at world_model.head_width, {TRAINING}"
+    if max(probes.frames, probes.latents, probes.belief, probes.head) < KNOWS:
+        return f"{line}: no part knows them well, nor do the frames tell at once; more data, total_frames"
+    return f"{line}: nothing is lost on the way"
+
+
+def judge_frames(found: Diagnosis) -> str:
+    """Whether what moves is drawn, and where it is in imagination."""
+    middle, last = frame(found, MIDDLE), frame(found, HORIZON)
+    still = last.whole["context frame"]
+    line = f"after {HORIZON} steps imagination errs by {last.whole['imagined']:.4f}, a still picture by {still:.4f}"
+    if not middle.moved:
+        return f"{line}; nothing moved"
+    seen, drawn, copied = (middle.moved[name] for name in ("reconstructed", "imagined", "context frame"))
+    line += f"; where it moved, after {MIDDLE}: reconstructed {seen:.3f}, imagined {drawn:.3f}, still {copied:.3f}"
+    if seen > BLIND * copied:
+        return f"{line}: what moves is not drawn, so it is not in the latents; look at {LATENT}, {TRAINING}"
+    if drawn > DRIFT * seen:
+        return f"{line}: imagination loses what moves; look at {ROLLOUT}"
+    return f"{line}: imagination is about as good as the reconstruction"
+
+
+def judge_value(found: Diagnosis) -> str:
+    """Whether the critic knows which states are good, and how good."""
+    value = found.value
+    if value is None:
+        return "no critic of states, or no step whose return is known: nothing to judge"
+    line = f"{value.number} steps, mean value {value.value_mean:.4g}, mean return {value.return_mean:.4g}"
+    line += f", correlation {_show(value.correlation)}, slope {_show(value.slope)}"
+    wrong = []
+    if value.correlation is None or value.correlation < CORRELATION:
+        wrong.append("values do not tell good states from bad ones")
+    elif not SLOPE[0] <= (value.slope or 0.0) <= SLOPE[1]:
+        wrong.append(f"values differ by too {'much' if (value.slope or 0.0) < 1 else 'little'}")
+    if abs(value.bias) > BIAS * max(abs(value.return_mean), value.return_deviation):
+        wrong.append(f"they are too {'high' if value.bias > 0 else 'low'}, see the dream")
+    if wrong:
+        options = "agent_optimizer.lr, agent.slow_critic_rate, agent.bootstrap, training.policy_every"
+        return f"{line}: {', and '.join(wrong)}; look at {options}"
+    return f"{line}: calibrated"
+
+
+def judge_dream(found: Diagnosis) -> str:
+    """Whether imagination under the policy holds as much reward, and ends as often, as the real game."""
+    dream = found.dream
+    line = f"imagined reward per step {dream.reward:.4g}, real {dream.real_reward:.4g}"
+    line += f"; terminations per step {dream.ending:.4f}, real {dream.real_ending:.4f}"
+    wrong = []
+    if found.rewarded < FEW:
+        line += f" ({found.rewarded} rewards: too few to judge)"
+    elif abs(dream.reward) > AMOUNT[1] * abs(dream.real_reward) or dream.reward * dream.real_reward < 0:
+        options = "imagination.horizon, training.world_model_every, training.policy_every, agent.entropy_coeff"
+        wrong.append(f"other reward is dreamt up than there is; look at {options}")
+    elif abs(dream.reward) < AMOUNT[0] * abs(dream.real_reward):
+        wrong.append("less reward is imagined than there is; look at what the reward part names")
+    if found.terminated >= FEW and not OFTEN[0] <= dream.ending / dream.real_ending <= OFTEN[1]:
+        wrong.append(f"it ends too {'often' if dream.ending > dream.real_ending else 'seldom'}, see the termination")
+    return f"{line}: {'; '.join(wrong) or 'about as in the game'}"
+
+
+def judge_policy(found: Diagnosis) -> str:
+    """Whether the policy has made up its mind."""
+    policy = found.policy
+    if policy.most is None:
+        return f"differential entropy {policy.entropy:.2f} nats: continuous actions, nothing to judge"
+    share, favourite = policy.entropy / policy.most, max(range(len(policy.wanted)), key=policy.wanted.__getitem__)
+    line = f"entropy {policy.entropy:.2f} of {policy.most:.2f} nats, action {favourite} in {max(policy.wanted):.0%}"
+    if share > UNIFORM:
+        return (
+            f"{line}: nearly uniform, little was learnt, or nothing: compare its score with examples/random_play.py's; "
+            "look at the reward, agent_optimizer.lr, agent.entropy_coeff"
+        )
+    if share < CERTAIN:
+        return f"{line}: it explores no more; look at agent.entropy_coeff, agent_optimizer.lr, agent.return_norm_rate"
+    return f"{line}: neither uniform nor fixed"
+
+
+def at(events: list[Event], step: int) -> Event:
+    """The event at a step, of the first kind (rewards of any sign)."""
+    return next(event for event in events if event.step == step)
+
+
+def frame(found: Diagnosis, step: int) -> FrameErrors:
+    """The errors at a step."""
+    return next(row for row in found.frames if row.step == step)
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.0%}" if whole else f"{part:.3g} in place of 0"
+
+
+def _show(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,155 @@
+"""A diagnosis as Markdown, JSON and a picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from torchrl_glam.presentation import NOTHING, markdown
+from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
+from torchrl_glam.tools.diagnosis.measures import Detection
+from torchrl_glam.tools.diagnosis.parts import FORGOTTEN, MOVED, Event, PolicyPart
+from torchrl_glam.tools.diagnosis.verdicts import judge, judge_memory
+
+SHOWN = (1, 4, 8, HORIZON)  # steps in the tables; all of them are in the JSON file
+GUESSES = ("reconstructed", "imagined", "context frame")
+
+
+def to_dict(title: dict[str, Any], found: dict[str, Diagnosis]) -> dict[str, Any]:
+    """Everything, for JSON: numbers, and where there is none ``None``."""
+    return {
+        **title,
+        "verdicts": {source: judge(diagnosis) for source, diagnosis in found.items()} | _memory(found),
+        **{source: _complete(diagnosis) for source, diagnosis in found.items()},
+    }
+
+
+def to_json(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
+    """The text of ``diagnosis.json``."""
+    return json.dumps(to_dict(title, found), indent=1, allow_nan=False) + "\n"
+
+
+def to_markdown(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
+    """The text of ``diagnosis.md``: verdicts first, then the tables of each source."""
+    lines = [f"# {title['env']}, {title['frame']} steps of training", ""]
+    for source, diagnosis in found.items():
+        lines += [f"**{source}**, {diagnosis.number} steps:", ""]
+        lines += [f"* {part}: {line}" for part, line in judge(diagnosis).items()]
+        lines += [""]
+    lines += [f"**learnt by heart?** {line}\n" for line in _memory(found).values()]
+    for source, diagnosis in found.items():
+        lines += [f"## {source}", "", *_tables(diagnosis)]
+    return "\n".join(lines)
+
+
+def _memory(found: dict[str, Diagnosis]) -> dict[str, str]:
+    return {"memory": judge_memory(*found.values())} if len(found) == 2 else {}
+
+
+def _tables(found: Diagnosis) -> list[str]:
+    some = f"beyond {found.threshold:.3g}, half of the smallest" if found.threshold else "there are none"
+    parts = {
+        f"Reward ({found.rewarded} of {found.number} steps; foretold: {some})": _event_table(found.reward),
+        "Mean reward per step (expected: the mean of the head's distribution, not of its symlog)": _mean_table(found),
+        "Probes: held-out ranking of rewards by what is known where": _probe_table(found),
+        f"Termination, a lost life ({found.terminated} of {found.number} steps)": _event_table(found.ending),
+        f"Frames, mean absolute error of 1 (moved: by more than {MOVED} of 255)": _frame_table(found),
+        f"Value (returns known but for a discount of {FORGOTTEN:.0%})": _value_table(found),
+        f"Dream under the policy ({found.dream.number} x {found.dream.horizon} steps)": _dream_table(found),
+        f"Policy in {found.policy.number} real states": _policy_table(found.policy),
+    }
+    lines = [
+        f"Step 0: foretold from {found.context} real steps; step n: after n imagined ones under the actions really "
+        "taken. Ranking: the probability that a step with the event scores higher than one without; 0.5 is chance.",
+        "",
+    ]
+    for name, table in parts.items():
+        lines += [f"### {name}", "", table or "none in the data", ""]
+    return lines
+
+
+def _event_table(events: list[Event]) -> str:
+    if not any(event.exact.real or event.exact.said for event in events):
+        return ""
+    titles = ["what", "step", "n", "real", "foretold", "recall", "+-1 step", "precision", "+-1 step", "ranking"]
+    rows = []
+    for event in events:
+        if event.step in (0, *SHOWN):
+            exact, near = event.exact, event.near
+            row: list[Any] = [event.what, event.step, exact.number, exact.real, exact.said, exact.recall]
+            row += [near.recall if event.step else None, exact.precision, near.precision if event.step else None]
+            rows.append([*row, exact.ranking])
+    return _table(titles, rows)
+
+
+def _mean_table(found: Diagnosis) -> str:
+    titles = ["step", "real", "foretold", "expected", "real where not 0", "foretold there", "foretold where 0"]
+    return _table(titles, [list(asdict(row).values()) for row in found.means if row.step in (0, *SHOWN)])
+
+
+def _probe_table(found: Diagnosis) -> str:
+    if found.probes is None:
+        return "too few rewards"
+    titles = ["rewards held out", "frames", "latents", "belief", "the head itself"]
+    return _table(titles, [list(asdict(found.probes).values())])
+
+
+def _frame_table(found: Diagnosis) -> str:
+    titles = ["step", *GUESSES, "moved", *(f"{name}, where it moved" for name in GUESSES)]
+    rows = [
+        [row.step, *map(row.whole.get, GUESSES), f"{row.share:.1%}", *map(row.moved.get, GUESSES)]
+        for row in found.frames
+        if row.step in SHOWN
+    ]
+    return _table(titles, rows)
+
+
+def _value_table(found: Diagnosis) -> str:
+    value = found.value
+    if value is None:
+        return "no critic of states, or no step whose return is known"
+    titles = ["n", "mean value", "mean return", "bias", "deviation of values", "of returns", "correlation", "slope"]
+    row: list[Any] = [value.number, value.value_mean, value.return_mean, value.bias, value.value_deviation]
+    row += [value.return_deviation, value.correlation, value.slope]
+    curve = [["value", *(pair[0] for pair in value.curve)], ["return", *(pair[1] for pair in value.curve)]]
+    parts = ["steps by value", *(f"{number + 1}" for number in range(len(value.curve)))]
+    return f"{_table(titles, [row])}\n\n{_table(parts, curve)}"
+
+
+def _dream_table(found: Diagnosis) -> str:
+    dream = found.dream
+    rows = [
+        ["imagined", dream.reward, dream.ending, dream.target],
+        ["real", dream.real_reward, dream.real_ending, found.value and found.value.return_mean],
+    ]
+    return _table(["", "reward per step", "terminations per step", "mean return (lambda return)"], rows)
+
+
+def _policy_table(policy: PolicyPart) -> str:
+    actions = [str(number) for number in range(len(policy.wanted))]
+    rows = [["policy", *policy.wanted], ["really taken", *policy.taken]]
+    unit = "share of action" if policy.most is not None else "mean of action"
+    return _table([unit, *actions], rows)
+
+
+def _table(titles: list[str], rows: list[list[Any]]) -> str:
+    return markdown(titles, [[_cell(cell) for cell in row] for row in rows])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _complete(value: Any) -> Any:
+    """``asdict``, with the shares that detections and calibrations compute."""
+    if isinstance(value, Detection):
+        return {**asdict(value), "recall": value.recall, "precision": value.precision}
+    if isinstance(value, list | tuple):
+        return [_complete(entry) for entry in value]
+    if hasattr(value, "__dataclass_fields__"):
+        entries = {name: _complete(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {**entries, "bias": value.bias} if hasattr(value, "bias") else entries
+    return value

@@ -1,0 +1,144 @@
+"""What the world model imagines, as pictures."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.dynamics import SequenceBackbone
+from torchrl_glam.modules.world_model import GLAMWorldModel, LatentTransition
+from torchrl_glam.runs.files import write_file
+
+MAGENTA = (255, 0, 255)  # rare in games
+NEARBY = 11  # pixels between two changes of one object, at most: it leaves one place and covers another
+COLUMNS = 8  # frames beside each other
+MARGIN, HEADER, GAP = 76, 20, 4  # pixels for the rows' names, for the steps' numbers, between frames
+
+
+@torch.no_grad()
+def imagine_frames(
+    world_model: GLAMWorldModel,
+    pixels: Tensor,
+    action: Tensor,
+    context_length: int,
+    *,
+    dynamics: SequenceBackbone | None = None,
+) -> Tensor:
+    """Read a context of real frames, then imagine those that follow under the actions really taken.
+
+    Args:
+        world_model: in eval mode.
+        pixels: uint8 ``[t h w channels]``, consecutive real frames.
+        action: ``[t a]``, the action taken at each.
+        context_length: frames read; the other ``t - context_length`` are imagined.
+        dynamics: a stand-in for the world model's backbone, as ``GLAMImaginedEnv`` may have one.
+
+    Returns:
+        uint8 ``[t - context_length, h, w, channels]``; frame ``i`` stands for real frame ``context_length + i``.
+
+    Raises:
+        UsageError: unless ``0 < context_length < t``.
+    """
+    if not 0 < context_length < pixels.shape[0]:
+        raise UsageError(f"context_length={context_length} of {pixels.shape[0]} frames: leave some to imagine")
+    transition = LatentTransition(world_model, dynamics or world_model.dynamics)
+    state, _, memory = transition.start(pixels[None, :context_length], action[None, :context_length])
+    states = [state]
+    for taken in action[context_length:-1]:
+        state, _, memory = transition(state, taken[None], memory)
+        states.append(state)
+    frames = world_model.decoder(torch.cat(states)).movedim(-3, -1)
+    return frames.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+
+
+def outline_changes(
+    frames: Tensor, *, colour: tuple[int, int, int] = MAGENTA, threshold: int = 32, scale: int = 3
+) -> Tensor:
+    """Enlarge frames, and draw a thin line round what differs from the frame before, hiding nothing of it.
+
+    Args:
+        frames: uint8 ``[t h w 3]``, consecutive, RGB.
+        colour: of the line.
+        threshold: a pixel differs if one of its colours changes by more.
+        scale: how many times as large the result is.
+
+    Returns:
+        uint8 ``[t h*scale w*scale 3]``; the first frame, before which none is known, has no line.
+
+    Examples:
+        >>> import torch
+        >>> frames = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+        >>> frames[1, 30:33, 40:43] = 255
+        >>> outline_changes(frames).shape
+        torch.Size([2, 192, 192, 3])
+    """
+    images = frames.cpu().numpy()
+    outlined = [enlarge(images[0], scale)]
+    for last, image in pairwise(images):
+        changed = np.abs(image.astype(np.int16) - last).max(-1) > threshold
+        regions, _ = cv2.findContours(enlarge(_around(changed), scale), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        outlined.append(cv2.drawContours(enlarge(image, scale), regions, -1, colour, 1))
+    return torch.from_numpy(np.stack(outlined))
+
+
+def write_imagined(path: Path, real: Tensor, imagined: Tensor, *, scale: int = 3) -> None:
+    """Write a PNG of real frames above the imagined ones, what moves outlined in both, as in the paper's Fig. 7.
+
+    Args:
+        path: of the file.
+        real, imagined: uint8 ``[t h w 3]`` each, RGB, of the same steps.
+        scale: how many times as large a frame is shown.
+
+    Raises:
+        UsageError: if their shapes differ, or the file cannot be written.
+    """
+    if real.shape != imagined.shape:
+        raise UsageError(
+            f"real frames {list(real.shape)}, imagined ones {list(imagined.shape)}: give as many of a size"
+        )
+    rows = {"real": outline_changes(real, scale=scale), "imagined": outline_changes(imagined, scale=scale)}
+    number, height, width, _ = rows["real"].shape
+    columns = min(number, COLUMNS)
+    block = HEADER + len(rows) * (height + GAP)
+    canvas = np.full((-(-number // columns) * block, MARGIN + columns * (width + GAP), 3), 255, np.uint8)
+    for step in range(number):
+        top, left = step // columns * block + HEADER, step % columns * (width + GAP) + MARGIN
+        _write(canvas, f"+{step + 1}", left, top - 6)
+        for row, (name, frames) in enumerate(rows.items()):
+            middle = top + row * (height + GAP)
+            canvas[middle : middle + height, left : left + width] = frames[step].numpy()
+            if left == MARGIN:
+                _write(canvas, name, 4, middle + height // 2)
+    write_png(path, canvas)
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write an RGB image ``[h w 3]``, all of it or nothing.
+
+    Raises:
+        UsageError: if the file cannot be written.
+    """
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    write_file(path, encoded.tobytes())
+
+
+def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
+    """``[h w ..]`` as squares of ``scale`` pixels each."""
+    return image.repeat(scale, 0).repeat(scale, 1)
+
+
+def _around(changed: np.ndarray) -> np.ndarray:
+    """``changed [h w]`` joined where it is near, and a pixel more all round, so that a line there hides nothing."""
+    padded = np.pad(changed.astype(np.uint8), NEARBY)  # or it would be joined to the picture's edge as well
+    joined = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((NEARBY, NEARBY), np.uint8))
+    return cv2.dilate(joined, np.ones((3, 3), np.uint8))[NEARBY:-NEARBY, NEARBY:-NEARBY]
+
+
+def _write(canvas: np.ndarray, text: str, left: int, bottom: int) -> None:
+    cv2.putText(canvas, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (64, 64, 64), 1, cv2.LINE_AA)

@@ -1,0 +1,115 @@
+"""From the keys that are held to an action. Keys have the names of a browser's ``KeyboardEvent.code``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+from torchrl.data import TensorSpec
+from torchrl.envs import EnvBase
+
+BUTTONS = {
+    "UP": ("ArrowUp", "KeyW"),
+    "DOWN": ("ArrowDown", "KeyS"),
+    "LEFT": ("ArrowLeft", "KeyA"),
+    "RIGHT": ("ArrowRight", "KeyD"),
+    "FIRE": ("Space",),
+}
+SHOWN = {"UP": "↑ W", "DOWN": "↓ S", "LEFT": "← A", "RIGHT": "→ D", "FIRE": "Space"}
+DIGITS = {f"{row}{digit}": digit for row in ("Digit", "Numpad") for digit in range(10)}
+CODES = (*(code for codes in BUTTONS.values() for code in codes), *DIGITS)
+"""All keys that can mean an action."""
+VERTICAL_IS_HORIZONTAL = {"UP": "RIGHT", "DOWN": "LEFT"}
+
+
+class Controls:
+    """What each key does in one environment.
+
+    Discrete actions have the number keys. Those that the ALE's words name (``UPRIGHTFIRE``) have arrows or WASD and
+    space too, held together; where no action says up or down, as in Pong, up is right and down is left. Arrows move the
+    first two dimensions of continuous actions to a bound, all four of them the only one if there is one.
+
+    Args:
+        action_spec: one-hot, or a bounded vector of floats, without batch dimensions.
+        meanings: the names of discrete actions, if the environment has them.
+
+    Examples:
+        >>> from torchrl.data import OneHot
+        >>> from torchrl_glam.tools.player import Controls
+        >>> controls = Controls(OneHot(4), ["NOOP", "FIRE", "RIGHT", "LEFT"])
+        >>> controls.action({"ArrowLeft"})
+        tensor([0, 0, 0, 1])
+    """
+
+    def __init__(self, action_spec: TensorSpec, meanings: Sequence[str] | None = None) -> None:
+        self.spec = action_spec
+        self.discrete = action_spec.domain == "discrete"
+        self.size = action_spec.shape[-1]
+        named = meanings is not None and len(meanings) == self.size and self.discrete
+        self.names = list(meanings or ()) if named else [str(number) for number in range(self.size)]
+        self._wanted = {index: read_buttons(name) for index, name in enumerate(self.names)} if named else {}
+        known = frozenset[str]().union(*(buttons or () for buttons in self._wanted.values()))
+        self._aliases = {} if known & {"UP", "DOWN"} or not known else VERTICAL_IS_HORIZONTAL
+
+    def action(self, held: Collection[str]) -> Tensor:
+        """The action ``[a]`` of the keys held, one-hot as int64; none is action 0, the ALE's NOOP, or no motion."""
+        pressed = {button for button, codes in BUTTONS.items() if not set(codes).isdisjoint(held)}
+        if not self.discrete:
+            return self._push(pressed)
+        digits = [DIGITS[code] for code in CODES if code in held and DIGITS.get(code, self.size) < self.size]
+        number = digits[0] if digits else self._match(frozenset(self._aliases.get(key, key) for key in pressed))
+        return torch.nn.functional.one_hot(torch.tensor(number), self.size)
+
+    def name(self, action: Tensor) -> str:
+        """What the action ``[a]`` is called."""
+        if self.discrete:
+            return self.names[int(action.argmax())]
+        return ", ".join(f"{value:+.2f}" for value in action.tolist())
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Which keys do what, for people."""
+        if not self.discrete:
+            if self.size == 1:
+                return [("← ↓ A S", "action to -1"), ("→ ↑ D W", "action to +1")]
+            return [("← A  → D", "dimension 1 to -1, +1"), ("↓ S  ↑ W", "dimension 2 to -1, +1")]
+        buttons = frozenset[str]().union(*(wanted or () for wanted in self._wanted.values()))
+        also = {wanted: f" {SHOWN[key]}" for key, wanted in self._aliases.items()}
+        lines = [(SHOWN[key] + also.get(key, ""), key) for key in SHOWN if key in buttons]
+        last = min(self.size, 10) - 1
+        numbers = ", ".join(self.names[: last + 1]) if buttons else "the action of that number"
+        return [*lines, (f"0-{last}", numbers)]
+
+    def _match(self, pressed: frozenset[str]) -> int:
+        """The action that uses most of the buttons pressed and no other."""
+        used = {index: len(wanted) for index, wanted in self._wanted.items() if wanted and wanted <= pressed}
+        return max(used, key=lambda index: used[index]) if used else 0
+
+    def _push(self, pressed: set[str]) -> Tensor:
+        right, up = (
+            float(more in pressed) - float(less in pressed) for more, less in (("RIGHT", "LEFT"), ("UP", "DOWN"))
+        )
+        action = torch.zeros(self.size, dtype=self.spec.dtype)
+        if self.size == 1:
+            action[0] = right or up
+        else:
+            action[0], action[1] = right, up
+        return self.spec.project(action)
+
+
+def read_buttons(name: str) -> frozenset[str] | None:
+    """The buttons in one of the ALE's words, none for ``NOOP``; ``None`` if it is another word."""
+    if name == "NOOP":
+        return frozenset()
+    found = re.fullmatch(r"(UP|DOWN)?(LEFT|RIGHT)?(FIRE)?", name)
+    return frozenset(filter(None, found.groups())) if found else None
+
+
+def action_meanings(env: EnvBase | None) -> list[str] | None:
+    """The names of the actions of the Gymnasium game within ``env``, if it is one that has them."""
+    while (inner := getattr(env, "base_env", None)) is not None:
+        env = inner
+    game = getattr(getattr(env, "_env", None), "unwrapped", None)
+    meanings = getattr(game, "get_action_meanings", None)
+    return list(meanings()) if meanings is not None else None

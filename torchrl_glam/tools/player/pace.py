@@ -1,0 +1,192 @@
+"""A session that runs by itself: so many steps per second, with the keys held at that time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from torchrl_glam.errors import UsageError, describe_error
+from torchrl_glam.tools.player.session import Moment, Session
+
+SLOWEST, FASTEST = 1, 60
+AFTER_AN_END = 1.5
+"""Seconds until the agent goes on after an end; a person says when."""
+COMMANDS = ("switch", "restart", "step", "pause", "agent")
+TICK, SHOW = "tick", "show"  # orders that nobody gives: it is time for a step; tell the listeners
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What every listener is sent: the state as JSON and, unless it is a failure, the two pictures as one PNG."""
+
+    state: str
+    pictures: bytes = b""
+
+
+class Player:
+    """Steps a session at a steady pace as long as somebody listens, and tells all listeners what is to be seen.
+
+    All torch and emulator work happens in one thread of its own, so that the event loop stays free.
+
+    Args:
+        session: what is played.
+        speed: steps per second.
+    """
+
+    def __init__(self, session: Session, speed: float = 15.0) -> None:
+        self.session, self.speed = session, speed
+        self.paused = self.agent_plays = False
+        self._held: dict[Hashable, frozenset[str]] = {}
+        self._tapped: set[str] = set()  # since the last step, even if let go again
+        self._listeners: dict[Hashable, asyncio.Queue[Update]] = {}
+        self._orders: asyncio.Queue[str] = asyncio.Queue()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="player")
+        self._at_an_end = False
+        self._ticks: deque[float] = deque(maxlen=16)
+
+    def join(self, who: Hashable) -> asyncio.Queue[Update]:
+        """Listen: the queue holds the newest update; older ones that nobody took are dropped."""
+        self._listeners[who] = asyncio.Queue(maxsize=1)
+        self._orders.put_nowait(SHOW)
+        return self._listeners[who]
+
+    def leave(self, who: Hashable) -> None:
+        """Listen no more, and let go of all keys."""
+        self._listeners.pop(who, None)
+        self._held.pop(who, None)
+
+    def hold(self, who: Hashable, keys: frozenset[str]) -> None:
+        """Say which keys ``who`` holds from now on."""
+        if self._playing:
+            self._tapped |= keys - self._held.get(who, frozenset())
+        self._held[who] = keys
+
+    def order(self, command: str) -> None:
+        """Have one of ``COMMANDS`` carried out as soon as the step under way is done.
+
+        Raises:
+            UsageError: for another command.
+        """
+        if command not in COMMANDS:
+            raise UsageError(f"there is no command {command!r}: use one of {', '.join(COMMANDS)}")
+        self._orders.put_nowait(command)
+
+    def set_speed(self, speed: float) -> None:
+        """Set the steps per second."""
+        self.speed = speed
+        self._ticks.clear()
+        self._orders.put_nowait(SHOW)
+
+    async def run(self) -> None:
+        """Play until cancelled; the worker's thread is then gone."""
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        try:
+            while True:
+                order = await self._next_order(due - clock())
+                if order == TICK and self._playing:
+                    self._ticks.append(clock())
+                    late = clock() - due > 1 / self.speed  # what came too late is not made up for
+                    await self._carry_out(TICK)
+                    rests = self._at_an_end and not self.paused
+                    due = (clock() if late else due) + (AFTER_AN_END if rests else 1 / self.speed)
+                elif order != TICK:
+                    self._obey(order)
+                    await self._carry_out(order)
+        finally:
+            self._worker.shutdown()
+
+    @property
+    def _playing(self) -> bool:
+        return bool(self._listeners) and not self.paused
+
+    async def _next_order(self, seconds: float) -> str:
+        """The next order, or ``TICK`` once so many seconds are over."""
+        if not self._orders.empty():
+            return self._orders.get_nowait()
+        try:
+            return await asyncio.wait_for(self._orders.get(), max(seconds, 0.0) if self._playing else None)
+        except asyncio.TimeoutError:  # not the builtin before Python 3.11
+            return TICK
+
+    def _obey(self, order: str) -> None:
+        """What an order means for the pace."""
+        if order != SHOW:
+            self._tapped.clear()
+            self._ticks.clear()
+        if order == "agent":
+            self.agent_plays = not self.agent_plays
+        if order == "step":
+            self.paused = True
+        elif self.paused and self._at_an_end and order != SHOW:
+            self.paused = False
+        elif order == "pause":
+            self.paused = not self.paused
+
+    async def _carry_out(self, order: str) -> None:
+        """Do what an order means for the session, and tell the listeners."""
+        loop = asyncio.get_running_loop()
+        held = self._tapped.union(*self._held.values())
+        if order in ("step", TICK):
+            self._tapped.clear()
+        try:
+            moment, pictures = await loop.run_in_executor(self._worker, self._do, order, held)
+        except Exception as error:  # of somebody's environment or backbone, say: the page stays alive and says so
+            log.exception("the player's %s failed", order)
+            self.paused = True
+            self._tell(Update(json.dumps({"type": "failure", "message": describe_error(error)})))
+            return
+        self._at_an_end = moment.ended
+        if moment.ended and order in (TICK, "switch") and not self.agent_plays:
+            self.paused = True
+        self._tell(Update(self._state(moment), pictures))
+
+    def _do(self, order: str, held: set[str]) -> tuple[Moment, bytes]:
+        """Runs in the worker's thread."""
+        if order in ("step", TICK):
+            self.session.step(None if self.agent_plays else self.session.controls.action(held))
+        elif order == "switch":
+            self.session.switch()
+        elif order == "restart":
+            self.session.restart()
+        moment = self.session.observe()
+        return moment, encode_pictures(moment)
+
+    def _state(self, moment: Moment) -> str:
+        shown = {name: value for name, value in vars(moment).items() if name not in ("picture", "aside")}
+        spans = self._ticks[-1] - self._ticks[0] if len(self._ticks) > 1 else 0.0
+        pace = (len(self._ticks) - 1) / spans if spans else None
+        return json.dumps(
+            {
+                "type": "state",
+                **shown,
+                "has_aside": moment.aside is not None,
+                "agent_plays": self.agent_plays,
+                "paused": self.paused,
+                "speed": self.speed,
+                "pace": pace,
+            }
+        )
+
+    def _tell(self, update: Update) -> None:
+        for queue in self._listeners.values():
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(update)
+
+
+def encode_pictures(moment: Moment) -> bytes:
+    """The picture, and the one aside (black if there is none) on its right, as PNG."""
+    aside = np.zeros_like(moment.picture) if moment.aside is None else moment.aside
+    both = cv2.cvtColor(np.concatenate([moment.picture, aside], 1), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", both)[1].tobytes()

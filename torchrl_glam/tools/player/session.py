@@ -1,0 +1,238 @@
+"""One person's game: two worlds, of which one is shown, and the numbers beside its picture. Nothing of the web."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from torchrl_glam import factory
+from torchrl_glam.errors import UsageError
+from torchrl_glam.runs.checkpoint.replay_files import REPLAY
+from torchrl_glam.runs.loading import LoadedRun
+from torchrl_glam.runs.records import RecordedWindows
+from torchrl_glam.tools.player.controls import Controls, action_meanings
+from torchrl_glam.tools.player.worlds import Agent, ImaginedWorld, Outcome, RealWorld
+
+REAL, IMAGINED = "real", "imagined"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is to be seen of a session.
+
+    Args:
+        mode: ``real`` or ``imagined``.
+        picture: uint8 [h w channels].
+        aside: in the real game the frame that the world model expected, ``None`` if nothing yet; in imagination the
+            real frame that it began at.
+        steps, score: since the episode or the imagination began; a score imagined is that of predicted rewards.
+        action: the name of the last one.
+        reward: of the last step; ``None`` in imagination and before the first.
+        predicted_reward, termination: what the world model says of the last step.
+        value: of the current state; ``None`` without a critic that has one, and where nothing is known yet.
+        ended: the last step ended the episode.
+        event: what happened last.
+    """
+
+    mode: str
+    picture: np.ndarray
+    aside: np.ndarray | None
+    steps: int
+    score: float
+    action: str
+    reward: float | None
+    predicted_reward: float | None
+    termination: float | None
+    value: float | None
+    ended: bool
+    event: str
+
+
+@dataclass
+class _Tally:
+    """The course of one world's episode."""
+
+    event: str
+    steps: int = 0
+    score: float = 0.0
+    action: str = ""
+    outcome: Outcome | None = None
+
+
+class Session:
+    """The real game and the imagined one. Nothing of it is safe for two threads at once.
+
+    Args:
+        run: its world model imagines, its agent can play.
+        env: the real environment, without batch dimensions; its time stands still during imagination. ``None`` leaves
+            imagination alone.
+        windows: what was recorded, for imagination to begin at where there is no environment.
+
+    Raises:
+        UsageError: if there is neither an environment nor enough that was recorded.
+    """
+
+    def __init__(self, run: LoadedRun, env: EnvBase | None, windows: RecordedWindows | None = None) -> None:
+        self.run, self.env, self._windows = run, env, windows
+        self.controls = Controls(run.action_spec, action_meanings(env))
+        self._agent = Agent(run)
+        self._tallies: dict[str, _Tally] = {}
+        with torch.no_grad():
+            self._imagined = ImaginedWorld(self._agent)
+            self._real = None if env is None else RealWorld(env, self._agent)
+            self.mode = REAL
+            if self._real is None:
+                self._imagine()
+            else:
+                self._tallies[REAL] = _Tally("A new episode.")
+
+    def close(self) -> None:
+        """Close the environment."""
+        if self.env is not None and not self.env.is_closed:
+            self.env.close()
+
+    @property
+    def _world(self) -> RealWorld | ImaginedWorld:
+        return self._real if self.mode == REAL and self._real is not None else self._imagined
+
+    @torch.no_grad()
+    def step(self, action: Tensor | None) -> None:
+        """Take ``action [a]``, or the agent's own if ``None``.
+
+        After the end of a real episode this begins another one; imagination goes on beyond an end.
+        """
+        tally, world = self._tallies[self.mode], self._world
+        if self.mode == REAL and self._ended(REAL):
+            self.restart()
+            return
+        action = self._agent.act(world.moment) if action is None else action
+        outcome = world.step(action)
+        reward = outcome.predicted_reward if outcome.reward is None else outcome.reward
+        score = tally.score + reward
+        event = _say(outcome, self.mode, tally.steps + 1, score) or tally.event
+        self._tallies[self.mode] = _Tally(event, tally.steps + 1, score, self.controls.name(action), outcome)
+
+    @torch.no_grad()
+    def switch(self) -> None:
+        """Imagine on from the last real frames, or go back to the real game where it stood."""
+        if self.mode == REAL:
+            self._imagine()
+        elif self._real is None:
+            self._imagine()  # from another window
+        else:
+            self.mode = REAL
+            self._tallies[REAL] = replace(self._tallies[REAL], event="Back in the real game, where it stood.")
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begin another real episode, or the same imagination once more."""
+        self._world.reset()
+        same = "Imagined once more from the same frames."
+        self._tallies[self.mode] = _Tally("A new episode." if self.mode == REAL else same)
+
+    @torch.no_grad()
+    def observe(self) -> Moment:
+        """What is to be seen now."""
+        world, tally = self._world, self._tallies[self.mode]
+        outcome = tally.outcome
+        return Moment(
+            mode=self.mode,
+            picture=world.picture,
+            aside=world.aside,
+            steps=tally.steps,
+            score=tally.score,
+            action=tally.action,
+            reward=None if outcome is None else _finite(outcome.reward),
+            predicted_reward=None if outcome is None else _finite(outcome.predicted_reward),
+            termination=None if outcome is None else _finite(outcome.termination),
+            value=_finite(self._agent.value(world.moment)),
+            ended=self._ended(self.mode),
+            event=tally.event,
+        )
+
+    def _ended(self, mode: str) -> bool:
+        outcome = self._tallies[mode].outcome
+        return outcome is not None and outcome.ended
+
+    def _imagine(self) -> None:
+        """Begin imagination after the last real frames, or after recorded ones if there is no real game."""
+        if self._real is None:
+            context, origin = self._recorded_context()
+            event = f"Imagined from here on, after {context[0].shape[1]} recorded frames."
+        else:
+            idle = self._make_context(self._real)
+            context, origin = self._real.context, self._real.picture
+            event = f"Imagined from here on, after the last {context[0].shape[1]} real frames"
+            event += f", {idle} of them just now without a key." if idle else "."
+        self._imagined.begin(context, origin)
+        self.mode = IMAGINED
+        self._tallies[IMAGINED] = _Tally(event)
+
+    def _make_context(self, world: RealWorld) -> int:
+        """Play on without a key until the world model's predictions count; return for how many steps."""
+        wanted, idle = self.run.config.model_loss.first_valid + 1, 0
+        while world.steps_seen < wanted and not self._ended(REAL):
+            self.step(self.controls.action(()))
+            idle += 1
+        return idle
+
+    def _recorded_context(self) -> tuple[tuple[Tensor, Tensor], np.ndarray]:
+        """Consecutive recorded frames with their actions, and the frame that followed."""
+        longest = 0 if self._windows is None else self._windows.longest
+        length = min(self.run.config.imagination.context_length + 1, longest)
+        if self._windows is None or length < 2:
+            raise UsageError("there is no real environment and no recorded episode of 2 steps to imagine on from")
+        starts = self._windows.starts(length)
+        records = self._windows.read(int(starts[torch.randint(len(starts), ())]), length)
+        pixels, actions = (records[key].to(self._agent.device) for key in ("pixels", "action"))
+        return (pixels[None, :-1], actions[None, :-1]), records["pixels"][-1].cpu().numpy()
+
+
+def make_session(run: LoadedRun, seed: int = 0) -> Session:
+    """A session in the run's own environment or, where its name makes none, in imagination alone, from its records.
+
+    Args:
+        run: from :func:`torchrl_glam.runs.loading.load_run`.
+        seed: of the environment and of all that is sampled.
+
+    Raises:
+        UsageError: if there are no records either, or the seed is negative.
+    """
+    if seed < 0:
+        raise UsageError(f"seed={seed}: give a whole number of at least 0")
+    factory.set_seeds(seed)
+    config = replace(run.config, seed=seed, env=replace(run.config.env, num_envs=1))
+    try:
+        env = factory.make_env(config)
+        if (env.action_spec.shape, env.action_spec.domain) != (run.action_spec.shape, run.action_spec.domain):
+            raise UsageError(f"env.name={config.env.name} has other actions than the run's environment")
+    except UsageError as error:
+        if not (run.folder / REPLAY).is_dir():
+            raise UsageError(
+                f"{error}; imagination alone would want the run's replay, and {run.folder} has none"
+            ) from error
+        return Session(run, None, RecordedWindows(run.folder, run.config.env.num_envs))
+    return Session(run, env)
+
+
+def _finite(number: float | None) -> float | None:
+    """``None`` for what is no finite number, which JSON does not know."""
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _say(outcome: Outcome, mode: str, step: int, score: float) -> str:
+    """What happened in a step, if anything did."""
+    if outcome.ended and mode == REAL:
+        return f"The episode ended at step {step} with a score of {score:g}."
+    if outcome.ended:
+        return f"Step {step}: the world model predicts that the episode, or a life, ends here."
+    if outcome.life_lost:
+        return f"Step {step}: a life was lost."
+    if outcome.reward:
+        return f"Step {step}: reward {outcome.reward:+g}."
+    return ""

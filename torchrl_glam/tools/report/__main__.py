@@ -1,0 +1,84 @@
+"""``python -m torchrl_glam.tools.report RUNS...``, also installed as ``glam-report``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from torchrl_glam import presentation as figures
+from torchrl_glam.command.options import option_line
+from torchrl_glam.errors import UsageError, make_writable
+from torchrl_glam.tools.report.document import make_study, write_report
+from torchrl_glam.tools.report.references import References
+from torchrl_glam.tools.report.runs import read_runs
+from torchrl_glam.tools.report.statistics import Bootstrap, load_rliable
+
+
+@dataclass
+class ReportOptions:
+    """What is reported, and where that is written."""
+
+    out: str = "report"  # folder of report.md, the csv files and the pictures
+    references: References = References.table1  # random and human scores: Table 1's, or those before rounding
+    league: bool = False  # print the league of published methods even without runs of all 26 games
+    resamples: int = 2000  # of the bootstrap
+    seed: int = 0  # of the bootstrap; the same runs and seed give the same report
+
+
+def main() -> None:
+    """The command: paths and ``key=value`` options in any order."""
+    paths, options = split_arguments(sys.argv[1:])
+    sys.argv = ["glam-report", *options]
+
+    @option_line(ReportOptions)
+    def report(options: ReportOptions) -> None:
+        """Report runs on Atari: scores, aggregates with intervals, curves, beside the published methods.
+
+        glam-report RUNS... takes run folders, folders of runs, or result.json files, before or after the options.
+        """
+        if not paths:
+            raise UsageError("give run folders, folders of runs, or result.json files; --help lists the options")
+        if options.resamples < 100:
+            raise UsageError(f"resamples={options.resamples}: give at least 100, or the intervals are noise")
+        if not 0 <= options.seed < 2**32:
+            raise UsageError(f"seed={options.seed}: give a whole number from 0 to {2**32 - 1}")
+        load_rliable()
+        report_runs(paths, options)
+
+    report()
+
+
+def report_runs(paths: list[Path], options: ReportOptions) -> None:
+    """Print the report and write its files.
+
+    Raises:
+        UsageError: if a path or a result is no good, or a file cannot be written.
+    """
+    out = make_writable("out", Path(options.out) / "report.md").parent
+    found = read_runs(paths)
+    study = make_study(found, options.references, Bootstrap(options.resamples, options.seed))
+    text, names = write_report(study, out, league=options.league, with_pictures=figures.has_matplotlib)
+    sys.stdout.write(text)
+    sys.stdout.write(f"\n{out}: {', '.join(names)}\n")
+    if not figures.has_matplotlib:
+        sys.stdout.write('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"\n')
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[Path], list[str]]:
+    """Paths and options: ``name=value`` of a known name is an option, and so is what is no path and has a ``=``.
+
+    So a folder may have a ``=`` in its name, as those of Hydra's sweeps have.
+    """
+    names = {field.name for field in fields(ReportOptions)}
+    paths: list[str] = []
+    options: list[str] = []
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        is_option = argument.startswith("-") or (equals and (name in names or not Path(argument).exists()))
+        (options if is_option else paths).append(argument)
+    return [Path(path) for path in paths], options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""The part of a module's state that is saved nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from torchrl_glam.errors import DamagedError
+
+
+def own_state(module: nn.Module, known: Iterable[nn.Module]) -> dict[str, Tensor]:
+    """The entries of ``module``'s state that are not those of the ``known`` modules, by name, sharing their memory."""
+    elsewhere = {entry.data_ptr() for other in known for entry in other.state_dict().values()}
+    return {name: entry for name, entry in module.state_dict().items() if entry.data_ptr() not in elsewhere}
+
+
+def load_own_state(module: nn.Module, known: Iterable[nn.Module], state: Mapping[str, Tensor]) -> None:
+    """Copy what :func:`own_state` gave back in place.
+
+    Raises:
+        DamagedError: if the entries are others.
+    """
+    here = own_state(module, known)
+    if {name: entry.shape for name, entry in here.items()} != {name: entry.shape for name, entry in state.items()}:
+        raise DamagedError(f"the state of {type(module).__name__} has other entries than this run's")
+    for name, entry in here.items():
+        entry.copy_(state[name])
