@@ -1,8 +1,12 @@
-"""Acting in the real environment: a context of the last real steps, and the actor on top of it."""
+"""Acting in the real environment: a context of the last real steps, and the actor on top of it.
+
+``b`` any leading shape, ``kc`` width of the flattened latent, ``d`` width of the belief, ``a`` width of an action.
+"""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Shaped
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
@@ -23,8 +27,8 @@ class GLAMPolicy(TensorDictModuleBase):
     each frame encoded once, when it arrives. The backbone runs over the context, the actor sees ``[z_t, h_{t-1}]``, and
     ``(z_t, a_t)`` is appended. With an empty context (the first step of an episode) the action is uniform.
 
-    The context is part of the tensordict, never of the module, so that any number of environments can be batched and an
-    episode's start clears it: add :meth:`make_tensordict_primer` to the environment, or let a collector do so
+    The context is part of the tensordict, never of the module, so any number of environments can be batched, and the
+    start of an episode clears it. Add :meth:`make_tensordict_primer` to the environment, or let a collector do so
     (``auto_register_policy_transforms=True``).
 
     Acting never tracks gradients. Keep the world model in eval mode (BatchNorm).
@@ -33,7 +37,7 @@ class GLAMPolicy(TensorDictModuleBase):
         world_model: encodes frames and runs the backbone.
         actor: reads ``state`` and ``belief``, writes ``action``.
         action_spec: the environment's action spec, for uniform actions.
-        context_length: real steps remembered.
+        context_length: number of real steps in the context.
         sees: ``prior`` (z_t sampled from the prior, as in imagination) or ``posterior`` (from the frame itself).
 
     Raises:
@@ -73,7 +77,7 @@ class GLAMPolicy(TensorDictModuleBase):
         self.sees = sees
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
-        """The transform that puts an empty context into the environment's reset."""
+        """Make the transform that adds an empty context to the environment's reset."""
         state = Unbounded((self.context_length, self.world_model.state_size))
         action = Unbounded((self.context_length, self.world_model.action_size))
         context = Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
@@ -84,7 +88,7 @@ class GLAMPolicy(TensorDictModuleBase):
         """Write ``action`` and ``("next", "context")`` for any batch shape.
 
         Raises:
-            UsageError: without a context, which the primer puts in.
+            UsageError: without a context, which the primer adds.
         """
         context = tensordict.get("context", None)
         if context is None:
@@ -103,20 +107,22 @@ class GLAMPolicy(TensorDictModuleBase):
         tensordict.set(("next", "context"), self._remember(context, observed, action))
         return tensordict
 
-    def _recall(self, context: TensorDictBase) -> tuple[Tensor, Tensor]:
-        """Belief ``[.. d]`` after the context, and a sample ``[.. k*c]`` of the prior of the current frame."""
+    def _recall(self, context: TensorDictBase) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b kc"]]:
+        """Return the belief after the context, and a sample of the prior of the current frame."""
         tokens = self.world_model.embedding(context.get("state"), context.get("action"))
         beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
         belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))
         return belief, self.world_model.predict_state(belief)
 
-    def _uniform_action(self, action: Tensor) -> Tensor:
-        """A uniform random action for every element, shaped like ``action [.. a]``."""
+    def _uniform_action(self, action: Shaped[Tensor, "*b a"]) -> Shaped[Tensor, "*b a"]:
+        """Draw a uniform random action for every element of ``action``."""
         missing = action.ndim - self.action_spec.ndim
         return self.action_spec.rand(action.shape[:missing]).to(action)
 
-    def _remember(self, context: TensorDictBase, state: Tensor, action: Tensor) -> TensorDict:
-        """The context with ``(state, action)`` appended, the oldest entry dropped if it is full."""
+    def _remember(
+        self, context: TensorDictBase, state: Float[Tensor, "*b kc"], action: Shaped[Tensor, "*b a"]
+    ) -> TensorDict:
+        """Append ``(state, action)`` to the context and drop the oldest entry if it is full."""
         length = context.get("length")
         new = {
             "state": append_entry(context.get("state"), state, length),
