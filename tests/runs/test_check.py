@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.whole.test_switches import load
+from tests.support.configs import load
 from tests.support.trained import SMALL
 from torchrl_glam.runs import estimate, check as machine
 from torchrl_glam import factory

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.whole.test_switches import load
+from tests.support.configs import load
 from torchrl_glam.config import GLAMConfig, Logger
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.runs.folder import RunFolder

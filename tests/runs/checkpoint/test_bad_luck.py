@@ -15,17 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.checkpoint.conftest import Finished
-from tests.support.killed_runs import (
-    ENVIRONMENT,
-    OPTIONS,
-    checkpoints,
-    differences,
-    lines,
-    outcome,
-    start,
-    wait_until,
-)
+from tests.support.killed_runs import ENVIRONMENT, Finished, OPTIONS, checkpoints, differences, lines, outcome, start, wait_until
 
 SELDOM = "checkpoint.every=1000000"
 

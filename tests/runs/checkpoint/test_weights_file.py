@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.whole.test_switches import load
+from tests.support.configs import load
 from tests.support.trained import CPU, OBJECTIVES, SMALL, Trained
 from torchrl_glam import factory
 from torchrl_glam.runs.checkpoint import load_networks, read_state, read_weights, write_state, write_weights

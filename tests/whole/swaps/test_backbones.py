@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.configs import load
 from tests.support.trained import SMALL
-from tests.whole.test_switches import load
 from torchrl_glam import factory
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.errors import UsageError

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torchrl.objectives import A2CLoss, ClipPPOLoss, DiscreteSACLoss, ReinforceLoss
 
+from tests.support.configs import load
 from tests.support.trained import OBJECTIVES, Trained
-from tests.whole.test_switches import load
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.errors import UsageError
 from torchrl_glam.training import policy
