@@ -10,14 +10,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 
+from torchrl_glam.config.parts import store_imported
 from torchrl_glam.envs.scores import atari_100k_games
 from torchrl_glam.errors import UsageError
 
-# An import path is short for an option of the group `custom`.
-IMPORTED = {
-    "dynamics": ("dynamics=custom", "world_model.dynamics.target"),
-    "objective": ("objective=custom", "objective.loss"),
-}
 GAME_OPTION, GAME_NAME = "env.name", "ALE/{}-v5"
 
 
@@ -28,7 +24,8 @@ def expand_arguments(arguments: list[str]) -> list[str]:
         UsageError: for a glob that matches no game, or a list of names and import paths.
     """
     flags = ["check=true" if argument == "--check" else argument for argument in arguments]
-    return expand_games(expand_import_paths(flags))
+    store_imported(flags)
+    return expand_games(flags)
 
 
 def study_arguments(arguments: list[str]) -> list[str] | None:
@@ -44,30 +41,6 @@ def study_arguments(arguments: list[str]) -> list[str] | None:
     if other := sorted(flags - sweep):
         raise UsageError(f"{other[0]} does not go with -m: leave one of them out; files: hydra.searchpath=[FOLDER]")
     return [argument for argument in arguments if argument not in sweep]
-
-
-def expand_import_paths(arguments: list[str]) -> list[str]:
-    """Write ``objective=package.module.Loss`` and ``dynamics=package.module.Class`` as options that Hydra knows.
-
-    Examples:
-        >>> from torchrl_glam.command.arguments import expand_import_paths
-        >>> expand_import_paths(["seed=1", "objective=my_losses.MyLoss"])
-        ['seed=1', 'objective=custom', 'objective.loss=my_losses.MyLoss']
-        >>> expand_import_paths(["objective=my_losses.One,my_losses.Two"])
-        ['objective=custom', 'objective.loss=my_losses.One,my_losses.Two']
-    """
-    expanded: list[str] = []
-    for argument in arguments:
-        option, _, value = argument.partition("=")
-        paths = [bool(re.fullmatch(r"\w+([.:]\w+)+", path)) for path in value.split(",")]
-        if option in IMPORTED and all(paths):
-            choice, target = IMPORTED[option]
-            expanded += [choice, f"{target}={value}"]
-        elif option in IMPORTED and any(paths):
-            raise UsageError(f"{argument} mixes names with import paths: sweep over them one after the other")
-        else:
-            expanded.append(argument)
-    return expanded
 
 
 def expand_games(arguments: list[str]) -> list[str]:

@@ -21,16 +21,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from torchrl_glam.command.arguments import IMPORTED, expand_arguments, study_arguments
+from torchrl_glam.command.arguments import expand_arguments, study_arguments
 from torchrl_glam.command.options import fail, option_names, unknown_option
 from torchrl_glam.command.study.launch import Command, run_study
 from torchrl_glam.command.study.plan import GROUP, task_overrides
-from torchrl_glam.config import Device, GLAMConfig, RunConfig
+from torchrl_glam.config import GROUPS, Device, GLAMConfig, RunConfig
 from torchrl_glam.config.checks import check_config
-from torchrl_glam.config.registry import CONFIGS
+from torchrl_glam.config.registry import PARTS
 from torchrl_glam.errors import Stopped, UsageError, first_line, one_line
 from torchrl_glam.machine.allocator import keep_freed_memory
 from torchrl_glam.machine.compilation import check_compiler
+from torchrl_glam.runs.summary import choices
 
 Config = TypeVar("Config")
 Decorator = Callable[[Callable[[Config], None]], Callable[[], None]]
@@ -171,9 +172,9 @@ def _check_ablation(config_dir: Path, config: GLAMConfig) -> None:
     ablation: Any = OmegaConf.load(config_dir / "ablation" / f"{config.ablation}.yaml")
     said = {name: OmegaConf.select(ablation, name) for name in option_names(ablation) if name != "defaults"}
     for choice in ablation.get("defaults", ()):
-        said["world_model.dynamics.name"] = choice["override /dynamics"]
+        said["dynamics"] = choice["override /dynamics"]
     for name, wanted in said.items():
-        value = OmegaConf.select(options, name)
+        value = choices(config)[name] if name == "dynamics" else OmegaConf.select(options, name)
         if getattr(value, "value", value) != wanted:
             raise UsageError(
                 f"ablation={config.ablation} means {name}={wanted}, the options say {getattr(value, 'value', value)}: "
@@ -195,8 +196,8 @@ def _explain(error: BaseException, schema: type[Any]) -> str:
     if missing := re.search(
         r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text
     ):
-        own = ", or give package.module.Class" if missing[1] in IMPORTED else ""
-        parts = {name for group, name in CONFIGS if group == missing[1]}  # for others' Hydra files, in the same groups
+        own = ", or give package.module.Class" if missing[1] in GROUPS else ""
+        parts = {name for group, name in PARTS if group == missing[1]}  # for others' Hydra files, in the same groups
         names = ", ".join(name for name in missing[3].split() if name not in parts)
         return f"{missing[1]}={missing[2]} does not exist: choose one of {names}{own}"
     if absent := re.search(r"missing mandatory value: (\S+)", text):

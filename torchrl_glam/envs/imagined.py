@@ -95,11 +95,19 @@ class GLAMImaginedEnv(ImaginedEnv):
         )
         set_imagined_specs(self, world_model, action_spec, self._initial_memory(self.batch_size))
         self._starts = starts
-        if not keep_memory:
-            self._post_step_mdp_hooks = self._forget
+        self.keep_memory = keep_memory
         step = super(ImaginedEnv, self)._step
         self._run_step = torch.compile(step, **COMPILED) if compiled else step
         self._unroll = CapturedPerConstants(self._imagine) if compiled and self.device.type == "cuda" else self._imagine
+
+    @property
+    def keep_memory(self) -> bool:
+        """Whether ``rollout`` returns the memory, twice per step."""
+        return self._post_step_mdp_hooks is None
+
+    @keep_memory.setter
+    def keep_memory(self, keep: bool) -> None:
+        self._post_step_mdp_hooks = None if keep else self._forget
 
     @property
     def transition(self) -> LatentTransition:

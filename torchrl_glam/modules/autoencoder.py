@@ -76,9 +76,16 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encode uint8 ``pixels [b h w channels]`` to (log-probabilities ``[b k c]``, CNN features ``[b f]``)."""
-        batch = pixels.shape[:-3]
-        frames = preprocess_pixels(pixels.reshape(-1, *pixels.shape[-3:]), self.head.weight.dtype)
-        features = self.convolutions(frames)
+        return self.encode(self.preprocess(pixels))
+
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 ``pixels [b h w channels]`` into frames ``[b channels h w]`` of floats, 0..1 scale."""
+        return preprocess_pixels(pixels, self.head.weight.dtype)
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode what :meth:`preprocess` returned; the result is that of :meth:`forward`."""
+        batch = frames.shape[:-3]
+        features = self.convolutions(frames.reshape(-1, *frames.shape[-3:]))
         logits = self.head(features).reshape(*batch, *self.latent_shape)
         return unimix_logits(logits, self.unimix), features.reshape(*batch, -1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torchrl.modules.functional import symexp, symlog
-from torchrl.modules.models.model_based import two_hot_decode
+from torchrl.modules.models.model_based import two_hot_cross_entropy, two_hot_decode
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.latent import unimix_logits
@@ -80,13 +80,19 @@ class CategoricalHead(nn.Module):
         return unimix_logits(self.linear(belief).unflatten(-1, self.latent_shape), self.unimix)
 
 
+def symlog_two_hot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:
+    """``mean CE(twohot(symlog(value)), logits)`` for ``logits [.. bins]`` and raw ``value [.. 1]`` or ``[..]``."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return two_hot_cross_entropy(logits, symlog(value.to(logits.dtype)), bins.to(logits.dtype)).mean()
+
+
 class TwoHotHead(nn.Module):
     """Trunk and logits of a scalar on a grid that is uniform in symlog space; it predicts 0 before any training.
 
     The logits are decoded as ``symexp`` of the mean bin (STORM), which of an uncertain value says less than is to be
     expected: a chance of 0.1 of 100 becomes 0.6. With ``decoding="raw"`` it is the mean of what the bins stand for,
     here 10. Chances of 1e-6 of the outermost bins would drown any real value there, so bins beyond the largest target
-    that :meth:`observe` was shown do not count.
+    of :meth:`loss` do not count.
 
     Args:
         inputs: input width.
@@ -95,6 +101,9 @@ class TwoHotHead(nn.Module):
         num_bins: bins between ``-limit`` and ``limit`` in symlog space.
         limit: outermost bin in symlog space (20 reaches 4.8e8 in raw units).
         decoding: ``symlog`` or ``raw``.
+
+    Raises:
+        UsageError: if ``decoding`` is neither.
     """
 
     bins: Tensor
@@ -110,6 +119,8 @@ class TwoHotHead(nn.Module):
         decoding: str = "symlog",
     ) -> None:
         super().__init__()
+        if decoding not in ("symlog", "raw"):
+            raise UsageError(f"decoding is {decoding!r}: choose symlog or raw")
         self.trunk = make_trunk(inputs, hidden, num_layers)
         self.logits = ZeroLinear(hidden, num_bins)
         self.decoding = decoding
@@ -129,11 +140,12 @@ class TwoHotHead(nn.Module):
         beyond = self.bins.abs() > self.reach + (self.bins[1] - self.bins[0])
         return raw_mean(logits.masked_fill(beyond, -torch.inf), self.bins).unsqueeze(-1)
 
-    @torch.no_grad()
-    def observe(self, target: Tensor) -> None:
-        """Take notice of raw targets of any shape that it is trained on."""
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of ``logits [b bins]`` to raw targets ``[b 1]``, a scalar."""
         if self.decoding == "raw":
-            self.reach.copy_(torch.maximum(self.reach, symlog(target).abs().max()))
+            with torch.no_grad():
+                self.reach.copy_(torch.maximum(self.reach, symlog(target).abs().max()))
+        return symlog_two_hot_loss(logits, target, self.bins)
 
 
 def raw_mean(logits: Tensor, bins: Tensor) -> Tensor:

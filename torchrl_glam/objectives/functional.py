@@ -9,11 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchrl.modules.functional import symlog
-from torchrl.modules.models.model_based import two_hot_cross_entropy
 from torchrl.objectives import categorical_kl_terms
-
-from torchrl_glam.modules.autoencoder import preprocess_pixels
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -21,22 +17,15 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def reconstruction_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
+def reconstruction_loss(reconstruction: Tensor, frames: Tensor) -> Tensor:
     """``mean_bt sum_pixels (x_hat - x)^2`` (GLAM Eq. 12, first term).
 
     Args:
         reconstruction: ``[b t channels h w]``, 0..1 scale.
-        pixels: uint8 ``[b t h w channels]``.
+        frames: ``[b t channels h w]``, 0..1 scale.
     """
     reconstruction = at_least_float32(reconstruction)
-    squared = F.mse_loss(reconstruction, preprocess_pixels(pixels, reconstruction.dtype), reduction="sum")
-    return squared / reconstruction.shape[:-3].numel()
-
-
-def symlog_two_hot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:
-    """``mean CE(twohot(symlog(value)), logits)`` for ``logits [.. bins]`` and raw ``value [.. 1]`` or ``[..]``."""
-    logits = at_least_float32(logits)
-    return two_hot_cross_entropy(logits, symlog(value.to(logits.dtype)), bins.to(logits.dtype)).mean()
+    return F.mse_loss(reconstruction, frames.to(reconstruction.dtype), reduction="sum") / frames.shape[:-3].numel()
 
 
 def termination_loss(logits: Tensor, terminated: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ from torchrl_glam import factory
 from torchrl_glam.errors import DamagedError
 from torchrl_glam.runs.checkpoint import Weights, load_networks
 from torchrl_glam.runs.checkpoint.checkpoints import find_weights
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import GLAMConfig, RunConfig
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=RunConfig)
 
 
 @dataclass
@@ -83,11 +83,11 @@ def read_config(folder: Path) -> GLAMConfig:
 
 def _build(folder: Path, config: GLAMConfig, weights: Weights, device: torch.device) -> LoadedRun:
     world_model = factory.make_world_model(config, weights.action_spec, device)
-    actor, critic = factory.make_agent(config, world_model, weights.action_spec)
-    networks: dict[str, torch.nn.Module] = {"world_model": world_model, "actor": actor}
-    if "critic" in weights.networks:
-        networks["critic"] = critic
-    load_networks(networks, weights)
+    actor = factory.make_actor(config, world_model, weights.action_spec)
+    objective = factory.make_objective(
+        config, factory.make_imagined_env(config, world_model, weights.action_spec), actor
+    )
+    load_networks({"world_model": world_model, **objective.networks}, weights)
     return LoadedRun(
         folder=folder,
         config=config,
@@ -95,7 +95,7 @@ def _build(folder: Path, config: GLAMConfig, weights: Weights, device: torch.dev
         action_spec=weights.action_spec,
         world_model=world_model,
         actor=actor,
-        critic=networks.get("critic"),
+        critic=objective.critic,
         policy=factory.make_policy(config, world_model, actor, weights.action_spec),
     )
 
@@ -115,7 +115,8 @@ def read_options(folder: Path, schema: type[Config], command: str) -> Config:
     if not path.is_file():
         raise UsageError(f"{folder} holds no run: give a folder with config.yaml, as {command} makes them")
     try:
-        options: Any = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
+        loaded: Any = OmegaConf.load(path)
+        options: Any = OmegaConf.merge(OmegaConf.structured(schema.schema_for(loaded)), loaded)
         return OmegaConf.to_object(options)  # type: ignore[return-value]
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         reason = str(error).strip().splitlines()[0]

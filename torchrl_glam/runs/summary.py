@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 import torchrl_glam
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import GROUPS, GLAMConfig
 from torchrl_glam.machine.terminal import duration
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
 from torchrl_glam.modules.ssm import resolve_backend
@@ -25,7 +25,8 @@ def first_line(config: GLAMConfig, world_model: GLAMWorldModel, agent: nn.Module
     swapped = [f"{option} {value}" for option, value in choices(config).items() if value not in ("none", "glam")]
     scans = any(isinstance(module, MambaBlock) for module in world_model.modules())
     parts = [f"preset {config.preset}", *swapped]
-    parts += [f"scan {resolve_backend(config.world_model.dynamics.backend, device)}"] if scans else []
+    backend = getattr(config.world_model.dynamics, "backend", "auto")
+    parts += [f"scan {resolve_backend(backend, device)}"] if scans else []
     return (
         f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
         f"device {device_name(device)} | {' | '.join(parts)} | "
@@ -36,11 +37,10 @@ def first_line(config: GLAMConfig, world_model: GLAMWorldModel, agent: nn.Module
 
 def choices(config: GLAMConfig) -> dict[str, str]:
     """What was swapped: ablation, backbone, objective; a class of the user's by its import path."""
-    dynamics, objective = config.world_model.dynamics, config.objective
     return {
         "ablation": config.ablation,
-        "dynamics": dynamics.target or dynamics.name.value,
-        "objective": objective.loss if objective.name == "custom" else objective.name,
+        "dynamics": GROUPS["dynamics"].name_of(config.world_model.dynamics),
+        "objective": GROUPS["objective"].name_of(config.objective),
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchrl_glam.errors import UsageError
@@ -59,3 +59,9 @@ def check_finite(metrics: TensorDictBase) -> None:
     bad = [key for key, value in metrics.items() if not torch.isfinite(value).all()]
     if bad:
         raise FloatingPointError(f"not finite: {', '.join(bad)}; {KEPT}")
+
+
+def trained_parameters(*modules: nn.Module) -> list[Tensor]:
+    """The parameters of ``modules`` that take a gradient, each once."""
+    found = (parameter for module in modules for parameter in module.parameters() if parameter.requires_grad)
+    return list(dict.fromkeys(found))
