@@ -98,12 +98,15 @@ class ToRGBImage(ObservationTransform):
 
     def _apply_transform(self, observation: Tensor) -> Tensor:
         batch, image_shape = _split_shape(observation.shape, len(self._layout))
-        images = observation.cpu().reshape(-1, *image_shape)
+        images = observation.reshape(-1, *image_shape)
         if images.is_floating_point():
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = {"hwc": images, "chw": images.movedim(1, -1), "hw": images.unsqueeze(-1)}[self._layout]
-        coloured = images.expand(*images.shape[:-1], 3).contiguous().numpy()
-        resized = np.stack([cv2.resize(image, self._size, interpolation=cv2.INTER_AREA) for image in coloured])
+        coloured = images.expand(*images.shape[:-1], 3)
+        if coloured.shape[1:3] == self._size:  # as Gymnasium's and ale-py's Atari give them
+            return coloured.clone(memory_format=torch.contiguous_format).reshape(*batch, *self._size, 3)
+        frames = coloured.contiguous().cpu().numpy()
+        resized = np.stack([cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA) for frame in frames])
         return torch.from_numpy(resized).reshape(*batch, *self._size, 3).to(observation.device)
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.data import Composite, TensorSpec, Unbounded
 from torchrl.envs import TensorDictPrimer
 
@@ -24,7 +24,8 @@ class GLAMPolicy(TensorDictModuleBase):
     ``(z_t, a_t)`` is appended. With an empty context (the first step of an episode) the action is uniform.
 
     The context is part of the tensordict, never of the module, so that any number of environments can be batched and an
-    episode's start clears it: add :meth:`make_tensordict_primer` to the environment, or let a collector do so
+    episode's start clears it. It holds latents by the numbers of their classes, a hundredth of their one-hot floats:
+    a collector records it twice per step, and copies it between devices. Prepare the environment for it: add :meth:`make_tensordict_primer` to the environment, or let a collector do so
     (``auto_register_policy_transforms=True``).
 
     Acting never tracks gradients. Keep the world model in eval mode (BatchNorm).
@@ -74,7 +75,9 @@ class GLAMPolicy(TensorDictModuleBase):
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
         """The transform that puts an empty context into the environment's reset."""
-        state = Unbounded((self.context_length, self.world_model.state_size))
+        num_categoricals, num_classes = self.world_model.latent_shape
+        dtype = torch.uint8 if num_classes <= 256 else torch.int32
+        state = Unbounded((self.context_length, num_categoricals), dtype=dtype)
         action = Unbounded((self.context_length, self.world_model.action_size))
         context = Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
         return TensorDictPrimer(Composite(context=context), default_value=0, expand_specs=True)
@@ -105,7 +108,9 @@ class GLAMPolicy(TensorDictModuleBase):
 
     def _recall(self, context: TensorDictBase) -> tuple[Tensor, Tensor]:
         """Belief ``[.. d]`` after the context, and a sample ``[.. k*c]`` of the prior of the current frame."""
-        tokens = self.world_model.embedding(context.get("state"), context.get("action"))
+        latents = nn.functional.one_hot(context.get("state").long(), self.world_model.latent_shape[1])
+        state = latents.flatten(-2).to(context.get("action").dtype)
+        tokens = self.world_model.embedding(state, context.get("action"))
         beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
         belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))
         return belief, self.world_model.predict_state(belief)
@@ -118,8 +123,9 @@ class GLAMPolicy(TensorDictModuleBase):
     def _remember(self, context: TensorDictBase, state: Tensor, action: Tensor) -> TensorDict:
         """The context with ``(state, action)`` appended, the oldest entry dropped if it is full."""
         length = context.get("length")
+        classes = state.unflatten(-1, self.world_model.latent_shape).argmax(-1)
         new = {
-            "state": append_entry(context.get("state"), state, length),
+            "state": append_entry(context.get("state"), classes, length),
             "action": append_entry(context.get("action"), action, length),
             "length": (length + 1).clamp_max(self.context_length),
         }
