@@ -1,4 +1,4 @@
-"""Options that cannot work, alone or together, refused before anything is built."""
+"""Checks of options that cannot work, by themselves or together, before anything is built."""
 
 from __future__ import annotations
 

@@ -22,5 +22,5 @@ class ImaginationConfig:
     horizon_max: int = 32
 
     def horizon_at(self, frames: int) -> int:
-        """The horizon after ``frames`` environment steps (Eq. 11)."""
+        """Return the horizon after ``frames`` environment steps (Eq. 11)."""
         return min(self.horizon + self.horizon_step * (frames // self.horizon_every), self.horizon_max)

@@ -54,7 +54,7 @@ from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
 
 @dataclass
 class PartConfig:
-    """What Hydra needs to know of any part."""
+    """Fields that Hydra reads of any part."""
 
     _partial_: bool = False
     _convert_: str = "all"  # lists and dicts, not OmegaConf's own

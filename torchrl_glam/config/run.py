@@ -69,13 +69,13 @@ class ReplayConfig:
 
 @dataclass
 class TrainingConfig:
-    """How often each part is trained (STORM: every environment step), and by which means."""
+    """Schedule of the updates (STORM: one per environment step), and the means of training."""
 
     warmup_frames: int = 1024  # environment steps of uniform actions before the first update
     world_model_every: int = 1  # environment steps between world-model updates
     policy_every: int = 1  # environment steps between policy updates
     log_every: int = 100  # environment steps between rows of metrics
-    media_every: int = 20_000  # environment steps between pictures and videos of imagination; 0: after the last alone
+    media_every: int = 20_000  # environment steps between pictures and videos of imagination; 0: only after the last
     compile: bool = False  # the imagined step; on CUDA also losses, but Dreamer's and SAC's, and a graph of imagination
     precision: Precision = Precision.float32
     keep_memory: bool = True  # glibc: freed memory is kept for reuse, which is faster; see allocator.py
@@ -87,19 +87,19 @@ class CheckpointConfig:
     """When a run saves itself. A run is the same whenever it does."""
 
     every: int = 5000  # steps between checkpoints: of the environment, or updates of an offline run
-    minutes: float = 10.0  # between them at most; 0: as ``every`` says alone
+    minutes: float = 10.0  # between them at most; 0: only as ``every`` says
     keep: int = 2  # newest ones kept; of GLAM, the one with the best return in training besides
 
 
 @dataclass
 class RunConfig:
-    """What any run has, whatever it trains.
+    """Options of any run, whatever it trains.
 
     Attributes:
         LENGTH: the option that says how many steps it takes.
         UNIT: what a step is.
         SUBJECT: the option that says what it is about.
-        HARMLESS: options, or groups of them, that may differ when a run goes on: what it computes stays the same.
+        HARMLESS: options, or groups of them, that may differ when a run resumes: what it computes stays the same.
         AGAIN: what to do with a run that is finished.
         COMPARE: what compares the runs of a folder.
     """
@@ -127,7 +127,7 @@ class RunConfig:
 
     @property
     def num_steps(self) -> int:
-        """How many steps the run takes."""
+        """Number of steps that the run takes."""
         return int(getattr(self, self.LENGTH))
 
 
@@ -178,7 +178,7 @@ class GLAMConfig(RunConfig):
         return make_schema({name: OmegaConf.select(options, place) for name, place in places.items()}, cls)
 
     def longest_sequence(self) -> int:
-        """The most tokens that the backbone reads on end: a batch, a context and what is imagined from it, acting's."""
+        """Return the most tokens that the backbone reads in a row: of a batch, of a context and its imagination."""
         batch, imagination = self.replay.batch_length, self.imagination
         context = batch if imagination.starts is Starts.batch else imagination.context_length
         return max(batch, context + imagination.horizon_max, self.agent.context_length)

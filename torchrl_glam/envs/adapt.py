@@ -29,9 +29,9 @@ from torchrl_glam.errors import UsageError
 
 
 def adapt_env(env: EnvBase, *, pixels_key: NestedKey = "pixels", image_size: int = 64) -> TransformedEnv:
-    """Gives an environment, of any batch size, the keys that worlds are learnt from.
+    """Give an environment of any batch size the keys that world models are trained on.
 
-    They are, ``s`` being ``image_size``: ``pixels`` [s s 3] uint8; ``action``, one-hot or within [-1, 1]; ``reward``;
+    They are (``s`` is ``image_size``): ``pixels`` [s s 3] uint8; ``action``, one-hot or within [-1, 1]; ``reward``;
     ``life_loss`` [1] bool, which is ``terminated`` if the environment has no such entry of its own; ``terminated``,
     ``done``, and ``truncated`` if there is one; ``episode_reward``, ``step_count``, ``is_init``. Other entries stay.
 
@@ -66,7 +66,7 @@ def adapt_env(env: EnvBase, *, pixels_key: NestedKey = "pixels", image_size: int
 
 
 class TerminationIsLifeLoss(Transform):
-    """Sets ``life_loss`` where a game without lives terminates, so that every environment has the key."""
+    """Set ``life_loss`` where a game without lives terminates, so that every environment has the key."""
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         return next_tensordict.set("life_loss", next_tensordict["terminated"].clone())
@@ -75,13 +75,13 @@ class TerminationIsLifeLoss(Transform):
         return tensordict_reset.set("life_loss", self.parent.full_done_spec["terminated"].zero())
 
     def transform_observation_spec(self, observation_spec: Composite) -> Composite:
-        """Adds the spec of ``life_loss``, which is that of ``terminated``."""
+        """Add the spec of ``life_loss``, which is that of ``terminated``."""
         observation_spec["life_loss"] = self.parent.full_done_spec["terminated"].clone()
         return observation_spec
 
 
 class ToRGBImage(ObservationTransform):
-    """Turns ``pixels`` into RGB images [.. s s 3] of uint8.
+    """Turn ``pixels`` into RGB images [.. s s 3] of uint8.
 
     Not torchrl's ``Resize`` and ``ToTensorImage``: in 0.14.1 the one needs torchvision, the other makes floats. OpenCV
     averages areas, as for Gymnasium's and ale-py's Atari. The result never shares memory with the input: some
@@ -113,7 +113,7 @@ class ToRGBImage(ObservationTransform):
         return self._call(tensordict_reset)
 
     def transform_observation_spec(self, observation_spec: Composite) -> Composite:
-        """Replaces the spec of ``pixels``."""
+        """Replace the spec of ``pixels``."""
         batch, _ = _split_shape(observation_spec["pixels"].shape, len(self._layout))
         shape = (*batch, *self._size, 3)
         observation_spec["pixels"] = Unbounded(shape, dtype=torch.uint8, device=observation_spec.device)
@@ -151,7 +151,7 @@ def _image_layout(spec: TensorSpec, batch_dims: int) -> str | None:
 
 
 def image_layout(shape: tuple[int, ...]) -> str | None:
-    """The dimensions of an image of this shape, ``"hwc"``, ``"chw"`` or ``"hw"``, or ``None`` if it is none."""
+    """Return the layout of an image of this shape: ``"hwc"``, ``"chw"``, ``"hw"``, or ``None`` if it is no image."""
     if len(shape) == 2:
         return "hw"
     if len(shape) != 3:
@@ -161,9 +161,7 @@ def image_layout(shape: tuple[int, ...]) -> str | None:
 
 def _action_transforms(env: EnvBase) -> list[Transform]:
     if env.action_keys != ["action"]:
-        raise UsageError(
-            f"the environment's actions are {_names(env.action_keys)}, 'action' alone is wanted: {_RENAME}"
-        )
+        raise UsageError(f"the environment's actions are {_names(env.action_keys)}, only 'action' is wanted: {_RENAME}")
     spec = env.action_spec
     if type(spec) is OneHot:  # MultiOneHot and Binary are kinds of it and of Categorical
         return []

@@ -64,10 +64,10 @@ def latent_variation(state: Tensor) -> Tensor:
 
 
 def released_next_value(value: Tensor, next_value: Tensor, lmbda: float) -> Tensor:
-    """What the released code has in place of ``V_{t+1}`` in the lambda return: ``V_t``.
+    """Return what the released code has in place of ``V_{t+1}`` in the lambda return: ``V_t``.
 
     ``G_t = r_t + gamma (1 - c_t) ((1 - lmbda) V_t + lmbda G_{t+1})``, ``G_n = V_n``. A TD(lambda) estimator bootstraps
-    its last step with the next value alone, so that the last entry is ``(1 - lmbda) V_{n-1} + lmbda V_n``.
+    its last step with only the next value, so that the last entry is ``(1 - lmbda) V_{n-1} + lmbda V_n``.
 
     Args:
         value: V of the current states, ``[b n 1]``.

@@ -134,11 +134,11 @@ class GLAMModelLoss(LossModule):
 
     @property
     def functional(self) -> bool:
-        """Whether the parameters are kept apart from the module: no, the world model is used as it is."""
+        """False: the parameters are not kept apart from the module, the world model is used as it is."""
         return False
 
     def reset_parameters_recursive(self) -> None:
-        """Draw all parameters anew. (TorchRL's method looks for functional networks alone, and there are none.)"""
+        """Draw all parameters anew. (TorchRL's method looks only for functional networks, and there are none.)"""
         TensorDictModuleBase.reset_parameters_recursive(self)
 
     def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:

@@ -1,4 +1,4 @@
-"""What one update does, for the world model and for each kind of agent; and evaluation. The loop is the example."""
+"""The updates of the world model and of each kind of agent, and the evaluation. The loop is the example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the agents have in common: imagination turned into losses."""
+"""The common part of all agents: imagination turned into losses."""
 
 from __future__ import annotations
 

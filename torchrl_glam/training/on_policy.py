@@ -139,6 +139,6 @@ class GLAMObjective(OnPolicyObjective):
 
 
 def missing_entry(error: KeyError) -> str | None:
-    """The entry that a TensorDict was asked for in vain, if that is the error."""
+    """Return the missing entry that a TensorDict was asked for, if that is the error."""
     found = re.match(r"key \"(.+?)\" not found in TensorDict", str(error.args[0] if error.args else ""))
     return found[1] if found else None

@@ -39,7 +39,7 @@ class PolicyUpdate:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """What is trained, by name."""
+        """Networks that are trained, by name."""
         return self.objective.networks
 
     def __call__(self, data: TensorDictBase, horizon: int) -> TensorDictBase:
@@ -55,7 +55,7 @@ class PolicyUpdate:
             done.append(terms.detach().set("grad_norm", norm))
 
     def state_dict(self) -> dict[str, Any]:
-        """What is trained or kept besides the networks, and the optimizer's state."""
+        """Return the optimizer's state, and what is trained or kept besides the networks."""
         buffer = self.objective.buffer
         return {
             "losses": [own_state(loss, self._saved_elsewhere()) for loss in self.objective.losses],
@@ -72,13 +72,13 @@ class PolicyUpdate:
             _load_buffer(self.objective.buffer, state_dict["buffer"])
 
     def _saved_elsewhere(self) -> list[nn.Module]:
-        """The networks, and the world model, which is part of TorchRL's DreamerV3ActorLoss (0.14.1)."""
+        """Return the networks, and the world model, which is part of TorchRL's DreamerV3ActorLoss (0.14.1)."""
         worlds = (getattr(loss, "model_based_env", None) for loss in self.objective.losses)
         return [*self.networks.values(), *(world for world in worlds if world is not None)]
 
 
 def _buffer_state(buffer: TensorDictReplayBuffer) -> dict[str, Any]:
-    """Only what is filled: ``TensorDictReplayBuffer.state_dict`` of torchrl 0.14.1 holds the whole storage."""
+    """Return only the filled part: ``TensorDictReplayBuffer.state_dict`` of torchrl 0.14.1 holds the whole storage."""
     held = buffer.storage.get(slice(0, len(buffer))).flatten_keys(".").to_dict() if len(buffer) else {}
     return {"transitions": held, "writer": buffer.writer.state_dict()}
 

@@ -51,7 +51,7 @@ class WorldModelUpdate:
         return terms.detach().set("grad_norm", norm), latents
 
     def state_dict(self) -> dict[str, Any]:
-        """What is trained besides the world model, and the optimizer's state."""
+        """Return the optimizer's state, and what is trained besides the world model."""
         return {"loss": own_state(self.loss, [self.loss.world_model]), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
