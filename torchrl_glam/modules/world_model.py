@@ -10,6 +10,7 @@ Alignment (the one place that defines it): token ``e_t = f(z_t, a_t)``; belief `
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -87,9 +88,9 @@ class GLAMWorldModel(TensorDictModuleBase):
         num_classes: int = 32,
         head_width: int | None = None,
         unimix: float = 0.01,
-        encoder: Callable[..., nn.Module] = ImageEncoder,
-        decoder: Callable[..., nn.Module] = ImageDecoder,
-        reward_head: Callable[..., nn.Module] = TwoHotHead,
+        encoder: Callable[..., Any] = ImageEncoder,
+        decoder: Callable[..., Any] = ImageDecoder,
+        reward_head: Callable[..., Any] = TwoHotHead,
     ) -> None:
         super().__init__()
         self.in_keys = ["pixels", "action"]

@@ -9,7 +9,7 @@ from typing import cast
 from tensordict import TensorDict, TensorDictBase, unravel_key
 from tensordict.nn import TensorDictModuleBase, dispatch
 from tensordict.utils import NestedKey
-from torch import nn
+from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from torchrl_glam.errors import UsageError
@@ -169,7 +169,7 @@ class GLAMModelLoss(LossModule):
             {name: tensordict.get(("next", getattr(keys, name))) for name in ("reward", "termination")},
             batch_size=tensordict.shape,
         )
-        terms = {}
+        terms: dict[str, Tensor] = {}
         for term in self.terms:
             terms |= term(self.world_model, outputs, targets, self.first_valid)
         latents = {"state": outputs["state"].detach(), "action": inputs["action"]}

@@ -46,7 +46,7 @@ class DoubleTransformer(ParallelDynamics):
         max_length: int | None = None,
     ) -> None:
         depths = {"first": global_layers, "second": local_layers}
-        options = {"num_heads": num_heads, "dropout": dropout, "max_length": max_length}
+        options: dict[str, Any] = {"num_heads": num_heads, "dropout": dropout, "max_length": max_length}
         super().__init__(
             {name: TransformerDynamics(width, num_layers=depth, **options) for name, depth in depths.items()}
         )
