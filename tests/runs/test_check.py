@@ -65,7 +65,7 @@ def test_a_machine_with_room_is_ready(roomy, tmp_path):
 
 def test_the_frames_left_count(roomy, tmp_path):
     findings = check(tmp_path, frame=120)
-    assert "goes on from frame 120" in findings["folder"].text
+    assert "resumes from frame 120" in findings["folder"].text
     assert findings["time"].text.startswith("about 15 min for 40 frames")
 
 

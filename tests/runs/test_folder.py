@@ -19,7 +19,6 @@ from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.runs.folder import RunFolder
 
 
-
 def options(folder: Path, *overrides: str) -> GLAMConfig:
     return load("preset=debug", f"run_dir={folder}", *overrides)
 

@@ -81,18 +81,18 @@ class Ran:
         return line
 
     @property
-    def passed_over(self) -> list[str]:
+    def skipped(self) -> list[str]:
         """The lines on checkpoints that were not used."""
-        return [line for line in self.out if "is passed over" in line]
+        return [line for line in self.out if "is skipped" in line]
 
     def check_done(self) -> Ran:
         """See that it went well."""
         assert (self.status, self.err) == (0, []), self
         return self
 
-    def goes_on_from(self) -> int:
+    def resumed_from(self) -> int:
         """The step."""
-        (line,) = (line for line in self.out if line.startswith("goes on from step"))
+        (line,) = (line for line in self.out if line.startswith("resumes from step"))
         return int(line.split()[4])
 
 

@@ -107,7 +107,7 @@ def test_a_study_that_is_killed_goes_on(undisturbed, tmp_path):
         process.kill()
     out = run(tmp_path, *CATCH, "threads=1")
     assert "is finished: 160 steps" in out
-    assert "goes on from step" in out
+    assert "resumes from step" in out
     assert read(tmp_path) == undisturbed
     began = time.monotonic()
     assert "study: 2 runs, 2 of them finished before" in run(tmp_path, *CATCH, "threads=1")
@@ -129,7 +129,7 @@ def test_ctrl_c_saves_every_run(launcher, to, undisturbed, tmp_path):
     assert process.returncode == 0, err
     assert out.splitlines()[-1] == "study: stopped; 0 of 2 runs finished in study. Go on with the same command"
     assert len(list(tmp_path.glob("study/*/*/checkpoints/checkpoint-*"))) == 2
-    assert run(tmp_path, *options).count("goes on from step") == 2
+    assert run(tmp_path, *options).count("resumes from step") == 2
     assert read(tmp_path) == undisturbed
 
 
@@ -150,5 +150,5 @@ def test_a_job_that_runs_out_of_time_is_queued_again_and_goes_on(undisturbed, tm
     assert len(workers) == 2
     assert out.splitlines()[-1].startswith("study: 2 of 2 runs finished")
     logs = "".join(path.read_text() for path in (tmp_path / "study" / ".submitit").rglob("*_log.out"))
-    assert logs.count("goes on from step") == 2
+    assert logs.count("resumes from step") == 2
     assert read(tmp_path) == undisturbed

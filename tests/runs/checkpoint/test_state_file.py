@@ -31,7 +31,7 @@ def test_a_nested_state_comes_back_with_its_types(tmp_path):
     assert isinstance(back[0]["betas"], tuple)
 
 
-def test_an_optimizer_goes_on_from_a_state_file(tmp_path):
+def test_an_optimizer_resumed_from_a_state_file(tmp_path):
     def make() -> tuple[nn.Linear, torch.optim.Adam]:
         torch.manual_seed(0)
         layer = nn.Linear(3, 2)
