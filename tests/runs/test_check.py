@@ -9,15 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.whole.test_switches import load
 from tests.support.trained import SMALL
-from torchrl_glam.runs import estimate, check as machine
+from tests.whole.test_switches import load
 from torchrl_glam import factory
-from torchrl_glam.machine import resources
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
-from torchrl_glam.runs.estimate import Estimate, estimate_run
+from torchrl_glam.machine import resources
+from torchrl_glam.runs import check as machine
+from torchrl_glam.runs import estimate
 from torchrl_glam.runs.check import Finding, Level, check_machine, format_findings, require_ready
+from torchrl_glam.runs.estimate import Estimate, estimate_run
 
 CPU = torch.device("cpu")
 GB = 10**9

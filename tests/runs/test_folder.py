@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.paths import ROOT
-
 import json
 import os
 import subprocess
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.whole.test_switches import load
 from torchrl_glam.config import GLAMConfig, Logger
 from torchrl_glam.errors import Stopped, UsageError

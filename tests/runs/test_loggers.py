@@ -20,9 +20,9 @@ from wandb.proto.wandb_internal_pb2 import Record
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.errors import UsageError
-from torchrl_glam.tools.pictures.videos import write_video
 from torchrl_glam.runs import loggers as module
 from torchrl_glam.runs.loggers import close_loggers, cut_back, log_video, make_loggers, metric_lengths
+from torchrl_glam.tools.pictures.videos import write_video
 
 TENSORBOARD, WANDB = GLAMConfig(logger=LoggerName.tensorboard), GLAMConfig(logger=LoggerName.wandb)
 

@@ -12,10 +12,10 @@ from torchrl.checkpoint import GlobalRNGState
 from torchrl.data import OneHot
 
 from tests.runs.checkpoint.test_replay_files import records
-from torchrl_glam.runs.checkpoint import ReplayFiles, TrainedNetworks
-from torchrl_glam.runs.checkpoint.checkpoints import Checkpoints, find_weights
 from torchrl_glam.data import make_replay
 from torchrl_glam.errors import UsageError
+from torchrl_glam.runs.checkpoint import ReplayFiles, TrainedNetworks
+from torchrl_glam.runs.checkpoint.checkpoints import Checkpoints, find_weights
 
 
 class Counter:

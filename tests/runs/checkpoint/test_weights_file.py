@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.whole.test_switches import load
 from tests.support.trained import CPU, OBJECTIVES, SMALL, Trained
+from tests.whole.test_switches import load
 from torchrl_glam import factory
-from torchrl_glam.runs.checkpoint import load_networks, read_state, read_weights, write_state, write_weights
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.runs.checkpoint import load_networks, read_state, read_weights, write_state, write_weights
 
 SWAPS = [
     *[[f"objective={name}"] for name in OBJECTIVES],
