@@ -105,8 +105,8 @@ class RunFolder:
         if differences and wanted != "force":
             more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
             raise UsageError(
-                f"run_dir={path} holds a run with other options ({'; '.join(differences[:SHOWN])}{more}){_writer(path)}: "
-                "give the same ones, choose another run_dir, or insist by resume=force"
+                f"run_dir={path} holds a run with other options ({'; '.join(differences[:SHOWN])}{more})"
+                f"{_writer(path)}: give the same ones, choose another run_dir, or insist by resume=force"
             )
         self._stop_if_finished()
 

@@ -227,8 +227,8 @@ class Run:
         saved = self.progress.saved_frame
         rest = f"the checkpoint of step {saved} is whole" if saved else "there is no checkpoint yet"
         return UsageError(
-            f"{what} cannot be written to {self.folder} ({error.strerror or error}); {rest}. Make room and resume with: "
-            f"{self._command()}"
+            f"{what} cannot be written to {self.folder} ({error.strerror or error}); {rest}. Make room and resume "
+            f"with: {self._command()}"
         )
 
     def _command(self) -> str:
