@@ -93,7 +93,7 @@ class Ran:
     def resumed_from(self) -> int:
         """The step."""
         (line,) = (line for line in self.out if line.startswith("resumes from step"))
-        return int(line.split()[4])
+        return int(line.split()[3])
 
 
 def lines(text: str) -> list[str]:
