@@ -1,6 +1,6 @@
 """Whole studies by examples/glam_atari.py: the same numbers from every launcher, and nothing lost by Ctrl-C or a kill.
 
-Run by name: `pytest -m slow tests/studies/test_launchers.py`. A launcher needs its extra: [joblib], [submitit], [ray].
+Run by name: `pytest -m slow tests/command/study/test_launchers.py`. Each launcher needs its extra.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def test_ctrl_c_saves_every_run(launcher, to, undisturbed, tmp_path):
             os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
-    assert out.splitlines()[-1] == "study: stopped; 0 of 2 runs finished in study. Go on with the same command"
+    assert out.splitlines()[-1] == "study: stopped; 0 of 2 runs finished in study. Resume with the same command"
     assert len(list(tmp_path.glob("study/*/*/checkpoints/checkpoint-*"))) == 2
     assert run(tmp_path, *options).count("resumes from step") == 2
     assert read(tmp_path) == undisturbed
