@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from tests.support.trained import CPU, SMALL
 from tests.whole.test_switches import load
 from torchrl_glam import factory
-from torchrl_glam.runs.checkpoint import WEIGHTS, ReplayFiles, write_weights
+from torchrl_glam.runs.checkpoint import WEIGHTS, ReplayFiles, TrainedNetworks
 from torchrl_glam.runs.folder import write_options
 
 
@@ -31,7 +31,8 @@ def save_run(folder: Path, *overrides: str, played: tuple[int, ...] = (150,), fr
     actor, critic = factory.make_agent(config, world_model, spec)
     folder.mkdir()
     write_options(folder, config)
-    write_weights(folder / WEIGHTS, {"world_model": world_model, "actor": actor, "critic": critic}, spec, frame)
+    networks = {"world_model": world_model, "actor": actor, "critic": critic}
+    TrainedNetworks(networks, spec, frame).write(folder / WEIGHTS)
     replay, _ = factory.make_replay(config, env, CPU)
     files = ReplayFiles(replay, folder / "replay")
     steps = env.rollout(sum(played) // config.env.num_envs, break_when_any_done=False)

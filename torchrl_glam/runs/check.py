@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -69,8 +68,7 @@ def check_machine(
     replay = min(config.replay.capacity, config.total_frames) * record_bytes(env)
     place = ring_device(config.replay.device.value, device, replay)
     try:
-        with _quiet():
-            estimate = estimate_run(config, env, device, patience=PATIENCE, measure_memory=True)
+        estimate = estimate_run(config, env, device, patience=PATIENCE, measure_memory=True)
     except RuntimeError as error:
         if not (isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)):
             raise
@@ -115,6 +113,7 @@ def report_machine(config: GLAMConfig, env: EnvBase, device: torch.device) -> No
         UsageError: if it cannot, or the run would be refused.
         Stopped: if the run is finished.
     """
+    logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage that it makes
     check_logger(config.logger)
     folder = Path(config.run_dir)
     if folder.exists():
@@ -129,18 +128,6 @@ def require_ready(findings: Sequence[Finding]) -> None:
     """Raise UsageError, in one line, for the findings that would make the run fail."""
     if errors := [f"{finding.name}: {finding.text}" for finding in findings if finding.level is Level.error]:
         raise UsageError(f"not ready: {'; '.join(errors)}")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence torchrl's announcements of each storage that it makes."""
-    logger = logging.getLogger("torchrl")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _check_folder(folder: Path, frame: int) -> Finding:

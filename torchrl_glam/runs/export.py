@@ -18,7 +18,7 @@ from tensordict import TensorDictBase
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.data.minari_files import check_new_dataset, datasets_root, has_minari, write_dataset
 from torchrl_glam.errors import UsageError
-from torchrl_glam.runs.checkpoint import WEIGHTS, write_weights
+from torchrl_glam.runs.checkpoint import WEIGHTS, TrainedNetworks
 from torchrl_glam.runs.folder import write_options
 from torchrl_glam.runs.loading import LoadedRun
 from torchrl_glam.runs.records import record_range, stream_episodes, stream_records
@@ -56,7 +56,7 @@ def export_weights(run: LoadedRun, folder: Path) -> Path:
             made.mkdir()
             write_options(made, run.config)
             present = {name: network for name, network in networks.items() if network is not None}
-            write_weights(made / WEIGHTS, present, run.action_spec, run.frame)
+            TrainedNetworks(present, run.action_spec, run.frame).write(made / WEIGHTS)
             os.replace(made, folder)
     except OSError as error:
         raise UsageError(

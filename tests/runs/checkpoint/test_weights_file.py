@@ -9,7 +9,7 @@ from tests.support.trained import CPU, OBJECTIVES, SMALL, Trained
 from tests.whole.test_switches import load
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
-from torchrl_glam.runs.checkpoint import load_networks, read_state, read_weights, write_state, write_weights
+from torchrl_glam.runs.checkpoint import TrainedNetworks, load_networks, read_state, read_weights, write_state
 
 SWAPS = [
     *[[f"objective={name}"] for name in OBJECTIVES],
@@ -26,7 +26,7 @@ def test_updates_go_on(tmp_path, swap):
     for _ in range(3):
         first.update()
     networks = {"world_model": first.world_model, **first.update_policy.networks}
-    write_weights(tmp_path / "weights", networks, first.imagined.action_spec, 3)
+    TrainedNetworks(networks, first.imagined.action_spec, 3).write(tmp_path / "weights")
     state = {"model": first.update_world_model.state_dict(), "policy": first.update_policy.state_dict()}
     write_state(tmp_path / "state", {**state, "random": torch.get_rng_state()})
     wanted = [first.update_world_model(first.sequences.sample()), first.update()]

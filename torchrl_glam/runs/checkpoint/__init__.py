@@ -10,7 +10,6 @@ from torchrl_glam.runs.checkpoint.weights_file import (
     Weights,
     load_networks,
     read_weights,
-    write_weights,
 )
 
 __all__ = [
@@ -23,5 +22,4 @@ __all__ = [
     "read_state",
     "read_weights",
     "write_state",
-    "write_weights",
 ]

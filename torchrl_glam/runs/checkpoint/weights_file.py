@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +33,6 @@ class Weights:
     networks: dict[str, dict[str, Tensor]]
     action_spec: TensorSpec
     frame: int
-
-
-def write_weights(path: Path, networks: Mapping[str, nn.Module], action_spec: TensorSpec, frame: int) -> None:
-    """Write the networks' parameters and buffers as ``network.name``, with the rest of :class:`Weights` as metadata.
-
-    Raises:
-        OSError: if it cannot be written; what was at ``path`` stays.
-    """
-    tensors = {
-        f"{name}.{key}": entry.detach().cpu().contiguous().clone()  # safetensors refuses memory that is shared
-        for name, network in networks.items()
-        for key, entry in network.state_dict().items()
-    }
-    write_tensors(path, tensors, {METADATA: json.dumps({"frame": frame, "action": _describe_actions(action_spec)})})
 
 
 def read_weights(path: Path) -> Weights:
@@ -84,15 +70,25 @@ def load_networks(networks: Mapping[str, nn.Module], weights: Weights) -> None:
 
 @dataclass
 class TrainedNetworks:
-    """The networks of a run, as one part of its checkpoints that others can read."""
+    """The networks of a run, as one part of its checkpoints that others can read; attributes as of :class:`Weights`."""
 
     networks: Mapping[str, nn.Module]
     action_spec: TensorSpec
-    frame: int = field(default=0, init=False)
+    frame: int = 0
 
     def write(self, path: Path) -> None:
-        """Write a weights file; errors as of :func:`write_weights`."""
-        write_weights(path, self.networks, self.action_spec, self.frame)
+        """Write parameters and buffers as ``network.name``, with the rest of :class:`Weights` as metadata.
+
+        Raises:
+            OSError: if they cannot be written; what was at ``path`` stays.
+        """
+        tensors = {
+            f"{name}.{key}": entry.detach().cpu().contiguous().clone()  # safetensors refuses memory that is shared
+            for name, network in self.networks.items()
+            for key, entry in network.state_dict().items()
+        }
+        metadata = {"frame": self.frame, "action": _describe_actions(self.action_spec)}
+        write_tensors(path, tensors, {METADATA: json.dumps(metadata)})
 
     def read(self, path: Path) -> None:
         """Copy a weights file into the networks; errors as of :func:`read_weights` and :func:`load_networks`."""
