@@ -1,4 +1,4 @@
-"""The check before a long run: what it needs against what is there. Figures that decide are made up."""
+"""The check before a long run: the needs of the run against the machine. Figures that decide are made up."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def roomy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def check(folder: Path, *overrides: str, **options: int) -> dict[str, Finding]:
-    """The findings by name."""
+    """Return the findings by name."""
     config = load(*SMALL, *overrides)
     return {
         finding.name: finding for finding in check_machine(config, factory.make_env(config), folder, CPU, **options)
@@ -46,11 +46,11 @@ def check(folder: Path, *overrides: str, **options: int) -> dict[str, Finding]:
 
 
 def levels(findings: dict[str, Finding]) -> dict[str, Level]:
-    """Those that are not well."""
+    """Return the levels that are not ok."""
     return {name: finding.level for name, finding in findings.items() if finding.level is not Level.ok}
 
 
-# What counts how.
+# Levels of the findings.
 
 
 def test_a_machine_with_room_is_ready(roomy, tmp_path):
@@ -171,7 +171,7 @@ def test_what_is_not_ready_is_one_line():
         require_ready(findings)
 
 
-# What is measured.
+# Measurements.
 
 
 def measured(*overrides: str) -> tuple[GLAMConfig, Estimate]:
@@ -186,7 +186,7 @@ def test_the_check_of_a_real_run(tmp_path):
     assert [finding.name for finding in findings if finding.level is Level.error] == []
     assert torch.equal(before, torch.get_rng_state())
     twin = factory.make_env(config)
-    assert torch.equal(env.reset()["pixels"], twin.reset()["pixels"])  # the emulator was left alone
+    assert torch.equal(env.reset()["pixels"], twin.reset()["pixels"])  # the emulator was not touched
     assert list(tmp_path.iterdir()) == []
 
 

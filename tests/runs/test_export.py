@@ -1,4 +1,4 @@
-"""What a run hands on: one file of weights that loads in five lines, a dataset that holds exactly what was played."""
+"""Exports of a run: one file of weights that loads in five lines, a dataset that holds exactly what was played."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cut(steps):
 
 def check_episode(episode, steps, ended, discrete=True):
     """An episode of the dataset against what the environment said, the next frames included."""
-    number = len(steps) - (not ended)  # one that goes on ends with its last frame
+    number = len(steps) - (not ended)  # an unfinished one ends with its last frame
     steps = steps[:number]
     action = steps["action"].argmax(-1) if discrete else steps["action"]
     following = steps["next"]

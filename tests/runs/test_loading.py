@@ -19,7 +19,7 @@ RECORD = {"versions": {"torchrl_glam": "0.0.7"}, "git": {"commit": "e836967" + 3
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The folder of a run with its options alone."""
+    """The folder of a run that holds only its options."""
     write_options(tmp_path, load("preset=debug", "seed=3", f"run_dir={tmp_path}"))
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Loggers: where their files go, what a resumed run shows in them, and what is missing in one line."""
+"""Loggers: their files, a resumed run in them, a missing package in one line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def log_all(loggers: list[Any], name: str, steps: range, value: float) -> None:
 
 
 def read_events(folder: Path) -> EventAccumulator:
-    """What TensorBoard would show of a run's folder."""
+    """Return TensorBoard's view of a run's folder."""
     return EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 

@@ -1,4 +1,4 @@
-"""What a study makes of runs that finish, fail and are stopped; stand-ins for runs, after Hydra's own launcher."""
+"""A study of runs that finish, fail and are stopped: stand-ins for runs, with Hydra's own launcher."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from torchrl_glam.runs.stop import StopNow, StopSignals
 
 
 class Runs:
-    """What one run does, by its seed: an error that it raises; else it finishes. Notes who ran."""
+    """A stand-in for a run: by its seed it raises an error or finishes. Records the seeds that ran."""
 
     def __init__(self) -> None:
         self.ran: list[int] = []

@@ -48,7 +48,7 @@ def run(folder: Path, *options: str) -> str:
 
 
 def read(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
-    """What is in a study: of each run the result and a hash of the weights."""
+    """Return the result of each run of a study, and a hash of its weights."""
     studied = {}
     for path in sorted((folder / "study").rglob("result.json")):
         result = json.loads(path.read_text())

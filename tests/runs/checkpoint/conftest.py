@@ -25,7 +25,7 @@ class Finished:
     outcome: dict[str, Any]
 
     def copy_to(self, folder: Path) -> Path:
-        """The same as if it had been killed just before it was evaluated."""
+        """Copy the run as if it had been killed just before its evaluation."""
         shutil.copytree(self.folder, folder)
         for name in ("result.json", "weights.safetensors"):
             (folder / name).unlink()
@@ -34,7 +34,7 @@ class Finished:
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As the runs in other processes have, so that their numbers are the same."""
+    """Use one thread, like the runs in other processes, so that the numbers are equal."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

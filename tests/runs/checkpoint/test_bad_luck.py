@@ -57,7 +57,7 @@ def stop(process: subprocess.Popen[str], number: signal.Signals) -> float:
 
 
 def trains(folder: Path) -> Callable[[], bool]:
-    """Whether it has begun to update."""
+    """Return a condition: the run has begun to update."""
     return lambda: (folder / "metrics/scalars/policy").exists()
 
 

@@ -31,7 +31,7 @@ def files_of(checkpoint: Path) -> list[Path]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every byte that a run needs to go on."""
+    """Return every byte that a run needs to resume."""
     paths = [path for part in ("checkpoints", "replay", "metrics") for path in files_of(folder / part)]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
@@ -158,7 +158,7 @@ def test_if_all_are_damaged_nothing_is_lost_and_one_repaired_is_enough(finished,
 
 
 @pytest.mark.parametrize("damage", first_then_slow(["missing", "truncated", "empty", "text"]))
-def test_a_run_whose_record_is_lost_goes_on(damage, finished, run_again, tmp_path):
+def test_a_run_whose_record_is_lost_resumes(damage, finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     DAMAGES[damage](folder / "run.json")
     ran = run_again(folder).check_done()

@@ -1,4 +1,4 @@
-"""Updates and collectors go on from a file as if they had never stopped."""
+"""Updates and collectors resume from a file as if they had never stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SWAPS = [
 
 
 @pytest.mark.parametrize("swap", SWAPS, ids=lambda swap: " ".join(swap))
-def test_updates_go_on(tmp_path, swap):
+def test_updates_resume(tmp_path, swap):
     """Every number of the next update: slow critics, norms, optimizers and imagined transitions are all there."""
     first = Trained(*swap)
     for _ in range(3):
@@ -69,7 +69,7 @@ def make_collector(config: GLAMConfig):
     ids=["plain", "overlapped", "two", "continuous", "atari"],
 )
 @pytest.mark.parametrize("stop", [5, 60, 80])
-def test_collectors_go_on(tmp_path, options, stop):
+def test_collectors_resume(tmp_path, options, stop):
     """In the random warm-up (to step 40) and after it, when episodes have ended; a step that is under way too."""
     config = load(*SMALL, "total_frames=80", "training.warmup_frames=40", *options)
     stop //= config.env.num_envs
