@@ -20,7 +20,7 @@ from torchrl_glam.runs.check import report_machine
 from torchrl_glam.runs.checkpoint import TrainedNetworks
 from torchrl_glam.runs.estimate import estimate_seconds
 from torchrl_glam.runs.glam import GLAMRun
-from torchrl_glam.runs.health import replay_age
+from torchrl_glam.runs.progress import replay_age
 from torchrl_glam.tools.pictures.media import MEDIA, write_media
 from torchrl_glam.tools.pictures.videos import write_video
 from torchrl_glam.training.evaluation import FirstEpisode, play_episodes

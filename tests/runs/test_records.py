@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.support.saved import save_run
-from torchrl_glam.runs import records
 from torchrl_glam.errors import UsageError
+from torchrl_glam.runs import records
 from torchrl_glam.runs.records import RecordedWindows, record_range, stream_episodes, stream_records
 
 COUNTING = ("env.name=tests.support.games:CountingGame-v0", "env.frame_skip=1")  # episodes have 41, 30, 27, 35 steps

@@ -239,7 +239,9 @@ def test_first_valid(batch):
 
 
 def test_reward_decoding(batch):
-    assert changed_terms(batch, "world_model.reward_head.decoding=raw") == set()  # the loss is the same, and shows the head
+    assert (
+        changed_terms(batch, "world_model.reward_head.decoding=raw") == set()
+    )  # the loss is the same, and shows the head
     config = load("preset=paper", *TINY, "world_model.reward_head.decoding=raw")
     world_model = tiny_world_model(config)
     GLAMModelLoss(world_model)(batch)

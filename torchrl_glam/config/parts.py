@@ -67,7 +67,11 @@ def make_node(target: Any, *, given: Sequence[str] = (), partial: bool = False, 
         partial: what is made of the node is a partial, which is called with those arguments.
         defaults: other defaults than the signature's, such as nodes for nested parts.
     """
-    options: dict[str, Any] = {"populate_full_signature": True, "zen_partial": partial or None, "zen_exclude": tuple(given)}
+    options: dict[str, Any] = {
+        "populate_full_signature": True,
+        "zen_partial": partial or None,
+        "zen_exclude": tuple(given),
+    }
     return Builds.builds(target, **options, **defaults)
 
 

@@ -83,7 +83,11 @@ def register(parts: dict[tuple[str, str], Any]) -> None:
     as such if TorchRL's configs were imported before this.
     """
     for (group, name), part in parts.items():
-        options: dict[str, Any] = {"populate_full_signature": True, "builds_bases": (PartConfig,), "zen_dataclass": {"kw_only": True}}
+        options: dict[str, Any] = {
+            "populate_full_signature": True,
+            "builds_bases": (PartConfig,),
+            "zen_dataclass": {"kw_only": True},
+        }
         node = Builds.builds(part, **options)
         ConfigStore.instance().store(group=group, name=name, node=node, provider="torchrl_glam")
     torchrl_configs = sys.modules.get("torchrl.trainers.algorithms.configs.common")

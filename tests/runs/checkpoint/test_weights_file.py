@@ -1,15 +1,15 @@
-"""Updates and collectors go on from a file as if they had never stopped."""
+"""Updates and collectors resume from a file as if they had never stopped."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from tests.whole.test_switches import load
 from tests.support.trained import CPU, OBJECTIVES, SMALL, Trained
+from tests.whole.test_switches import load
 from torchrl_glam import factory
-from torchrl_glam.runs.checkpoint import load_networks, read_state, read_weights, write_state, write_weights
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.runs.checkpoint import TrainedNetworks, load_networks, read_state, read_weights, write_state
 
 SWAPS = [
     *[[f"objective={name}"] for name in OBJECTIVES],
@@ -20,13 +20,13 @@ SWAPS = [
 
 
 @pytest.mark.parametrize("swap", SWAPS, ids=lambda swap: " ".join(swap))
-def test_updates_go_on(tmp_path, swap):
+def test_updates_resume(tmp_path, swap):
     """Every number of the next update: slow critics, norms, optimizers and imagined transitions are all there."""
     first = Trained(*swap)
     for _ in range(3):
         first.update()
     networks = {"world_model": first.world_model, **first.update_policy.networks}
-    write_weights(tmp_path / "weights", networks, first.imagined.action_spec, 3)
+    TrainedNetworks(networks, first.imagined.action_spec, 3).write(tmp_path / "weights")
     state = {"model": first.update_world_model.state_dict(), "policy": first.update_policy.state_dict()}
     write_state(tmp_path / "state", {**state, "random": torch.get_rng_state()})
     wanted = [first.update_world_model(first.sequences.sample()), first.update()]
@@ -69,7 +69,7 @@ def make_collector(config: GLAMConfig):
     ids=["plain", "overlapped", "two", "continuous", "atari"],
 )
 @pytest.mark.parametrize("stop", [5, 60, 80])
-def test_collectors_go_on(tmp_path, options, stop):
+def test_collectors_resume(tmp_path, options, stop):
     """In the random warm-up (to step 40) and after it, when episodes have ended; a step that is under way too."""
     config = load(*SMALL, "total_frames=80", "training.warmup_frames=40", *options)
     stop //= config.env.num_envs
