@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from tensordict import TensorDict
@@ -21,6 +22,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """With ``-n``, one thread for each of the processes: more threads than cores make OpenMP up to 100 times slower."""
     if config.getoption("numprocesses", None):
         os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers, which start later
+
+
+@pytest.fixture
+def without_shape_checks() -> Iterator[None]:
+    """Switch off ``--jaxtyping-packages``: its errors would come before the package's own, and it does not compile."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ SIZES = {"batch": 3, "width": 40, "n": 16}  # vectors of 8 and of 16, and a rest
 
 
 @pytest.fixture(autouse=True)
-def _forget_compiled_code():
+def _forget_compiled_code(without_shape_checks):
     yield
     torch.compiler.reset()
 

@@ -145,7 +145,7 @@ def test_any_leading_shape(leading):
 
 
 def test_grid_keeps_the_order_of_channels():
-    grid = ChannelsLastGrid((2, 1, 3))(torch.arange(12).reshape(2, 6))
+    grid = ChannelsLastGrid((2, 1, 3))(torch.arange(12.0).reshape(2, 6))
     assert grid.tolist() == [[[[0, 1, 2]], [[3, 4, 5]]], [[[6, 7, 8]], [[9, 10, 11]]]]
 
 

@@ -41,6 +41,7 @@ def test_token_by_its_formula(shake, leading):
 
 
 @pytest.mark.parametrize("action", [torch.zeros(4, 3), torch.zeros(4), torch.tensor(1)], ids=["wide", "flat", "index"])
+@pytest.mark.usefixtures("without_shape_checks")
 def test_actions_of_another_width_are_refused(action):
     with pytest.raises(UsageError, match=r"the actions have shape \(.*\): the world model wants \[\.\. 2\]"):
         StateActionEmbedding(5, 2, 6)(torch.zeros(*action.shape[:-1], 5), action)

@@ -259,6 +259,7 @@ def test_wrapper_shares_parameters(make_world_model):
     ],
     ids=["floats", "channels first", "another size", "no frame"],
 )
+@pytest.mark.usefixtures("without_shape_checks")
 def test_other_frames_are_refused(make_world_model, pixels):
     """Floats above all: they would be divided by 255 once more without a word."""
     world_model = make_world_model()

@@ -1,6 +1,6 @@
 """Actors and critics: STORM's MLPs on the concatenation of latent and belief, ``[z, h]``.
 
-``b`` any leading shape, ``k c`` categoricals and classes, ``d`` width of the belief, ``a`` width of an action.
+``b`` any leading shape, ``kc`` width of the flattened latent, ``d`` width of the belief, ``a`` width of an action.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from tensordict.nn import NormalParamExtractor, TensorDictModule, TensorDictSequential
 from torch import Tensor, nn
 from torchrl.data import Bounded, MultiOneHot, OneHot, TensorSpec
@@ -48,8 +49,8 @@ class StateMLP(nn.Module):
         self.trunk = make_trunk(state_size + width, hidden, num_layers)
         self.output = (ZeroLinear if zero_output else nn.Linear)(hidden, outputs)
 
-    def forward(self, state: Tensor, belief: Tensor) -> Tensor:
-        """``state [b k*c]``, ``belief [b d]`` to ``[b outputs]``, in float32 at least: they make log-probabilities."""
+    def forward(self, state: Float[Tensor, "*b kc"], belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b outputs"]:
+        """Return the outputs in at least float32, as they become log-probabilities."""
         outputs = self.output(self.trunk(torch.cat([state, belief], -1)))
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
@@ -67,8 +68,10 @@ class NormalMLP(nn.Module):
         self.network = StateMLP(state_size, width, 2 * action_size, hidden, num_layers)
         self.split = NormalParamExtractor(scale_lb=MIN_SCALE)
 
-    def forward(self, state: Tensor, belief: Tensor) -> tuple[Tensor, Tensor]:
-        """``state [b k*c]``, ``belief [b d]`` to mean and standard deviation ``[b a]``."""
+    def forward(
+        self, state: Float[Tensor, "*b kc"], belief: Float[Tensor, "*b d"]
+    ) -> tuple[Float[Tensor, "*b a"], Float[Tensor, "*b a"]]:
+        """Return mean and standard deviation."""
         return self.split(self.network(state, belief))
 
 
@@ -83,8 +86,10 @@ class TwoHotCritic(nn.Module):
         super().__init__()
         self.head = TwoHotHead(state_size + width, hidden, num_layers)
 
-    def forward(self, state: Tensor, belief: Tensor) -> tuple[Tensor, Tensor]:
-        """``state [b k*c]``, ``belief [b d]`` to logits ``[b bins]`` and value ``[b 1]`` in raw units."""
+    def forward(
+        self, state: Float[Tensor, "*b kc"], belief: Float[Tensor, "*b d"]
+    ) -> tuple[Float[Tensor, "*b bins"], Float[Tensor, "*b 1"]]:
+        """Return logits and value, the value in raw units."""
         logits = self.head(torch.cat([state, belief], -1))
         return logits, self.head.decode(logits)
 
@@ -96,25 +101,26 @@ class CriticModule(TensorDictModule):
         super().__init__(critic, in_keys=STATE_KEYS, out_keys=["state_value_logits", "state_value"])
 
     @property
-    def bins(self) -> Tensor:
-        """The critic's grid in symlog space, ``[bins]``."""
+    def bins(self) -> Float[Tensor, " bins"]:
+        """The critic's grid in symlog space."""
         return cast(TwoHotCritic, self.module).head.bins
 
 
 def make_actor(
     state_size: int, width: int, action_spec: TensorSpec, hidden: int = 512, num_layers: int = 2
 ) -> ProbabilisticActor:
-    """Actor: reads ``state`` and ``belief``, writes ``action``, its ``action_log_prob [b]`` and what it was drawn from.
+    """Make an actor, which reads ``state`` and ``belief`` and writes ``action`` and its ``action_log_prob [b]``.
 
-    That is ``logits`` for one-hot actions. For continuous ones it is ``loc`` and ``scale`` of a normal, which is
-    squashed into the bounds (:class:`~torchrl_glam.modules.squashed_normal.SquashedNormal`).
+    It also writes the parameters of the action's distribution: ``logits`` for one-hot actions; for continuous ones
+    ``loc`` and ``scale`` of a normal that is squashed into the bounds
+    (:class:`~torchrl_glam.modules.squashed_normal.SquashedNormal`).
 
     Args:
         state_size, width, hidden, num_layers: as for :class:`StateMLP`.
         action_spec: ``OneHot``, or ``Bounded`` with floats, of shape ``[.. a]``.
 
     Raises:
-        UsageError: if ``action_spec`` is something else.
+        UsageError: if ``action_spec`` is of another kind.
 
     Examples:
         >>> import torch
@@ -160,12 +166,12 @@ def _make_continuous_actor(network: NormalMLP, action_spec: TensorSpec) -> Proba
 
 
 def make_critic(state_size: int, width: int, hidden: int = 512, num_layers: int = 2) -> CriticModule:
-    """Critic for :class:`~torchrl_glam.objectives.GLAMCriticLoss`; arguments as for :class:`StateMLP`."""
+    """Make the critic for :class:`~torchrl_glam.objectives.GLAMCriticLoss`; arguments as for :class:`StateMLP`."""
     return CriticModule(TwoHotCritic(state_size, width, hidden, num_layers))
 
 
 def make_value(state_size: int, width: int, hidden: int = 512, num_layers: int = 2) -> TensorDictModule:
-    """Critic for TorchRL's actor-critic losses: writes the scalar ``state_value [b 1]``; 0 before any training.
+    """Make a critic for TorchRL's actor-critic losses; it writes ``state_value [b 1]``, 0 before any training.
 
     Args:
         state_size, width, hidden, num_layers: as for :class:`StateMLP`.
@@ -175,10 +181,10 @@ def make_value(state_size: int, width: int, hidden: int = 512, num_layers: int =
 
 
 def make_symexp_critic(state_size: int, width: int, hidden: int = 512, num_layers: int = 2) -> TensorDictSequential:
-    """Critic for ``torchrl.objectives.DreamerV3ValueLoss(..., value_loss="two_hot")``; 0 before any training.
+    """Make a critic for ``torchrl.objectives.DreamerV3ValueLoss(..., value_loss="two_hot")``; 0 before any training.
 
-    Writes ``state_value_logits [b 255]`` and ``state_value [b 1]``, decoded by TorchRL's ``SymExpTwoHot``: the expected
-    value over bins in raw units, where :func:`make_critic` has the expected bin in symlog space.
+    It writes ``state_value_logits [b 255]`` and ``state_value [b 1]``, decoded by TorchRL's ``SymExpTwoHot``: the
+    expected value over bins in raw units. (:func:`make_critic` decodes to the expected bin in symlog space.)
 
     Args:
         state_size, width, hidden, num_layers: as for :class:`StateMLP`.
@@ -193,11 +199,11 @@ def make_symexp_critic(state_size: int, width: int, hidden: int = 512, num_layer
 def make_q_values(
     state_size: int, width: int, num_actions: int, hidden: int = 512, num_layers: int = 2
 ) -> TensorDictModule:
-    """Critic for TorchRL's ``DiscreteSACLoss``: writes ``action_value [b num_actions]``; 0 before any training.
+    """Make a critic for TorchRL's ``DiscreteSACLoss``; it writes ``action_value [b num_actions]``, 0 at the start.
 
     Args:
         state_size, width, hidden, num_layers: as for :class:`StateMLP`.
-        num_actions: how many discrete actions.
+        num_actions: number of discrete actions.
     """
     network = StateMLP(state_size, width, num_actions, hidden, num_layers, zero_output=True)
     return TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["action_value"])

@@ -1,7 +1,7 @@
 """Frames to latent logits and back.
 
-``b`` any leading shape, ``h w`` pixels, ``k c`` categoricals and classes. Frames are channels-last uint8, as
-environments give them; the networks work on channels-first floats in [0, 1].
+``b`` any leading shape, ``h w`` pixels, ``k c`` categoricals and classes, ``kc`` both flattened, ``f`` features of the
+CNN. Frames are channels-last uint8, as environments give them; the networks use channels-first floats in [0, 1].
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from torchrl_glam.errors import UsageError
@@ -28,12 +29,14 @@ def _check_image(image_shape: Sequence[int], channels: Sequence[int]) -> None:
 
 
 def _norm_and_activation(channels: int) -> list[nn.Module]:
-    """BatchNorm and ReLU, in the memory of BatchNorm's output, which neither needs afterwards."""
+    """Return BatchNorm and ReLU; ReLU overwrites BatchNorm's output, which neither needs afterwards."""
     return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
 
 
-def preprocess_pixels(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 ``[..., h, w, channels]`` in 0..255 to ``dtype`` ``[..., channels, h, w]`` in 0..1."""
+def preprocess_pixels(
+    pixels: UInt8[Tensor, "*b h w channels"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*b channels h w"]:
+    """Convert pixels in 0..255 to ``dtype`` in 0..1, channels first."""
     return pixels.movedim(-1, -3).to(dtype) / 255.0
 
 
@@ -74,15 +77,17 @@ class ImageEncoder(nn.Module):
         self.num_features = channels[-1] * (image_shape[0] // shrink) * (image_shape[1] // shrink)
         self.head = nn.Linear(self.num_features, num_categoricals * num_classes)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode uint8 ``pixels [b h w channels]`` to (log-probabilities ``[b k c]``, CNN features ``[b f]``)."""
+    def forward(
+        self, pixels: UInt8[Tensor, "*b h w channels"]
+    ) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
+        """Return the latent's log-probabilities and the CNN features."""
         return self.encode(self.preprocess(pixels))
 
-    def preprocess(self, pixels: Tensor) -> Tensor:
-        """Turn uint8 ``pixels [b h w channels]`` into frames ``[b channels h w]`` of floats, 0..1 scale."""
+    def preprocess(self, pixels: UInt8[Tensor, "*b h w channels"]) -> Float[Tensor, "*b channels h w"]:
+        """Turn pixels into frames on the 0..1 scale."""
         return preprocess_pixels(pixels, self.head.weight.dtype)
 
-    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Float[Tensor, "*b channels h w"]) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
         """Encode what :meth:`preprocess` returned; the result is that of :meth:`forward`."""
         batch = frames.shape[:-3]
         features = self.convolutions(frames.reshape(-1, *frames.shape[-3:]))
@@ -91,7 +96,7 @@ class ImageEncoder(nn.Module):
 
 
 class ChannelsLastGrid(nn.Module):
-    """``[b channels*h*w]`` to ``[b channels h w]``, laid out channels-last as frames are.
+    """Unflattening to a grid that is laid out channels-last, as frames are.
 
     On a CPU the decoder's update then takes 0.65 of the time (512 frames, 2 threads).
     """
@@ -100,13 +105,13 @@ class ChannelsLastGrid(nn.Module):
         super().__init__()
         self.grid = grid
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """``[b channels*h*w]`` to ``[b channels h w]``."""
+    def forward(self, inputs: Float[Tensor, "b flat"]) -> Float[Tensor, "b channels h w"]:
+        """Return the grid; ``flat`` is ``channels * h * w``."""
         return inputs.unflatten(-1, self.grid).contiguous(memory_format=torch.channels_last)
 
 
 class ImageDecoder(nn.Module):
-    """Mirror of :class:`ImageEncoder`: latent sample to frame.
+    """Mirror of :class:`ImageEncoder`, from latent sample to frame.
 
     Linear (no bias), BatchNorm, ReLU, then transposed convolutions 4x4 stride 2 pad 1; the last one has a bias, no
     norm and no activation.
@@ -137,7 +142,7 @@ class ImageDecoder(nn.Module):
         stages.append(nn.ConvTranspose2d(channels[0], image_shape[2], 4, 2, 1))
         self.deconvolutions = nn.Sequential(*stages)
 
-    def forward(self, state: Tensor) -> Tensor:
-        """Decode ``state [b k*c]`` to frames ``[b channels h w]``, on the 0..1 scale but not bounded to it."""
+    def forward(self, state: Float[Tensor, "*b kc"]) -> Float[Tensor, "*b channels h w"]:
+        """Decode to frames, on the 0..1 scale but not bounded to it."""
         frames = self.deconvolutions(state.reshape(-1, state.shape[-1]))
         return frames.reshape(*state.shape[:-1], *frames.shape[-3:])

@@ -1,24 +1,25 @@
-"""How likely an imagined episode goes on, for losses that weigh with it instead of cutting where it ends."""
+"""The probability that an imagined episode continues, for losses that use it as a weight."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchrl_glam.modules.heads import BinaryHead
 
 
 class Continuation(nn.Module):
-    """The probability that an episode did not end on the way to a state.
+    """Network for the probability that an episode did not end before a state.
 
     Args:
-        termination: the head that gives the logit of its end.
+        termination: the head that predicts the logit of an end.
     """
 
     def __init__(self, termination: BinaryHead) -> None:
         super().__init__()
         self.termination = termination
 
-    def forward(self, belief: Tensor) -> Tensor:
-        """``belief [b d]`` to a probability ``[b 1]``, ``b`` any leading shape."""
+    def forward(self, belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b 1"]:
+        """Return the probability for beliefs of any leading shape ``b``."""
         return torch.sigmoid(-self.termination(belief))

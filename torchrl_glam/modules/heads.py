@@ -1,11 +1,13 @@
 """The small networks around the sequence backbone: token in, predictions out.
 
-``b`` any leading shape, ``d`` backbone width, ``k c`` categoricals and classes.
+``b`` any leading shape, ``d`` backbone width, ``k c`` categoricals and classes, ``kc`` both flattened, ``a`` width of
+an action.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torchrl.modules.functional import symexp, symlog
 from torchrl.modules.models.model_based import two_hot_cross_entropy, two_hot_decode
@@ -15,7 +17,7 @@ from torchrl_glam.modules.latent import unimix_logits
 
 
 def make_trunk(inputs: int, hidden: int, num_layers: int) -> nn.Sequential:
-    """``num_layers`` x [Linear (no bias), LayerNorm, ReLU], STORM's MLP."""
+    """Make STORM's MLP: ``num_layers`` x [Linear (no bias), LayerNorm, ReLU]."""
     layers: list[nn.Module] = []
     for index in range(num_layers):
         layers += [nn.Linear(inputs if index == 0 else hidden, hidden, bias=False), nn.LayerNorm(hidden), nn.ReLU()]
@@ -23,13 +25,13 @@ def make_trunk(inputs: int, hidden: int, num_layers: int) -> nn.Sequential:
 
 
 class ZeroLinear(nn.Linear):
-    """A linear layer that starts at 0: it predicts 0 until there is something to predict (DreamerV3, arXiv 2301.04104).
+    """Linear layer that starts at 0, so that it predicts 0 before any training (DreamerV3, arXiv 2301.04104).
 
-    Drawn like any other and zeroed then, so that a seed gives the layers after it the same weights either way.
+    It is drawn like any other and then zeroed, so that a seed gives the layers after it the same weights either way.
     """
 
     def reset_parameters(self) -> None:
-        """Zero weight and bias."""
+        """Set weight and bias to 0."""
         super().reset_parameters()
         nn.init.zeros_(self.weight)
         if self.bias is not None:
@@ -56,8 +58,8 @@ class StateActionEmbedding(nn.Module):
             nn.Linear(width, width, bias=False),
         )
 
-    def forward(self, state: Tensor, action: Tensor) -> Tensor:
-        """``state [b k*c]``, ``action [b a]`` (any dtype) to tokens ``[b d]``."""
+    def forward(self, state: Float[Tensor, "*b kc"], action: Shaped[Tensor, "*b a"]) -> Float[Tensor, "*b d"]:
+        """Return the tokens; actions may have any dtype."""
         if action.shape[-1:] != (self.action_size,):
             raise UsageError(
                 f"the actions have shape {tuple(action.shape)}: the world model wants [.. {self.action_size}], one-hot "
@@ -75,13 +77,17 @@ class CategoricalHead(nn.Module):
         self.unimix = unimix
         self.linear = nn.Linear(width, num_categoricals * num_classes)
 
-    def forward(self, belief: Tensor) -> Tensor:
-        """``belief [b d]`` to log-probabilities ``[b k c]``."""
+    def forward(self, belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k c"]:
+        """Return the log-probabilities."""
         return unimix_logits(self.linear(belief).unflatten(-1, self.latent_shape), self.unimix)
 
 
-def symlog_two_hot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:
-    """``mean CE(twohot(symlog(value)), logits)`` for ``logits [.. bins]`` and raw ``value [.. 1]`` or ``[..]``."""
+def symlog_two_hot_loss(
+    logits: Float[Tensor, "*b bins"],
+    value: Float[Tensor, "*b 1"] | Float[Tensor, "*b"],
+    bins: Float[Tensor, " bins"],
+) -> Float[Tensor, ""]:
+    """Return ``mean CE(twohot(symlog(value)), logits)``; the value is in raw units."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return two_hot_cross_entropy(logits, symlog(value.to(logits.dtype)), bins.to(logits.dtype)).mean()
 
@@ -89,10 +95,10 @@ def symlog_two_hot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:
 class TwoHotHead(nn.Module):
     """Trunk and logits of a scalar on a grid that is uniform in symlog space; it predicts 0 before any training.
 
-    The logits are decoded as ``symexp`` of the mean bin (STORM), which of an uncertain value says less than is to be
-    expected: a chance of 0.1 of 100 becomes 0.6. With ``decoding="raw"`` it is the mean of what the bins stand for,
-    here 10. Chances of 1e-6 of the outermost bins would drown any real value there, so bins beyond the largest target
-    of :meth:`loss` do not count.
+    The logits are decoded as ``symexp`` of the mean bin (STORM), which underestimates an uncertain value: a chance of
+    0.1 of 100 becomes 0.6. With ``decoding="raw"`` it is the mean of the bins' raw values, here 10. There,
+    probabilities of 1e-6 of the outermost bins would hide any real value, so bins beyond the largest target of
+    :meth:`loss` do not count.
 
     Args:
         inputs: input width.
@@ -128,31 +134,31 @@ class TwoHotHead(nn.Module):
         if decoding == "raw":
             self.register_buffer("reach", torch.zeros(()))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """``inputs [b d]`` to logits ``[b bins]``."""
+    def forward(self, inputs: Float[Tensor, "*b d"]) -> Float[Tensor, "*b bins"]:
+        """Return the logits."""
         return self.logits(self.trunk(inputs))
 
-    def decode(self, logits: Tensor) -> Tensor:
-        """Logits ``[b bins]`` to raw values ``[b 1]``, in float32 at least."""
+    def decode(self, logits: Float[Tensor, "*b bins"]) -> Float[Tensor, "*b 1"]:
+        """Decode logits to raw values, in at least float32."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.decoding == "symlog":
             return symexp(two_hot_decode(logits, self.bins)).unsqueeze(-1)
         beyond = self.bins.abs() > self.reach + (self.bins[1] - self.bins[0])
         return raw_mean(logits.masked_fill(beyond, -torch.inf), self.bins).unsqueeze(-1)
 
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy of ``logits [b bins]`` to raw targets ``[b 1]``, a scalar."""
+    def loss(self, logits: Float[Tensor, "*b bins"], target: Float[Tensor, "*b 1"]) -> Float[Tensor, ""]:
+        """Return the cross-entropy of the logits to raw targets."""
         if self.decoding == "raw":
             with torch.no_grad():
                 self.reach.copy_(torch.maximum(self.reach, symlog(target).abs().max()))
         return symlog_two_hot_loss(logits, target, self.bins)
 
 
-def raw_mean(logits: Tensor, bins: Tensor) -> Tensor:
-    """The mean ``[b]`` of what ``bins [n]`` of symlog space stand for, under ``logits [b n]``.
+def raw_mean(logits: Float[Tensor, "*b bins"], bins: Float[Tensor, " bins"]) -> Float[Tensor, "*b"]:
+    """Return the mean of the raw values of ``bins`` in symlog space, under the distribution of ``logits``.
 
-    The bins lie symmetrically around 0. Each is taken with its opposite, so that equal chances cancel out exactly,
-    however large what they stand for.
+    The bins lie symmetrically around 0. Each is paired with its opposite, so that equal probabilities cancel exactly,
+    however large the raw values are.
     """
     probabilities = logits.softmax(-1)
     odds = (probabilities - probabilities.flip(-1)) / 2
@@ -160,13 +166,13 @@ def raw_mean(logits: Tensor, bins: Tensor) -> Tensor:
 
 
 class BinaryHead(nn.Module):
-    """Trunk and one logit: the probability that the episode (or a life) ends."""
+    """Trunk and one logit, for the probability that the episode (or a life) ends."""
 
     def __init__(self, inputs: int, hidden: int, num_layers: int = 2) -> None:
         super().__init__()
         self.trunk = make_trunk(inputs, hidden, num_layers)
         self.logit = nn.Linear(hidden, 1)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """``inputs [b d]`` to a logit ``[b 1]``."""
+    def forward(self, inputs: Float[Tensor, "*b d"]) -> Float[Tensor, "*b 1"]:
+        """Return the logit."""
         return self.logit(self.trunk(inputs))

@@ -1,26 +1,27 @@
 """The categorical latent: pure functions on logits.
 
-``k`` categoricals of ``c`` classes each. Log-probabilities that already hold the uniform share ("unimixed") are
-themselves valid logits (``softmax(log p) = p``), so every distribution here travels as one tensor ``[..., k, c]``.
+``b`` any leading shape, ``k`` categoricals of ``c`` classes each. Log-probabilities that already hold the uniform share
+("unimixed") are themselves valid logits (``softmax(log p) = p``), so every distribution is one tensor ``[b k c]``.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from torchrl_glam.errors import UsageError
 
 
-def unimix_logits(logits: Tensor, unimix: float = 0.01) -> Tensor:
+def unimix_logits(logits: Float[Tensor, "*b c"], unimix: float = 0.01) -> Float[Tensor, "*b c"]:
     """Mix a uniform share into each categorical: ``log((1 - unimix) softmax(logits) + unimix / c)``.
 
     Args:
-        logits: ``[..., c]``, any real numbers. The mixture is computed in at least float32.
+        logits: any real numbers. The mixture is computed in at least float32.
         unimix: share of the uniform distribution, in [0, 1]. 0 gives the plain log-softmax.
 
     Returns:
-        Log-probabilities ``[..., c]``.
+        Log-probabilities.
 
     Raises:
         UsageError: if ``unimix`` is outside [0, 1].
@@ -36,21 +37,21 @@ def unimix_logits(logits: Tensor, unimix: float = 0.01) -> Tensor:
     return probabilities.mul(1.0 - unimix).add(unimix / logits.shape[-1]).log()
 
 
-def sample_one_hot(log_probabilities: Tensor) -> Tensor:
+def sample_one_hot(log_probabilities: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
     """Draw a one-hot sample whose gradient is that of the probabilities (straight-through).
 
-    ``z = onehot(i) + p - stop_gradient(p)`` with ``i ~ Categorical(p)``, drawn by inverting the cumulative sum: one
-    uniform number per categorical, where a race of exponentials takes ``c`` (15 % of an imagined step on a CPU).
-    Nothing here synchronises a GPU with the host.
+    ``z = onehot(i) + p - stop_gradient(p)`` with ``i ~ Categorical(p)``, drawn by inverting the cumulative sum. That
+    takes one uniform number per categorical; a race of exponentials takes ``c`` of them (15 % of an imagined step on a
+    CPU). Nothing here synchronises a GPU with the host.
 
     A plain function, not a ``ProbabilisticTensorDictModule``: torchrl 0.14.1 runs ``LossModule.forward`` under
     deterministic exploration, where such a module would silently return the argmax.
 
     Args:
-        log_probabilities: ``[..., c]``, not necessarily normalised.
+        log_probabilities: not necessarily normalised.
 
     Returns:
-        One-hot sample ``[..., c]`` in the dtype of the input.
+        One-hot sample in the dtype of the input.
     """
     probabilities = log_probabilities.softmax(-1)
     cumulative = probabilities.detach().cumsum(-1)
@@ -62,6 +63,6 @@ def sample_one_hot(log_probabilities: Tensor) -> Tensor:
     return one_hot + (probabilities - probabilities.detach())
 
 
-def categorical_entropy(log_probabilities: Tensor) -> Tensor:
-    """Entropy in nats of ``[..., k, c]`` log-probabilities, summed over the ``k`` categoricals: ``[...]``."""
+def categorical_entropy(log_probabilities: Float[Tensor, "*b k c"]) -> Float[Tensor, "*b"]:
+    """Return the entropy in nats, summed over the ``k`` categoricals."""
     return -(log_probabilities.exp() * log_probabilities).sum((-1, -2))

@@ -1,8 +1,12 @@
-"""Acting in the real environment: a context of the last real steps, and the actor on top of it."""
+"""Acting in the real environment: a context of the last real steps, and the actor on top of it.
+
+``b`` any leading shape, ``kc`` width of the flattened latent, ``d`` width of the belief, ``a`` width of an action.
+"""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Shaped
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
@@ -34,7 +38,7 @@ class GLAMPolicy(TensorDictModuleBase):
         world_model: encodes frames and runs the backbone.
         actor: reads ``state`` and ``belief``, writes ``action``.
         action_spec: the environment's action spec, for uniform actions.
-        context_length: real steps remembered.
+        context_length: number of real steps in the context.
         sees: ``prior`` (z_t sampled from the prior, as in imagination) or ``posterior`` (from the frame itself).
 
     Raises:
@@ -74,7 +78,7 @@ class GLAMPolicy(TensorDictModuleBase):
         self.sees = sees
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
-        """The transform that puts an empty context into the environment's reset."""
+        """Make the transform that adds an empty context to the environment's reset."""
         num_categoricals, num_classes = self.world_model.latent_shape
         dtype = torch.uint8 if num_classes <= 256 else torch.int32
         state = Unbounded((self.context_length, num_categoricals), dtype=dtype)
@@ -87,7 +91,7 @@ class GLAMPolicy(TensorDictModuleBase):
         """Write ``action`` and ``("next", "context")`` for any batch shape.
 
         Raises:
-            UsageError: without a context, which the primer puts in.
+            UsageError: without a context, which the primer adds.
         """
         context = tensordict.get("context", None)
         if context is None:
@@ -106,8 +110,8 @@ class GLAMPolicy(TensorDictModuleBase):
         tensordict.set(("next", "context"), self._remember(context, observed, action))
         return tensordict
 
-    def _recall(self, context: TensorDictBase) -> tuple[Tensor, Tensor]:
-        """Belief ``[.. d]`` after the context, and a sample ``[.. k*c]`` of the prior of the current frame."""
+    def _recall(self, context: TensorDictBase) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b kc"]]:
+        """Return the belief after the context, and a sample of the prior of the current frame."""
         latents = nn.functional.one_hot(context.get("state").long(), self.world_model.latent_shape[1])
         state = latents.flatten(-2).to(context.get("action").dtype)
         tokens = self.world_model.embedding(state, context.get("action"))
@@ -115,13 +119,15 @@ class GLAMPolicy(TensorDictModuleBase):
         belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))
         return belief, self.world_model.predict_state(belief)
 
-    def _uniform_action(self, action: Tensor) -> Tensor:
-        """A uniform random action for every element, shaped like ``action [.. a]``."""
+    def _uniform_action(self, action: Shaped[Tensor, "*b a"]) -> Shaped[Tensor, "*b a"]:
+        """Draw a uniform random action for every element of ``action``."""
         missing = action.ndim - self.action_spec.ndim
         return self.action_spec.rand(action.shape[:missing]).to(action)
 
-    def _remember(self, context: TensorDictBase, state: Tensor, action: Tensor) -> TensorDict:
-        """The context with ``(state, action)`` appended, the oldest entry dropped if it is full."""
+    def _remember(
+        self, context: TensorDictBase, state: Float[Tensor, "*b kc"], action: Shaped[Tensor, "*b a"]
+    ) -> TensorDict:
+        """Append ``(state, action)`` to the context and drop the oldest entry if it is full."""
         length = context.get("length")
         classes = state.unflatten(-1, self.world_model.latent_shape).argmax(-1)
         new = {

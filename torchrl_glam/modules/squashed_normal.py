@@ -1,10 +1,14 @@
-"""The distribution of continuous actions: a normal, squashed into bounds."""
+"""The distribution of continuous actions: a normal, squashed into bounds.
+
+``b`` any leading shape, ``a`` width of an action.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import (
     AffineTransform,
@@ -18,13 +22,13 @@ from torch.distributions import (
 from torchrl.modules import TanhNormal
 
 REACH = 4.0
-"""Bound on the normal's mean: tanh(4) is 0.999, and float32 still tells the actions around it apart.
+"""Bound on the normal's mean: tanh(4) is 0.999, and float32 still distinguishes the actions around it.
 
-Where it does not (from 7), an action's log-probability is not that of the draw it came from."""
+From 7 on it does not, and an action's log-probability is not that of its draw."""
 
 
 class ClampedTanh(TanhTransform):
-    """Tanh that stops short of plus and minus 1, as its inverse does, which would be infinite there."""
+    """Tanh that stays just within plus and minus 1, where its inverse would be infinite."""
 
     def _call(self, x: Tensor) -> Tensor:
         return self._clamp(x.tanh())
@@ -40,13 +44,13 @@ class ClampedTanh(TanhTransform):
 class SquashedNormal(TanhNormal):
     """TorchRL's :class:`~torchrl.modules.TanhNormal` (with ``tanh_loc``) that never waits for a GPU and has an entropy.
 
-    TorchRL's own looks at the bounds and parameters at every call (0.14.1), and so cannot be captured in a CUDA graph;
-    and with bounds that are not symmetric its ``tanh_loc`` moves the mean by their midpoint before it is squashed.
+    TorchRL's own (0.14.1) reads the bounds and parameters at every call, and so cannot be captured in a CUDA graph.
+    With bounds that are not symmetric, its ``tanh_loc`` also moves the mean by their midpoint before squashing.
 
     Args:
-        loc: the normal's mean ``[.. a]``, itself squashed to plus and minus :data:`REACH`.
-        scale: its standard deviation ``[.. a]``.
-        low, high: the bounds ``[a]``.
+        loc: the normal's mean, itself squashed to plus and minus :data:`REACH`.
+        scale: its standard deviation.
+        low, high: the bounds.
 
     Examples:
         >>> import torch
@@ -56,12 +60,18 @@ class SquashedNormal(TanhNormal):
         tensor([0.5000, 0.0000])
     """
 
-    def __init__(self, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> None:
+    def __init__(
+        self,
+        loc: Float[Tensor, "*b a"],
+        scale: Float[Tensor, "*b a"],
+        low: Float[Tensor, " a"],
+        high: Float[Tensor, " a"],
+    ) -> None:
         self.low, self.high = low.to(loc.device), high.to(loc.device)
         self.update(loc, scale)
 
-    def update(self, loc: Tensor, scale: Tensor) -> None:
-        """Take another ``loc`` and ``scale``."""
+    def update(self, loc: Float[Tensor, "*b a"], scale: Float[Tensor, "*b a"]) -> None:
+        """Replace ``loc`` and ``scale``."""
         low, high = self.low, self.high
         self.loc, self.scale = REACH * (loc / REACH).tanh(), scale
         normal = Independent(Normal(self.loc, scale, validate_args=False), 1, validate_args=False)
@@ -69,7 +79,7 @@ class SquashedNormal(TanhNormal):
         TransformedDistribution.__init__(self, normal, squash, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance: SquashedNormal | None = None) -> SquashedNormal:
-        """The same in the shape ``[*batch_shape a]``."""
+        """Return the same distribution in the shape ``[*batch_shape a]``."""
         expanded = type(self).__new__(type(self)) if _instance is None else _instance
         TransformedDistribution.expand(self, torch.Size(batch_shape), expanded)
         expanded.low, expanded.high = self.low, self.high
@@ -81,8 +91,8 @@ class SquashedNormal(TanhNormal):
         """Actions within the bounds."""
         return constraints.independent(constraints.interval(self.low, self.high), 1)
 
-    def entropy(self) -> Tensor:
-        """An estimate ``[..]``, as there is no closed form: the normal's entropy plus one draw's change of volume."""
+    def entropy(self) -> Float[Tensor, "*b"]:
+        """Estimate the entropy (no closed form): the normal's entropy plus the change of volume at one draw."""
         draw = self.base_dist.rsample()
         squash = self.transforms[0]
         return self.base_dist.entropy() + squash.log_abs_det_jacobian(draw, squash(draw)).sum(-1)

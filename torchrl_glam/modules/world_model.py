@@ -1,6 +1,7 @@
 """GLAM's world model: encoder, latent, sequence backbone and heads, parallel over time.
 
-``b`` batch, ``t`` time, ``k c`` categoricals and classes, ``d`` width.
+``b`` batch, ``t`` time, ``k c`` categoricals and classes, ``kc`` both flattened, ``d`` width, ``a`` width of an action;
+``*b`` any leading shape.
 
 Alignment (the one place that defines it): token ``e_t = f(z_t, a_t)``; belief ``h_t`` knows tokens up to ``t``; from
 ``h_t`` the heads predict the reward and termination that follow ``a_t``, and the next latent ``z_{t+1}``. So outputs at
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Shaped, UInt8
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torch import Tensor, nn
@@ -45,7 +47,7 @@ class GLAMWorldModel(TensorDictModuleBase):
     ``termination_logits`` ``[b t 1]``             logit of c_t
     ====================== ======================= ==========================================================
 
-    Reward and termination heads have a trunk of the same shape each, not a common one.
+    Reward and termination heads do not share a trunk; their trunks have the same shape.
 
     Args:
         action_size: width of an action.
@@ -63,7 +65,7 @@ class GLAMWorldModel(TensorDictModuleBase):
             logits, its loss and their decoding (:class:`~torchrl_glam.modules.heads.TwoHotHead`).
 
     Raises:
-        UsageError: in ``forward``, if frames or actions are not of that kind.
+        UsageError: in ``forward``, if frames or actions have another shape or dtype.
 
     Examples:
         >>> import torch
@@ -113,7 +115,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         self.termination_head = BinaryHead(width, head_width or width)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the table of the class docstring into ``tensordict [b t]``; differentiable."""
+        """Write the entries of the class docstring's table into ``tensordict [b t]``; differentiable."""
         pixels = tensordict.get("pixels")
         self._check_frames(pixels)
         frames = self.encoder.preprocess(pixels)
@@ -133,12 +135,12 @@ class GLAMWorldModel(TensorDictModuleBase):
         tensordict.set("termination_logits", self.termination_head(beliefs))
         return tensordict
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Sample ``z ~ q(z | x)``, for acting and imagining: uint8 ``pixels [.. h w channels]`` to ``[.. k*c]``.
+    def encode(self, pixels: UInt8[Tensor, "*b h w channels"]) -> Float[Tensor, "*b kc"]:
+        """Sample ``z ~ q(z | x)``, for acting and imagining.
 
         Raises:
-            UsageError: for other frames; in training mode, where BatchNorm would use and change the statistics of
-                these few.
+            UsageError: for other frames; in training mode, where BatchNorm would normalise by these few frames and
+                change its statistics.
         """
         if self.training:
             raise UsageError("the world model is in training mode: call world_model.eval() before acting or imagining")
@@ -157,24 +159,26 @@ class GLAMWorldModel(TensorDictModuleBase):
                 "ToTensorImage, or make it with another image_shape"
             )
 
-    def predict_state(self, belief: Tensor) -> Tensor:
-        """Sample ``z_{t+1} ~ p(z | h_t)``: ``belief [.. d]`` to ``[.. k*c]``."""
+    def predict_state(self, belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b kc"]:
+        """Sample ``z_{t+1} ~ p(z | h_t)``."""
         return sample_one_hot(self.prior_head(belief)).flatten(-2)
 
-    def predict_outcome(self, belief: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reward (raw units), terminated and done (bool, logit > 0) after ``belief [.. d]``, each ``[.. 1]``."""
+    def predict_outcome(
+        self, belief: Float[Tensor, "*b d"]
+    ) -> tuple[Float[Tensor, "*b 1"], Bool[Tensor, "*b 1"], Bool[Tensor, "*b 1"]]:
+        """Return the reward (raw units), terminated and done (logit > 0) that follow a belief."""
         reward = self.reward_head.decode(self.reward_head(belief))
         terminated = self.termination_head(belief) > 0
         return reward, terminated, terminated.clone()
 
     def make_wrapper(self, dynamics: SequenceBackbone | None = None) -> WorldModelWrapper:
-        """TorchRL's view of one imagined step, for a model-based env; parameters are shared.
+        """Make TorchRL's view of one imagined step, for a model-based env; parameters are shared.
 
         The transition reads ``state``, ``action`` and ``memory`` and writes ``state``, ``belief`` and ``memory``; the
         second part reads ``belief`` and writes ``reward``, ``terminated`` and ``done``.
 
         Args:
-            dynamics: a stand-in for the world model's own backbone, such as a
+            dynamics: a replacement of the world model's own backbone, such as a
                 :class:`~torchrl_glam.modules.dynamics.SlidingWindow` over it.
         """
         transition = TensorDictModule(
@@ -204,13 +208,17 @@ class LatentTransition(nn.Module):
         """The backbone that is stepped."""
         return self.world_model.dynamics if self.stand_in is None else self.stand_in
 
-    def forward(self, state: Tensor, action: Tensor, memory: TensorDictBase) -> tuple[Tensor, Tensor, TensorDictBase]:
-        """One imagined step on ``state [b k*c]`` and ``action [b a]``."""
+    def forward(
+        self, state: Float[Tensor, "b kc"], action: Shaped[Tensor, "b a"], memory: TensorDictBase
+    ) -> tuple[Float[Tensor, "b kc"], Float[Tensor, "b d"], TensorDictBase]:
+        """Run one imagined step."""
         belief, memory = self.dynamics.step(self.world_model.embedding(state, action), memory)
         return self.world_model.predict_state(belief), belief, memory
 
-    def start(self, pixels: Tensor, action: Tensor) -> tuple[Tensor, Tensor, TensorDictBase]:
-        """Run over real contexts ``pixels [b t h w channels]``, ``action [b t a]``; return what ``forward`` returns.
+    def start(
+        self, pixels: UInt8[Tensor, "b t h w channels"], action: Shaped[Tensor, "b t a"]
+    ) -> tuple[Float[Tensor, "b kc"], Float[Tensor, "b d"], TensorDictBase]:
+        """Run over real contexts and return what ``forward`` returns after their last step.
 
         Only the encoder and the backbone run, not the decoder.
         """
@@ -218,11 +226,13 @@ class LatentTransition(nn.Module):
         belief, memory = self.dynamics.prefill(tokens)
         return self.world_model.predict_state(belief), belief, memory
 
-    def unroll(self, state: Tensor, action: Tensor, first: int) -> tuple[Tensor, Tensor, TensorDictBase]:
-        """Run over known latents ``state [b t k*c]``, ``action [b t a]`` and return what ``forward`` returns, by step.
+    def unroll(
+        self, state: Float[Tensor, "b t kc"], action: Shaped[Tensor, "b t a"], first: int
+    ) -> tuple[Float[Tensor, "steps kc"], Float[Tensor, "steps d"], TensorDictBase]:
+        """Run over known latents and return what ``forward`` returns, for several steps in one batch.
 
-        Steps are those from ``first`` whose next latent is known, in one batch ``[(t - 1 - first) * b]``; in place of a
-        sample of the prior they have that next latent.
+        The steps are those from ``first`` whose next latent is known, ``(t - 1 - first) * b`` of them. They have that
+        next latent instead of a sample of the prior.
         """
         tokens = self.world_model.embedding(state, action)
         memory = self.dynamics.initial_memory(state.shape[0])

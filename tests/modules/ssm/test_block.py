@@ -320,6 +320,7 @@ def test_names_its_paper():
     assert "2312.00752" in MambaBlock.__doc__
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 def test_errors():
     block = make_block()
     with pytest.raises(ValueError, match=r"\(2, 6\); wanted \[b t 6\]"):

@@ -3,9 +3,9 @@
 ``b`` batch, ``t`` time, ``d`` width. A backbone maps tokens to beliefs causally. Its memory is a TensorDict that is
 passed in and out, never an attribute. For every backbone:
 
-* ``step`` unrolled from ``initial_memory`` gives the beliefs of ``forward``;
-* ``forward`` over a context returns the memory from which ``step`` goes on;
-* ``prefill`` is ``forward`` for those who want the last belief alone.
+* ``step`` unrolled from ``initial_memory`` returns the beliefs of ``forward``;
+* ``forward`` over a context returns the memory from which ``step`` continues;
+* ``prefill`` is ``forward`` for callers that need only the last belief.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 
+from jaxtyping import Float
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ class SequenceBackbone(nn.Module, abc.ABC):
         has_variation: ``forward_variation`` returns a variation, which the variation loss (Eq. 10) trains.
 
     Args:
-        width: ``d``, of tokens and beliefs alike.
+        width: ``d``, of tokens and beliefs.
     """
 
     has_variation: bool = False
@@ -34,47 +35,47 @@ class SequenceBackbone(nn.Module, abc.ABC):
         self.width = width
 
     @abc.abstractmethod
-    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
         """Run over a whole sequence from the empty memory.
 
-        Args:
-            tokens: ``[b t d]``.
-
         Returns:
-            Beliefs ``[b t d]`` and the memory (batch size ``[b]``) after the last token.
+            Beliefs, and the memory (batch size ``[b]``) after the last token.
         """
 
     @abc.abstractmethod
-    def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
-        """Go on by one token.
+    def step(self, token: Float[Tensor, "b d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Advance by one token.
 
         Args:
-            token: ``[b d]``.
-            memory: what ``forward``, ``step`` or ``initial_memory`` returned; it is not written to.
+            token: the next token.
+            memory: from ``forward``, ``step`` or ``initial_memory``; it is not written to.
 
         Returns:
-            Belief ``[b d]`` and the new memory.
+            The belief, and the new memory.
         """
 
     @abc.abstractmethod
     def initial_memory(self, batch_size: int) -> TensorDict:
         """Return the memory before the first token, batch size ``[b]``, on the module's device."""
 
-    def forward_variation(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, TensorDict]:
-        """As ``forward``, with the variation ``[b t d]`` between the two (``None`` if the backbone has no such branch).
+    def forward_variation(
+        self, tokens: Float[Tensor, "b t d"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t d"] | None, TensorDict]:
+        """Run as ``forward``; return beliefs, variation and memory.
 
-        The variation is the part of the belief that is to predict the change of the latent (GLAM's ``u^g``).
+        The variation is the part of the belief that predicts the change of the latent (GLAM's ``u^g``). It is ``None``
+        if the backbone has no such branch.
         """
         beliefs, memory = self(tokens)
         return beliefs, None, memory
 
-    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """As ``forward``, but return the last belief alone ``[b d]``, for less where a backbone can."""
+    def prefill(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Run as ``forward``, but return only the last belief; a backbone may do so at a lower cost."""
         beliefs, memory = self(tokens)
         return beliefs[:, -1], memory
 
 
 def nest_memories(memories: Mapping[str, TensorDict]) -> TensorDict:
-    """One memory made of several (one at least) of the same batch size and device, each under its name."""
+    """Nest memories (at least one) of the same batch size and device, each under its name."""
     first = next(iter(memories.values()))
     return TensorDict(dict(memories), batch_size=first.batch_size, device=first.device)

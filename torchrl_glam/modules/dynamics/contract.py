@@ -1,4 +1,4 @@
-"""Does a backbone keep the contract of :mod:`torchrl_glam.modules.dynamics.base`? For classes that users bring.
+"""A check that a backbone keeps the contract of :mod:`torchrl_glam.modules.dynamics.base`, for classes of users.
 
 ``b`` batch, ``t`` time, ``d`` width.
 """
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
+from jaxtyping import Float
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
@@ -23,14 +24,19 @@ BATCH = 2
 def check_backbone(backbone: nn.Module, length: int = 6) -> None:
     """Try a backbone on random tokens, in eval mode, on its own device and in its own dtype.
 
-    Found are: a class that is no :class:`SequenceBackbone`; no width; outputs of other shapes or dtypes than the
-    contract's; a memory that changes its keys, shapes or dtypes, or is written to; beliefs that see the future;
-    ``step`` or ``prefill`` that give other beliefs than ``forward``. Weights, training modes and random numbers stay as
-    they are.
+    It finds:
+
+    * a class that is no :class:`SequenceBackbone`, or has no width;
+    * outputs of other shapes or dtypes than those of the contract;
+    * a memory that changes its keys, shapes or dtypes, or is written to;
+    * beliefs that see the future;
+    * a ``step`` or ``prefill`` that returns other beliefs than ``forward``.
+
+    Weights, training modes and random numbers do not change.
 
     Args:
         backbone: the module to try.
-        length: tokens to try it on, 2 or more; a longer sequence is not tried.
+        length: number of tokens to try it on, 2 or more; longer sequences are not tried.
 
     Raises:
         UsageError: names the first thing that is missing or wrong.
@@ -66,7 +72,7 @@ def _check_class(backbone: nn.Module) -> SequenceBackbone:
 
 @contextmanager
 def _undisturbed(backbone: nn.Module, device: torch.device) -> Iterator[None]:
-    """Eval mode, no gradients and a seed for the time being."""
+    """Use eval mode, no gradients and a fixed seed inside the context; restore all of them after it."""
     modes = {module: module.training for module in backbone.modules()}
     devices = [device] if device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices):
@@ -80,16 +86,16 @@ def _undisturbed(backbone: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 class _Trial:
-    """What ``forward`` makes of ``tokens [b t d]``, and how the other methods compare with that."""
+    """The beliefs of ``forward``, with which those of the other methods are compared."""
 
-    def __init__(self, backbone: SequenceBackbone, tokens: Tensor) -> None:
+    def __init__(self, backbone: SequenceBackbone, tokens: Float[Tensor, "b t d"]) -> None:
         self.backbone = backbone
         self.tokens = tokens
         self.middle = tokens.shape[1] // 2
         self.initial = self.call("initial_memory", BATCH)
         self.check_memory("initial_memory", self.initial)
         self.beliefs = self.run("forward", tokens)[0]
-        # Rounding differs with the shapes of products, in TF32 by 1e-3; what is wrong is mostly of order 1.
+        # Rounding differs with the shapes of products, in TF32 by 1e-3; real errors are mostly of order 1.
         self.tolerance = torch.finfo(tokens.dtype).eps ** 0.25 * self.beliefs.abs().max().item()
 
     def fail(self, text: str) -> NoReturn:
@@ -105,7 +111,7 @@ class _Trial:
             self.fail(f"{method} raised {describe_error(error)}, given {given}")
 
     def run(self, method: str, tokens: Tensor, *inputs: Any, like: Tensor | None = None, size: int = 2) -> Any:
-        """Call a method and look at the tuple that it returns: beliefs first, ``like`` the tokens; the memory last."""
+        """Call a method and check the tuple that it returns: beliefs first, ``like`` the tokens; the memory last."""
         result = self.call(method, tokens, *inputs)
         if not isinstance(result, tuple) or len(result) != size:
             self.fail(f"{method} returned {_describe(result)}, where a tuple of {size} is wanted, the memory last")
@@ -118,7 +124,7 @@ class _Trial:
             self.fail(f"{method} returned {_describe(beliefs)} as belief, where {_describe(like)} is wanted")
 
     def check_memory(self, method: str, memory: object) -> None:
-        """A TensorDict ``[b]`` of the keys, shapes, dtypes and devices that the initial memory has."""
+        """Check for a TensorDict ``[b]`` with the keys, shapes, dtypes and devices of the initial memory."""
         if not isinstance(memory, TensorDictBase) or memory.batch_size != (BATCH,):
             self.fail(f"{method} returned {_describe(memory)} as memory, where a TensorDict [{BATCH}] is wanted")
         wanted, got = _layout(self.initial), _layout(memory)
@@ -127,11 +133,11 @@ class _Trial:
                 before, after = wanted.get(key, "not there"), got.get(key, "not there")
                 self.fail(f"memory {key!r} is {before} after initial_memory, but {after} after {method}")
 
-    def compare(self, what: str, beliefs: Tensor, start: int = 0) -> None:
-        """Compare ``beliefs [b n d]`` with those of ``forward`` from ``t = start``."""
+    def compare(self, what: str, beliefs: Float[Tensor, "b n d"], start: int = 0) -> None:
+        """Compare beliefs with those of ``forward`` from ``t = start``."""
         errors = (beliefs - self.beliefs[:, start : start + beliefs.shape[1]]).abs().amax((0, 2))
         for t, error in enumerate(errors.tolist(), start):
-            if not error <= self.tolerance:  # nor may it be NaN
+            if not error <= self.tolerance:  # NaN is an error too
                 self.fail(f"{what}: another belief at t={t}, by {error:.2g}")
 
     def check_causality(self) -> None:
@@ -141,7 +147,7 @@ class _Trial:
         self.compare(f"forward sees the future, tokens from t={self.middle} on", beliefs[:, : self.middle])
 
     def check_steps(self, memory: TensorDictBase, start: int) -> None:
-        """From the memory of ``start`` tokens, ``step`` goes on as ``forward`` does and leaves its inputs alone."""
+        """Check that ``step`` continues from the memory of ``start`` tokens as ``forward`` does."""
         beliefs = []
         for token in self.tokens[:, start:].unbind(1):
             before = memory.clone()
@@ -155,7 +161,7 @@ class _Trial:
         self.compare(f"step, from {source}, is not as forward", torch.stack(beliefs, 1), start)
 
     def check_shortcuts(self) -> None:
-        """``prefill`` and ``forward_variation``, where a class has its own."""
+        """Check ``prefill`` and ``forward_variation``, which a class may override."""
         belief = self.run("prefill", self.tokens, like=self.tokens[:, -1])[0]
         self.compare("prefill is not as forward", belief.unsqueeze(1), self.tokens.shape[1] - 1)
         beliefs, variation, _ = self.run("forward_variation", self.tokens, size=3)
@@ -168,7 +174,7 @@ class _Trial:
 
 
 def _layout(memory: TensorDictBase) -> dict[Any, str]:
-    """What each key holds, in words."""
+    """Describe each entry in words."""
     return {key: f"{_describe(value)} on {value.device}" for key, value in memory.items(True, True)}
 
 

@@ -1,7 +1,7 @@
 """GMamba, GLAM's global branch (section "Inference module"): Mamba over how the tokens change.
 
 ``b`` batch, ``t`` time, ``d`` width. It reads the variation of the tokens, ``e_1 - e_0`` to ``e_t - e_{t-1}``, and
-returns ``u^g_t``, what is about to change. At ``t = 0`` no variation exists: the state stays at zero, ``u^g_0 = 0``.
+returns ``u^g_t``, the coming change. At ``t = 0`` no variation exists: the state stays at zero, ``u^g_0 = 0``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -43,8 +44,8 @@ class GMamba(SequenceBackbone):
         self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Sequential(nn.Linear(width, width, bias=False), nn.LayerNorm(width), nn.SiLU())
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """``tokens [b t d]`` to ``u^g [b t d]`` and the memory after the last token."""
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
+        """Return ``u^g`` and the memory after the last token."""
         changes = tokens[:, 1:] - tokens[:, :-1]
         if changes.shape[1]:
             hidden, layers = self.layers(changes)
@@ -52,20 +53,22 @@ class GMamba(SequenceBackbone):
             hidden, layers = changes, self.layers.initial_memory(tokens.shape[0])
         return nn.functional.pad(self.output(hidden), (0, 0, 1, 0)), self._memory(tokens[:, -1], layers)
 
-    def forward_variation(self, tokens: Tensor) -> tuple[Tensor, Tensor, TensorDict]:
-        """See :meth:`SequenceBackbone.forward_variation`: all that this branch says is variation."""
+    def forward_variation(
+        self, tokens: Float[Tensor, "b t d"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t d"], TensorDict]:
+        """See :meth:`SequenceBackbone.forward_variation`: the whole output of this branch is variation."""
         outputs, memory = self(tokens)
         return outputs, outputs, memory
 
-    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """``tokens [b t d]`` to the last ``u^g [b d]`` and the memory after the last token."""
+    def prefill(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Return the last ``u^g`` and the memory after the last token."""
         if tokens.shape[1] == 1:
             return super().prefill(tokens)
         hidden, layers = self.layers.prefill(tokens[:, 1:] - tokens[:, :-1])
         return self.output(hidden), self._memory(tokens[:, -1], layers)
 
-    def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
-        """``token [b d]`` to ``u^g [b d]`` and the new memory."""
+    def step(self, token: Float[Tensor, "b d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Return ``u^g`` and the new memory."""
         valid = memory["started"].unsqueeze(-1).to(token.dtype)
         hidden, layers = self.layers.step(token - memory["previous"], memory["layers"], valid)
         return self.output(hidden) * valid, self._memory(token, layers)
@@ -77,7 +80,7 @@ class GMamba(SequenceBackbone):
         return TensorDict(new, batch_size=token.shape[:1], device=token.device)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """``previous [b d]``, ``started [b]`` (bool) and each layer's memory."""
+        """Return ``previous [b d]``, ``started [b]`` (bool) and each layer's memory."""
         weight = next(self.parameters())
         previous = weight.new_zeros(batch_size, self.width)
         started = torch.zeros(batch_size, dtype=torch.bool, device=weight.device)

@@ -1,6 +1,6 @@
 """Mamba layers with their residual and norms, and a stack of them.
 
-``b`` batch, ``t`` time, ``d`` width, ``inner`` width inside the Mamba block.
+``b`` batch, ``t`` time, ``d`` width, ``inner`` width inside the Mamba block; ``*b`` any leading shape.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+from jaxtyping import Float
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ class ResidualMamba(nn.Module):
 
     Args:
         width: ``d``.
-        post_norm: the outer norm. The released code has none: ``u = e + Mamba(Norm(e))``.
+        post_norm: use the outer norm. The released code has none: ``u = e + Mamba(Norm(e))``.
         d_state, d_conv, expand, backend: see :class:`~torchrl_glam.modules.MambaBlock`.
     """
 
@@ -40,35 +41,37 @@ class ResidualMamba(nn.Module):
         self.mamba = MambaBlock(width, d_state=d_state, d_conv=d_conv, expand=expand, backend=backend)
         self.post_norm = nn.LayerNorm(width) if post_norm else nn.Identity()
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """``tokens [b t d]`` to ``[b t d]`` and the layer's memory."""
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
+        """Return the layer's output and its memory."""
         inner, memory = self.mamba.mix(*self.project(tokens))
         return tokens + self.finish(inner), memory
 
-    def step(self, token: Tensor, memory: TensorDict, valid: Tensor | None = None) -> tuple[Tensor, TensorDict]:
-        """``token [b d]`` to ``[b d]`` and the new memory; where ``valid [b 1]`` is 0 the memory stays as it is."""
+    def step(
+        self, token: Float[Tensor, "b d"], memory: TensorDict, valid: Float[Tensor, "b 1"] | None = None
+    ) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Return the output and the new memory; where ``valid`` is 0 the memory does not change."""
         inner, memory = self.mamba.mix_step(*self.project(token), memory, valid)
         return token + self.finish(inner), memory
 
-    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The part before the convolution, ``[.. d]`` to signal and gate ``[.. inner]``: one token alone decides it."""
+    def project(self, tokens: Float[Tensor, "*b d"]) -> tuple[Float[Tensor, "*b inner"], Float[Tensor, "*b inner"]]:
+        """Run the part before the convolution, which sees each token alone; return signal and gate."""
         return self.mamba.project(self.norm(tokens))
 
-    def finish(self, inner: Tensor) -> Tensor:
-        """The part after the scan, ``[.. inner]`` to ``[.. d]``, without the residual."""
+    def finish(self, inner: Float[Tensor, "*b inner"]) -> Float[Tensor, "*b d"]:
+        """Run the part after the scan, without the residual."""
         return self.post_norm(self.mamba.out_proj(inner))
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The memory before the first token."""
+        """Return the memory before the first token."""
         return self.mamba.initial_memory(batch_size)
 
 
 class MambaStack(nn.ModuleList):
-    """Layers of :class:`ResidualMamba`, chained. The memory is theirs, by number.
+    """Layers of :class:`ResidualMamba`, chained. The memory holds theirs, by number.
 
     Args:
         width: ``d``.
-        num_layers: how many.
+        num_layers: number of layers.
         mamba: keyword arguments of :class:`ResidualMamba`.
 
     Raises:
@@ -86,15 +89,15 @@ class MambaStack(nn.ModuleList):
     def __getitem__(self, index: int) -> ResidualMamba:  # type: ignore[override]  # no slices here
         return cast(ResidualMamba, super().__getitem__(index))
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """``tokens [b t d]`` to ``[b t d]`` and the memory."""
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
+        """Return the last layer's output and the memory."""
         memories = {}
         for index, layer in enumerate(self):
             tokens, memories[str(index)] = layer(tokens)
         return tokens, nest_memories(memories)
 
-    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """As ``forward``, but the last output alone ``[b d]``: the last layer finishes no other."""
+    def prefill(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Run as ``forward``, but return only the last output: the last layer finishes no other."""
         *earlier, last = self
         memories = {}
         for index, layer in enumerate(earlier):
@@ -102,13 +105,15 @@ class MambaStack(nn.ModuleList):
         inner, memories[str(len(earlier))] = last.mamba.mix(*last.project(tokens))
         return tokens[:, -1] + last.finish(inner[:, -1]), nest_memories(memories)
 
-    def step(self, token: Tensor, memory: TensorDict, valid: Tensor | None = None) -> tuple[Tensor, TensorDict]:
-        """``token [b d]`` to ``[b d]`` and the new memory; ``valid`` as for a layer."""
+    def step(
+        self, token: Float[Tensor, "b d"], memory: TensorDict, valid: Float[Tensor, "b 1"] | None = None
+    ) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Return the last layer's output and the new memory; ``valid`` as for a layer."""
         new: dict[str, TensorDict] = {}
         for index, layer in enumerate(self):
             token, new[str(index)] = layer.step(token, memory[str(index)], valid)
         return token, nest_memories(new)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The memory before the first token."""
+        """Return the memory before the first token."""
         return nest_memories({str(index): layer.initial_memory(batch_size) for index, layer in enumerate(self)})

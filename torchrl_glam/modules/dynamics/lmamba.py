@@ -1,7 +1,7 @@
 """LMamba, GLAM's local branch (section "Inference module"): Mamba over a window of the last tokens.
 
 ``b`` batch, ``t`` time, ``d`` width, ``s`` window length, ``x`` any width. It reads ``e_{t-s+1} .. e_t`` from a zero
-state and returns ``u^l_t``, where things stand. Before the first full window (``t < s - 1``) it reads what there is.
+state and returns ``u^l_t``, the current state. Before the first full window (``t < s - 1``) it reads ``e_0 .. e_t``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -22,9 +23,9 @@ from torchrl_glam.modules.signature import passes_on
 class LMamba(SequenceBackbone):
     """Local branch ``u^l``: Mamba layers over the last ``window`` tokens from a zero state, then Linear (no bias).
 
-    All windows run in one batched call. The first layer's projection depends on one token alone, so it is computed
-    once per token, not once per window, and of the last layer only the last output of a window exists. Slots before
-    the start of the sequence hold zeros and leave the state at zero.
+    All windows run in one batched call. The first layer's projection depends on one token only, so it is computed once
+    per token, not once per window. The last layer computes only the last output of a window. Slots before the start of
+    the sequence hold zeros and leave the state at zero.
 
     Args:
         width: ``d``.
@@ -53,11 +54,11 @@ class LMamba(SequenceBackbone):
         self.window = window
         self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Linear(width, width, bias=False)
-        # A single layer looks at the gate and the token of a window's last slot alone.
+        # A single layer reads the gate and the token only in a window's last slot.
         self.remembered = ("signal", "gate", "token") if num_layers > 1 else ("signal",)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """``tokens [b t d]`` to ``u^l [b t d]`` and the memory after the last token."""
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
+        """Return ``u^l`` and the memory after the last token."""
         batch, time, _ = tokens.shape
         windows = {
             name: self._windows(entries) if name in self.remembered else entries.flatten(0, 1).unsqueeze(1)
@@ -71,8 +72,8 @@ class LMamba(SequenceBackbone):
         new["length"] = torch.full((batch,), min(self.window, time), device=tokens.device)
         return last, TensorDict(new, batch_size=[batch], device=tokens.device)
 
-    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """``tokens [b t d]`` to the last ``u^l [b d]`` and the memory after the last token: one window, not ``t``."""
+    def prefill(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Return the last ``u^l`` and the memory after the last token; runs one window, not ``t``."""
         memory = self.initial_memory(tokens.shape[0])
         *earlier, last = tokens[:, -self.window :].unbind(1)
         if earlier:
@@ -82,8 +83,8 @@ class LMamba(SequenceBackbone):
             memory["length"] = memory["length"] + len(earlier)
         return self.step(last, memory)
 
-    def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
-        """``token [b d]`` to ``u^l [b d]`` and the new memory."""
+    def step(self, token: Float[Tensor, "b d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Return ``u^l`` and the new memory."""
         windows = {name: entry.unsqueeze(1) for name, entry in self._entries(token).items()}
         for name in self.remembered:
             windows[name] = torch.cat([memory[name][:, 1:], windows[name]], 1)
@@ -93,29 +94,29 @@ class LMamba(SequenceBackbone):
         memory = TensorDict({**new, "length": length}, batch_size=memory.batch_size, device=memory.device)
         return self._run(windows, valid), memory
 
-    def _entries(self, tokens: Tensor) -> dict[str, Tensor]:
-        """What a window is made of, each computed from one token ``[.. d]``."""
+    def _entries(self, tokens: Float[Tensor, "*b d"]) -> dict[str, Tensor]:
+        """Return the entries of a window, each computed from one token."""
         signal, gate = self.layers[0].project(tokens)
         return {"signal": signal, "gate": gate, "token": tokens}
 
-    def _windows(self, entries: Tensor) -> Tensor:
-        """Entries ``[b t x]`` to the window that ends at each of them, ``[b*t s x]``; zeros before the start.
+    def _windows(self, entries: Float[Tensor, "b t x"]) -> Float[Tensor, "b*t s x"]:
+        """Return the window that ends at each entry; zeros before the start.
 
-        Not ``unfold``: compiled by torch 2.13 for a CPU, the backward pass of this one wrote beyond its memory.
+        Not ``unfold``: compiled by torch 2.13 for a CPU, its backward pass wrote beyond its memory.
         """
         time = entries.shape[1]
         padded = nn.functional.pad(entries, (0, 0, self.window - 1, 0))
         return torch.stack([padded[:, age : age + time] for age in range(self.window)], 2).flatten(0, 1)
 
-    def _valid(self, length: Tensor) -> Tensor:
-        """Which slots ``[n s 1]`` of a window hold one of the ``length [n]`` tokens there are so far."""
+    def _valid(self, length: Int[Tensor, " n"]) -> Bool[Tensor, "n s 1"]:
+        """Return which slots of a window hold one of the ``length`` tokens so far."""
         ages = torch.arange(self.window - 1, -1, -1, device=length.device)
         return (ages < length.unsqueeze(-1)).unsqueeze(-1)
 
-    def _run(self, windows: dict[str, Tensor], valid: Tensor) -> Tensor:
-        """Run windows ``[n s x]`` and return the output at their last slots, ``[n d]``.
+    def _run(self, windows: dict[str, Tensor], valid: Float[Tensor, "n s 1"]) -> Float[Tensor, "n d"]:
+        """Run windows ``[n s x]`` and return the output at their last slots.
 
-        ``valid [n s 1]`` is 0 for slots before the start of the sequence, which must leave the state at zero.
+        ``valid`` is 0 for slots before the start of the sequence, which must leave the state at zero.
         """
         signal, gate, hidden = windows["signal"], windows["gate"], windows["token"]
         for layer, following in pairwise(self.layers):
@@ -126,7 +127,10 @@ class LMamba(SequenceBackbone):
         return self.output(hidden[:, -1] + last.finish(last.mamba.mix_last(signal, gate[:, -1], valid)))
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The last ``signal [b s inner]`` (deeper: ``gate``, ``token`` too) and how many they are, ``length [b]``."""
+        """Return the last ``signal [b s inner]`` and their number ``length [b]``.
+
+        With more layers than one, also the last ``gate [b s inner]`` and ``token [b s d]``.
+        """
         weight = self.layers[0].mamba.in_proj.weight
         widths = {"signal": weight.shape[0] // 2, "gate": weight.shape[0] // 2, "token": self.width}
         new = {name: weight.new_zeros(batch_size, self.window, widths[name]) for name in self.remembered}

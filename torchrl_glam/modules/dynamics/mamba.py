@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaxtyping import Float
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -42,21 +43,21 @@ class MambaDynamics(SequenceBackbone):
         self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Linear(width, width, bias=False)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
         """See :meth:`SequenceBackbone.forward`."""
         hidden, memory = self.layers(tokens)
         return self.output(hidden), memory
 
-    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+    def prefill(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b d"], TensorDict]:
         """See :meth:`SequenceBackbone.prefill`."""
         hidden, memory = self.layers.prefill(tokens)
         return self.output(hidden), memory
 
-    def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
+    def step(self, token: Float[Tensor, "b d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
         """See :meth:`SequenceBackbone.step`."""
         hidden, memory = self.layers.step(token, memory)
         return self.output(hidden), memory
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """Each layer's memory, by its number."""
+        """Return each layer's memory, by its number."""
         return self.layers.initial_memory(batch_size)

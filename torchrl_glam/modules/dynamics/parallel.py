@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from jaxtyping import Float
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -21,11 +22,11 @@ class ParallelDynamics(SequenceBackbone):
 
     Args:
         branches: name to backbone, all of one width.
-        variation: the branch of which the output is the variation; none if not given.
+        variation: the branch whose output is the variation; none if not given.
 
     Raises:
-        UsageError: without a branch, if widths differ, if a name is taken or has a dot, or if ``variation`` names no
-            branch.
+        UsageError: if there is no branch, if widths differ, if a name is taken or has a dot, or if ``variation`` names
+            no branch.
 
     Examples:
         >>> import torch
@@ -53,30 +54,32 @@ class ParallelDynamics(SequenceBackbone):
 
     @property
     def branches(self) -> dict[str, SequenceBackbone]:
-        """Name to backbone."""
+        """The backbones by name."""
         return {name: getattr(self, name) for name in self.names}
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
         """See :meth:`SequenceBackbone.forward`."""
         beliefs, _, memory = self.forward_variation(tokens)
         return beliefs, memory
 
-    def forward_variation(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, TensorDict]:
-        """Beliefs ``h`` and the output of the branch :attr:`variation` (both ``[b t d]``) and the memory."""
+    def forward_variation(
+        self, tokens: Float[Tensor, "b t d"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t d"] | None, TensorDict]:
+        """See :meth:`SequenceBackbone.forward_variation`; the variation is the output of that branch."""
         outputs, memories = {}, {}
         for name, branch in self.branches.items():
             outputs[name], memories[name] = branch(tokens)
         variation = None if self.variation is None else outputs[self.variation]
         return _add(outputs.values()), variation, nest_memories(memories)
 
-    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+    def prefill(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b d"], TensorDict]:
         """See :meth:`SequenceBackbone.prefill`."""
         outputs, memories = {}, {}
         for name, branch in self.branches.items():
             outputs[name], memories[name] = branch.prefill(tokens)
         return _add(outputs.values()), nest_memories(memories)
 
-    def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
+    def step(self, token: Float[Tensor, "b d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
         """See :meth:`SequenceBackbone.step`."""
         outputs, memories = {}, {}
         for name, branch in self.branches.items():

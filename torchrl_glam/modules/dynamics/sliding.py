@@ -1,8 +1,9 @@
-"""A backbone that forgets all but its last tokens: the released code's imagination, and the speed baseline."""
+"""A backbone that forgets all but its last tokens: the imagination of the released code, and the speed baseline."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -14,12 +15,12 @@ from torchrl_glam.modules.dynamics.base import SequenceBackbone
 class SlidingWindow(SequenceBackbone):
     """Restart another backbone on the last ``window`` tokens at every step instead of carrying its memory.
 
-    This is how GLAM's released code imagines (window 8). Beyond ``window`` tokens ``step`` no longer equals
-    ``forward``: what happened before the window is lost.
+    GLAM's released code imagines in this way (window 8). Beyond ``window`` tokens ``step`` no longer equals
+    ``forward``: earlier tokens are lost.
 
     Args:
         backbone: the backbone to restart; its parameters are shared, not copied.
-        window: tokens it sees.
+        window: number of tokens it sees.
 
     Raises:
         UsageError: if ``window`` is below 1.
@@ -40,14 +41,14 @@ class SlidingWindow(SequenceBackbone):
         self.backbone = backbone
         self.window = window
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """The backbone's own beliefs over the whole sequence; the memory is the last ``window`` tokens."""
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
+        """Return the backbone's own beliefs over the whole sequence; the memory is the last ``window`` tokens."""
         beliefs, _ = self.backbone(tokens)
         kept = tokens[:, -self.window :]
         length = torch.full((tokens.shape[0], 1), kept.shape[1], device=tokens.device)
         return beliefs, self._memory(nn.functional.pad(kept, (0, 0, 0, self.window - kept.shape[1])), length)
 
-    def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
+    def step(self, token: Float[Tensor, "b d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
         """See :meth:`SequenceBackbone.step`."""
         tokens = append_entry(memory["tokens"], token, memory["length"])
         length = (memory["length"] + 1).clamp_max(self.window)
@@ -55,11 +56,11 @@ class SlidingWindow(SequenceBackbone):
         return newest_entry(beliefs, length), self._memory(tokens, length)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """``tokens [b window d]``, of which the first ``length [b 1]`` count: none yet."""
+        """Return ``tokens [b window d]`` and their number ``length [b 1]``, which is 0."""
         parameter = next(self.backbone.parameters())
         length = torch.zeros(batch_size, 1, dtype=torch.long, device=parameter.device)
         return self._memory(parameter.new_zeros(batch_size, self.window, self.width), length)
 
     @staticmethod
-    def _memory(tokens: Tensor, length: Tensor) -> TensorDict:
+    def _memory(tokens: Float[Tensor, "b window d"], length: Int[Tensor, "b 1"]) -> TensorDict:
         return TensorDict({"tokens": tokens, "length": length}, batch_size=tokens.shape[:1], device=tokens.device)

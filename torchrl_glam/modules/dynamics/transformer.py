@@ -1,6 +1,6 @@
 """STORM's Transformer backbone (arXiv 2310.09615, section 3.2 and Table 5), with a memory of keys and values.
 
-With ``norm_first`` it is one like GPT-2, which the Decision Transformer (arXiv 2106.01345) uses.
+With ``norm_first`` it is built like GPT-2, which the Decision Transformer (arXiv 2106.01345) uses.
 
 ``b`` batch, ``t`` time, ``d`` width, ``m`` slots of the memory (``max_length``).
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from jaxtyping import Bool, Float, Int
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,15 +23,15 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 
 class TransformerLayer(nn.Module):
-    """``x = LayerNorm(x + Attention(x))``, then ``x = LayerNorm(x + FeedForward(x))``; dropout in training alone.
+    """``x = LayerNorm(x + Attention(x))``, then ``x = LayerNorm(x + FeedForward(x))``; dropout only in training.
 
     Args:
         width: ``d``.
         num_heads: attention heads, a divisor of ``width``.
-        dropout: probability, of attention weights and of what either part adds.
-        norm_first: ``x = x + Attention(LayerNorm(x))``, then ``x = x + FeedForward(LayerNorm(x))`` instead.
-        expand: the feed-forward network's width in ``d``.
-        activation: the feed-forward network's, ``relu`` or ``gelu``.
+        dropout: probability, for attention weights and for what each part adds.
+        norm_first: use ``x = x + Attention(LayerNorm(x))``, then ``x = x + FeedForward(LayerNorm(x))`` instead.
+        expand: width of the feed-forward network, in multiples of ``d``.
+        activation: of the feed-forward network, ``relu`` or ``gelu``.
     """
 
     def __init__(
@@ -54,21 +55,26 @@ class TransformerLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def remember(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Keys and values ``[b t d]``, heads side by side, of ``tokens [b t d]``."""
+    def remember(self, tokens: Float[Tensor, "b t d"]) -> dict[str, Float[Tensor, "b t d"]]:
+        """Return the tokens' ``keys`` and ``values``, heads side by side."""
         keys, values = self.key_value(self._before(tokens)).chunk(2, dim=-1)
         return {"keys": keys, "values": values}
 
     def forward(
-        self, tokens: Tensor, entries: dict[str, Tensor], filled: Tensor | None = None, *, causal: bool = False
-    ) -> Tensor:
-        """``tokens [b t d]`` to ``[b t d]``, attending to keys and values ``[b m d]``.
+        self,
+        tokens: Float[Tensor, "b t d"],
+        entries: dict[str, Float[Tensor, "b m d"]],
+        filled: Bool[Tensor, "b m"] | None = None,
+        *,
+        causal: bool = False,
+    ) -> Float[Tensor, "b t d"]:
+        """Return the layer's output; the tokens attend to the entries.
 
         Args:
-            tokens: they ask.
-            entries: what :meth:`remember` gave.
-            filled: which entries count, bool ``[b m]``; all of them if not given.
-            causal: let token ``t`` see the entries up to ``t`` alone.
+            tokens: they make the queries.
+            entries: keys and values, from :meth:`remember`.
+            filled: which entries to attend to; all of them if not given.
+            causal: let token ``t`` see only the entries up to ``t``.
         """
         mixed = functional.scaled_dot_product_attention(
             self._heads(self.query(self._before(tokens))),
@@ -85,36 +91,36 @@ class TransformerLayer(nn.Module):
         tokens = self.attention_norm(tokens)
         return self.feed_forward_norm(tokens + self.dropout(self.feed_forward(tokens)))
 
-    def _before(self, tokens: Tensor) -> Tensor:
-        """What attention reads of ``tokens``."""
+    def _before(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Return the input of attention."""
         return self.attention_norm(tokens) if self.norm_first else tokens
 
-    def _heads(self, tokens: Tensor) -> Tensor:
-        """``[b t d]`` to ``[b heads t d/heads]``."""
+    def _heads(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b heads t d//heads"]:
+        """Split the width into heads."""
         return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class TransformerDynamics(SequenceBackbone):
     """Causal Transformer with a learned embedding of the absolute position and norms after the residuals.
 
-    The memory holds each layer's keys and values ``[b max_length d]`` and how many count, ``length [b]``. Its shapes
-    never change, and elements of a batch may be of different lengths. It is full after ``max_length`` tokens: choose
-    that for the longest sequence, and for context and horizon of imagination together.
+    The memory holds each layer's keys and values ``[b m d]`` and the number of filled slots, ``length [b]``. Its shapes
+    never change, and elements of a batch may have different lengths. It is full after ``max_length`` tokens: make that
+    enough for the longest sequence, and for context and horizon of imagination together.
 
     Args:
         width: ``d``.
         num_layers: Transformer layers. (STORM has 2; GLAM's ablation, with 1 Mamba layer in a branch, compares with 1.)
         num_heads: attention heads.
         dropout: probability, in training mode.
-        max_length: the longest sequence; 64 if not given (a run gives the longest of its own).
-        norm_first: norms in front of attention and feed-forward network, and one at the end in place of that of the
-            embedded tokens, as GPT-2 has them.
-        expand: the feed-forward network's width in ``d``.
-        activation: the feed-forward network's, ``relu`` or ``gelu``.
+        max_length: length of the longest sequence, ``m``; 64 if not given (a run gives its own longest one).
+        norm_first: place norms before attention and feed-forward network, and one at the end instead of the norm of
+            the embedded tokens, as in GPT-2.
+        expand: width of the feed-forward network, in multiples of ``d``.
+        activation: of the feed-forward network, ``relu`` or ``gelu``.
 
     Raises:
-        UsageError: if ``num_heads`` does not divide ``width``, ``num_layers``, ``max_length`` or ``expand`` is below 1,
-            or ``activation`` is unknown.
+        UsageError: if ``num_heads`` does not divide ``width``, if ``num_layers``, ``max_length`` or ``expand`` is below
+            1, or if ``activation`` is unknown.
 
     Examples:
         >>> import torch
@@ -158,13 +164,13 @@ class TransformerDynamics(SequenceBackbone):
         self.final_norm = nn.LayerNorm(width) if norm_first else nn.Identity()
 
     def reset_parameters(self) -> None:
-        """Draw the embedding of positions: small beside tokens of about 1, which it would drown otherwise.
+        """Draw the embedding of positions, small beside tokens of about 1, which it would otherwise hide.
 
-        The paper does not say.
+        The paper gives no scale.
         """
         nn.init.normal_(self.positions, std=0.02)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
         """See :meth:`SequenceBackbone.forward`.
 
         Raises:
@@ -172,12 +178,12 @@ class TransformerDynamics(SequenceBackbone):
         """
         return self._run(tokens)
 
-    def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """See :meth:`SequenceBackbone.prefill`; in the last layer the last token alone asks."""
+    def prefill(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """See :meth:`SequenceBackbone.prefill`; in the last layer only the last token makes a query."""
         beliefs, memory = self._run(tokens, only_last=True)
         return beliefs[:, -1], memory
 
-    def step(self, token: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
+    def step(self, token: Float[Tensor, "b d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
         """See :meth:`SequenceBackbone.step`.
 
         Raises:
@@ -199,7 +205,7 @@ class TransformerDynamics(SequenceBackbone):
         return self.final_norm(hidden.squeeze(1)), self._memory(layers, length + 1)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """Empty ``keys`` and ``values`` of every layer, and ``length`` 0."""
+        """Return empty ``keys`` and ``values`` of every layer, and ``length`` 0."""
         layers = {
             str(index): {
                 name: self.positions.new_zeros(batch_size, *self.positions.shape) for name in ("keys", "values")
@@ -220,12 +226,12 @@ class TransformerDynamics(SequenceBackbone):
             hidden = layer(hidden[:, -1:], entries) if last else layer(hidden, entries, causal=True)
         return self.final_norm(hidden), self._memory(layers, torch.full((batch,), time, device=tokens.device))
 
-    def _place(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Tokens ``[b t d]`` with the embedding of their positions, ``[t]`` or ``[b t]``, normalised."""
+    def _place(self, tokens: Float[Tensor, "b t d"], positions: Int[Tensor, "*b t"]) -> Float[Tensor, "b t d"]:
+        """Add the embedding of the positions, ``[t]`` or ``[b t]``, and normalise."""
         return self.dropout(self.norm(tokens + self.positions[positions]))
 
-    def _pad(self, entries: Tensor) -> Tensor:
-        """Keys or values ``[b t d]`` as they are remembered, ``[b max_length d]``."""
+    def _pad(self, entries: Float[Tensor, "b t d"]) -> Float[Tensor, "b m d"]:
+        """Pad keys or values to the slots of the memory."""
         dtype = self.positions.dtype  # autocast may have given less
         return functional.pad(entries.to(dtype), (0, 0, 0, self.max_length - entries.shape[1]))
 

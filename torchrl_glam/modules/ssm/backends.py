@@ -1,4 +1,4 @@
-"""Which implementations of the selective scan there are, and which of them can run here."""
+"""The implementations of the selective scan, and the choice of one that can run here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torchrl_glam.errors import UsageError
 
 _has_triton = importlib.util.find_spec("triton") is not None
-# Not so for most installations of mamba_ssm 2.3, whose build leaves out this extension unless told otherwise.
+# False for most installations of mamba_ssm 2.3: by default its build leaves this extension out.
 _has_mamba_ssm = all(importlib.util.find_spec(name) is not None for name in ("mamba_ssm", "selective_scan_cuda"))
 # Triton reads this once, when it is imported, and torch imports Triton.
 _interprets_triton = os.environ.get("TRITON_INTERPRET") == "1"
@@ -19,10 +19,10 @@ _BACKENDS = ("reference", "torch", "triton", "mamba_ssm")
 
 
 def available_backends(device: torch.device | str | None = None) -> tuple[str, ...]:
-    """The backends that can run, the oracle first.
+    """Return the backends that can run, the oracle first.
 
     Args:
-        device: where they are to run; by default on any device of this machine.
+        device: where they run; any device of this machine by default.
 
     Examples:
         >>> available_backends("cpu")[:2]
@@ -32,13 +32,13 @@ def available_backends(device: torch.device | str | None = None) -> tuple[str, .
 
 
 def resolve_backend(name: str, device: torch.device | str | None = None) -> str:
-    """The backend that ``name`` stands for; an explicit choice is kept or refused, never replaced.
+    """Return the backend that ``name`` stands for; an explicit choice is kept or refused, never replaced.
 
     Args:
         name: the name of a backend, or ``"auto"``: ``"triton"`` on a CUDA device if the package triton is installed,
             otherwise ``"torch"``.
-        device: where it is to run. Without it the check of the name is all this is good for: a backend passes if any
-            device of this machine can run it, and ``"auto"`` stands for ``"torch"``.
+        device: where it runs. Without a device only the name is checked: a backend passes if any device of this
+            machine can run it, and ``"auto"`` stands for ``"torch"``.
 
     Returns:
         One of :func:`available_backends`.
@@ -61,7 +61,7 @@ def resolve_backend(name: str, device: torch.device | str | None = None) -> str:
 
 
 def _obstacle(name: str, device: torch.device | str | None) -> str | None:
-    """Why this backend cannot run, and what to do about it; None if it can."""
+    """Return why this backend cannot run and what to do about it; None if it can run."""
     on_cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     where = "and there is none here" if device is None else f"not on {str(device)!r}"
     if name == "triton":

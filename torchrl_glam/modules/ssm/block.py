@@ -1,4 +1,7 @@
-"""The Mamba block (arXiv 2312.00752, Fig. 3): projection, causal convolution, selective scan, gate, projection."""
+"""The Mamba block (arXiv 2312.00752, Fig. 3): projection, causal convolution, selective scan, gate, projection.
+
+``b`` batch, ``t`` time, ``d`` width of the tokens (``d_model``), ``inner`` width inside the block (``d_inner``).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
@@ -19,18 +23,21 @@ class MambaBlock(nn.Module):
     """The block of "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752, Sec. 3.4).
 
     Names and shapes of the parameters are those of ``mamba_ssm.Mamba``, so that weights can be moved both ways. The
-    memory is a TensorDict [b] of ``conv`` [b d_conv-1 d_inner], the last inputs of the convolution, oldest first, and
-    ``ssm`` [b d_inner d_state], the state of the scan in no less than float32. It is passed in and out, never kept.
+    memory is a TensorDict ``[b]`` that is passed in and out, never kept:
+
+    * ``conv`` ``[b d_conv-1 inner]``: the last inputs of the convolution, oldest first;
+    * ``ssm`` ``[b inner d_state]``: the state of the scan, in at least float32.
 
     Args:
         d_model: width of the tokens.
         d_state: size n of the state of each channel.
         d_conv: length of the convolution.
         expand: d_inner / d_model.
-        dt_rank: rank of the projection that yields the step size; ``"auto"`` is d_model / 16, rounded up.
+        dt_rank: rank of the projection to the step size; ``"auto"`` is d_model / 16, rounded up.
         dt_min, dt_max: range of the initial step sizes.
         dt_init, dt_scale, dt_init_floor: see :func:`~torchrl_glam.modules.ssm.initialisation.init_dt_proj`.
-        conv_bias, bias: whether the convolution, and ``in_proj`` and ``out_proj``, have a bias.
+        conv_bias: give the convolution a bias.
+        bias: give ``in_proj`` and ``out_proj`` a bias.
         backend: of :func:`~torchrl_glam.modules.ssm.selective_scan`.
 
     Raises:
@@ -50,7 +57,7 @@ class MambaBlock(nn.Module):
         d_model: int,
         d_state: int = 16,
         d_conv: int = 4,
-        expand: float = 2,
+        expand: int | float = 2,
         dt_rank: int | str = "auto",
         dt_min: float = 1e-3,
         dt_max: float = 0.1,
@@ -79,7 +86,7 @@ class MambaBlock(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start A, D and the step sizes anew (the other layers have a ``reset_parameters`` of their own)."""
+        """Initialise A, D and the step sizes again (the other layers have a ``reset_parameters`` of their own)."""
         self.A_log.copy_(torch.arange(1, self.d_state + 1).log())  # A = -(1 .. n): S4D-real
         self.D.fill_(1.0)
         init_dt_proj(self.dt_proj, *self._step_sizes)
@@ -88,20 +95,22 @@ class MambaBlock(nn.Module):
         return f"d_state={self.d_state}, backend={self.backend!r}, source='Mamba, arXiv 2312.00752'"
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The memory before the first token: zeros, on the device of the parameters."""
+        """Return the memory before the first token: zeros, on the device of the parameters."""
         conv = self.A_log.new_zeros(batch_size, self.d_conv - 1, self.d_inner)
         ssm = self.A_log.new_zeros(batch_size, self.d_inner, self.d_state, dtype=scan_dtype(conv))
         return self._memory(conv, ssm)
 
-    def forward(self, x: Tensor, memory: TensorDictBase | None = None) -> tuple[Tensor, TensorDict]:
+    def forward(
+        self, x: Float[Tensor, "b t d"], memory: TensorDictBase | None = None
+    ) -> tuple[Float[Tensor, "b t d"], TensorDict]:
         """Run a sequence.
 
         Args:
-            x: tokens [b t d_model].
-            memory: what a call before it returned, to go on from there; :meth:`initial_memory` by default.
+            x: tokens.
+            memory: the memory of an earlier call, to continue from; :meth:`initial_memory` by default.
 
         Returns:
-            y [b t d_model], and the memory after the last token.
+            y, and the memory after the last token.
 
         Raises:
             ValueError: if the shape of ``x`` does not fit.
@@ -110,24 +119,28 @@ class MambaBlock(nn.Module):
         inner, memory = self.mix(*self.project(x), memory=memory)
         return self.out_proj(inner), memory
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``in_proj`` of tokens [.. d_model]: the convolution's input and the gate, both [.. d_inner]."""
+    def project(self, x: Float[Tensor, "*b d"]) -> tuple[Float[Tensor, "*b inner"], Float[Tensor, "*b inner"]]:
+        """Apply ``in_proj`` to tokens; return the convolution's input and the gate."""
         signal, gate = self.in_proj(x).chunk(2, dim=-1)
         return signal, gate
 
     def mix(
-        self, signal: Tensor, gate: Tensor, valid: Tensor | None = None, memory: TensorDictBase | None = None
-    ) -> tuple[Tensor, TensorDict]:
-        """Everything between ``in_proj``, which windows that overlap can so share, and ``out_proj``.
+        self,
+        signal: Float[Tensor, "b t inner"],
+        gate: Float[Tensor, "b t inner"],
+        valid: Float[Tensor, "b t 1"] | None = None,
+        memory: TensorDictBase | None = None,
+    ) -> tuple[Float[Tensor, "b t inner"], TensorDict]:
+        """Run the part between ``in_proj`` and ``out_proj``; overlapping windows can share ``in_proj``.
 
         Args:
-            signal, gate: what :meth:`project` gave [b t d_inner], t >= 1.
-            valid: [b t 1], 0 for slots before the start of the sequence (all valid ones come after them): these leave
-                the memory at zero, as if they were not there.
+            signal, gate: from :meth:`project`, of at least one token.
+            valid: 0 for slots before the start of the sequence (all valid ones come after them). These leave the
+                memory at zero, as if they did not exist.
             memory: as for :meth:`forward`.
 
         Returns:
-            The input of ``out_proj`` [b t d_inner], and the memory after the last token.
+            The input of ``out_proj``, and the memory after the last token.
         """
         if valid is not None:
             signal = signal * valid
@@ -139,16 +152,21 @@ class MambaBlock(nn.Module):
         y, ssm = selective_scan(u, *self._select(u, valid), self.D, before, backend=self.backend)
         return y * F.silu(gate), self._memory(padded[:, signal.shape[1] :], ssm)
 
-    def mix_last(self, signal: Tensor, gate: Tensor, valid: Tensor | None = None) -> Tensor:
-        """The last output of :meth:`mix` alone, for less.
+    def mix_last(
+        self,
+        signal: Float[Tensor, "b t inner"],
+        gate: Float[Tensor, "b inner"],
+        valid: Float[Tensor, "b t 1"] | None = None,
+    ) -> Float[Tensor, "b inner"]:
+        """Return only the last output of :meth:`mix`, at a lower cost.
 
         Args:
             signal: as for :meth:`mix`.
-            gate: the gate of the last token [b d_inner].
+            gate: the gate of the last token.
             valid: as for :meth:`mix`.
 
         Returns:
-            The input of ``out_proj`` for the last token [b d_inner].
+            The input of ``out_proj`` for the last token.
         """
         if valid is not None:
             signal = signal * valid
@@ -156,15 +174,15 @@ class MambaBlock(nn.Module):
         y = selective_scan_last(u, *self._select(u, valid), self.D, backend=self.backend)
         return y * F.silu(gate)
 
-    def step(self, x: Tensor, memory: TensorDictBase) -> tuple[Tensor, TensorDict]:
+    def step(self, x: Float[Tensor, "b d"], memory: TensorDictBase) -> tuple[Float[Tensor, "b d"], TensorDict]:
         """Run one token.
 
         Args:
-            x: the token [b d_model].
-            memory: what the last call returned, or :meth:`initial_memory`; it is left as it is.
+            x: the token.
+            memory: the memory of the last call, or :meth:`initial_memory`; it is not written to.
 
         Returns:
-            y [b d_model], and the memory after the token.
+            y, and the memory after the token.
 
         Raises:
             ValueError: if the shape of ``x`` does not fit.
@@ -174,17 +192,21 @@ class MambaBlock(nn.Module):
         return self.out_proj(inner), memory
 
     def mix_step(
-        self, signal: Tensor, gate: Tensor, memory: TensorDictBase, valid: Tensor | None = None
-    ) -> tuple[Tensor, TensorDict]:
-        """Everything of :meth:`step` between ``in_proj`` and ``out_proj``.
+        self,
+        signal: Float[Tensor, "b inner"],
+        gate: Float[Tensor, "b inner"],
+        memory: TensorDictBase,
+        valid: Float[Tensor, "b 1"] | None = None,
+    ) -> tuple[Float[Tensor, "b inner"], TensorDict]:
+        """Run the part of :meth:`step` between ``in_proj`` and ``out_proj``.
 
         Args:
-            signal, gate: what :meth:`project` gave [b d_inner].
+            signal, gate: from :meth:`project`.
             memory: as for :meth:`step`.
-            valid: [b 1], 0 where the sequence has not begun yet: there a zero memory stays zero.
+            valid: 0 where the sequence has not started yet; there a zero memory stays zero.
 
         Returns:
-            The input of ``out_proj`` [b d_inner], and the memory after the token.
+            The input of ``out_proj``, and the memory after the token.
         """
         if valid is not None:
             signal = signal * valid
@@ -203,7 +225,7 @@ class MambaBlock(nn.Module):
     def _select(self, u: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Make delta, A, B and C; all but A depend on ``u``: that is the selection (Algorithm 2).
 
-        A step of size 0 (``valid`` is 0) leaves the state as it is.
+        A step of size 0 (``valid`` is 0) does not change the state.
         """
         rank, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         A = -self.A_log.to(scan_dtype(self.A_log)).exp()

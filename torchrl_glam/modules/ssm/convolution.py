@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 
-def causal_convolution(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def causal_convolution(
+    padded: Float[Tensor, "b p d"], weight: Float[Tensor, "d 1 k"], bias: Float[Tensor, " d"] | None
+) -> Float[Tensor, "b p-k+1 d"]:
     """Convolve every channel with its own kernel of length k.
 
-    Two ways to the same numbers. On a CPU it is one channels-last 2D convolution, which needs no transpose (2 threads,
-    d 512: forward 2 to 8 times as fast as the sum of shifted products or ``F.conv1d``; with the backward pass 0.6 to 2
-    times as fast as the sum). In double precision PyTorch has no kernel for that and takes 40 times as long as the sum;
-    elsewhere the sum is what a compiler can fuse.
+    There are two ways to the same numbers. On a CPU it is one channels-last 2D convolution, which needs no transpose.
+    (2 threads, d 512: forward 2 to 8 times as fast as the sum of shifted products or ``F.conv1d``; with the backward
+    pass 0.6 to 2 times as fast as the sum.) PyTorch has no such kernel in double precision and takes 40 times as long
+    as the sum. Elsewhere the sum is used, which a compiler can fuse.
 
     Args:
-        padded: the k-1 earlier inputs (zeros before the start) and then the sequence [b k-1+t d].
-        weight: the kernels [d 1 k], the newest input last.
-        bias: [d] or None.
+        padded: the k-1 earlier inputs (zeros before the start), then the sequence: p = k-1+t.
+        weight: the kernels, the newest input last.
+        bias: added to every channel, or None.
 
     Returns:
-        The convolved sequence [b t d].
+        The convolved sequence of length t.
 
     Examples:
         >>> causal_convolution(torch.tensor([[[0.0], [1.0], [2.0]]]), torch.tensor([[[10.0, 1.0]]]), None).flatten()

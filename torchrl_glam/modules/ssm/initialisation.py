@@ -1,4 +1,4 @@
-"""How the step size of a Mamba block starts (arXiv 2312.00752, Sec. 3.6)."""
+"""The initial step size of a Mamba block (arXiv 2312.00752, Sec. 3.6)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import nn
 def init_dt_proj(
     dt_proj: nn.Linear, dt_min: float, dt_max: float, dt_init: str, dt_scale: float, dt_init_floor: float
 ) -> None:
-    """Make ``softplus(bias)`` a step size drawn log-uniformly, and the weight small beside it.
+    """Draw ``softplus(bias)`` log-uniformly from the range of step sizes, and a weight that is small beside it.
 
-    The paper writes "uniform"; the logarithm, which spreads the channels evenly over time scales, is S4's.
+    The paper writes "uniform". The logarithm, which spreads the channels evenly over time scales, is that of S4.
 
     Args:
-        dt_proj: projection [dt_rank -> d_inner], changed in place.
+        dt_proj: projection from dt_rank to d_inner, changed in place.
         dt_min, dt_max: range of the step sizes.
         dt_init: the weight is ``"random"``, uniform between plus and minus its bound, or ``"constant"``, the bound.
         dt_scale: the bound is dt_rank ** -0.5 * dt_scale.

@@ -1,7 +1,7 @@
 """The ``mamba_ssm`` backend: the CUDA kernel of Mamba's authors, through the documented function of their package.
 
-It scans from a zero state, in single precision, and has no gradient for the last state; what asks for more is refused.
-``torch.compile`` cannot look into it: with ``fullgraph=True`` take the ``triton`` backend.
+It scans from a zero state, in single precision, and has no gradient for the last state; anything else raises an error.
+``torch.compile`` cannot trace it: with ``fullgraph=True`` use the ``triton`` backend.
 """
 
 from __future__ import annotations
@@ -9,18 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from torchrl_glam.errors import UsageError
 
 
 def mamba_ssm_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan`, all inputs having one floating dtype.
+    u: Float[Tensor, "b t d"],
+    delta: Float[Tensor, "b t d"],
+    A: Float[Tensor, "d n"],
+    B: Float[Tensor, "b t n"],
+    C: Float[Tensor, "b t n"],
+    D: Float[Tensor, " d"] | None,
+    state: Float[Tensor, "b d n"] | None,
+) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d n"]]:
+    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan` for inputs of one floating dtype.
 
     Raises:
-        UsageError: if there is a state to start from, or if the dtype is not float32.
+        UsageError: if a state is given, or if the dtype is not float32.
     """
     if state is not None:
         raise UsageError("The scan backend 'mamba_ssm' starts from a zero state; with another use 'triton' or 'torch'.")
@@ -35,7 +42,7 @@ def mamba_ssm_scan(
 
 
 class _WithoutGradient(torch.autograd.Function):
-    """The same tensor, but a gradient that arrives is an error: mamba_ssm would drop it without a word."""
+    """Identity whose backward pass raises an error: mamba_ssm would silently drop the gradient."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

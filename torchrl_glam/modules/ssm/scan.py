@@ -14,8 +14,8 @@ Letters, as in the paper:
     h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t
     y_t = C_t . h_t + D u_t
 
-A is discretised by the zero-order hold and B by Euler's rule, as in Mamba's published model, where Eq. 4 has the hold
-for both.
+A is discretised by the zero-order hold and B by Euler's rule, as in Mamba's published model. (Eq. 4 uses the hold for
+both.)
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from torchrl_glam.modules.ssm.backends import resolve_backend
@@ -33,15 +34,15 @@ from torchrl_glam.modules.ssm.triton_backend import triton_scan, triton_step
 
 
 def selective_scan_reference(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    state: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The scan, written down as it is defined: slow, differentiable by autograd, the oracle of every backend.
+    u: Float[Tensor, "b t d"],
+    delta: Float[Tensor, "b t d"],
+    A: Float[Tensor, "d n"],
+    B: Float[Tensor, "b t n"],
+    C: Float[Tensor, "b t n"],
+    D: Float[Tensor, " d"] | None = None,
+    state: Float[Tensor, "b d n"] | None = None,
+) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d n"]]:
+    """Scan a sequence step by step, as defined: slow, differentiable by autograd, the oracle of every backend.
 
     Args, returns and errors are those of :func:`selective_scan`.
     """
@@ -66,32 +67,32 @@ _SCANS: dict[str, _ScanFunction] = {
 
 
 def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    state: Tensor | None = None,
+    u: Float[Tensor, "b t d"],
+    delta: Float[Tensor, "b t d"],
+    A: Float[Tensor, "d n"],
+    B: Float[Tensor, "b t n"],
+    C: Float[Tensor, "b t n"],
+    D: Float[Tensor, " d"] | None = None,
+    state: Float[Tensor, "b d n"] | None = None,
     *,
     backend: str = "auto",
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d n"]]:
     """Scan a sequence through the selective state space model (arXiv 2312.00752, Algorithm 2).
 
-    The computation runs in the dtype of ``u`` but never in less than float32, whatever autocast says.
+    The computation runs in the dtype of ``u``, but at least in float32, also under autocast.
 
     Args:
-        u: input [b t d], t >= 1.
-        delta: positive step sizes [b t d].
-        A: negative decay rates [d n].
-        B: input matrices [b t n].
-        C: output matrices [b t n].
-        D: weights of the skip connection [d]; none by default.
-        state: the state before the first step [b d n]; zeros by default.
+        u: input, of at least one step.
+        delta: positive step sizes.
+        A: negative decay rates.
+        B: input matrices.
+        C: output matrices.
+        D: weights of the skip connection; no skip connection by default.
+        state: the state before the first step; zeros by default.
         backend: ``"auto"`` or one of :func:`~torchrl_glam.modules.ssm.available_backends`.
 
     Returns:
-        y [b t d] in the dtype of ``u``, and the state after the last step [b d n].
+        y in the dtype of ``u``, and the state after the last step.
 
     Raises:
         ValueError: if a shape does not fit.
@@ -114,18 +115,18 @@ def selective_scan(
 
 
 def selective_scan_last(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
+    u: Float[Tensor, "b t d"],
+    delta: Float[Tensor, "b t d"],
+    A: Float[Tensor, "d n"],
+    B: Float[Tensor, "b t n"],
+    C: Float[Tensor, "b t n"],
+    D: Float[Tensor, " d"] | None = None,
     *,
     backend: str = "auto",
-) -> Tensor:
-    """The last output of :func:`selective_scan` from a zero state, ``y[:, -1]`` [b d].
+) -> Float[Tensor, "b d"]:
+    """Return only the last output of :func:`selective_scan` from a zero state, ``y[:, -1]``.
 
-    Where no gradient is wanted, the ``torch`` backend computes nothing else.
+    Without gradients, the ``torch`` backend computes nothing else.
 
     Args and errors are those of :func:`selective_scan`.
     """
@@ -142,31 +143,31 @@ def selective_scan_last(
 
 
 def selective_scan_step(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    state: Tensor,
+    u: Float[Tensor, "b d"],
+    delta: Float[Tensor, "b d"],
+    A: Float[Tensor, "d n"],
+    B: Float[Tensor, "b n"],
+    C: Float[Tensor, "b n"],
+    D: Float[Tensor, " d"] | None,
+    state: Float[Tensor, "b d n"],
     *,
     backend: str = "auto",
-) -> tuple[Tensor, Tensor]:
-    """One step of :func:`selective_scan`; ``state`` is left as it is.
+) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d n"]]:
+    """Run one step of :func:`selective_scan`; ``state`` is not written to.
 
     Args:
-        u: input [b d].
-        delta: positive step sizes [b d].
-        A: negative decay rates [d n].
-        B: input matrix [b n].
-        C: output matrix [b n].
-        D: weights of the skip connection [d], or None.
-        state: the state before the step [b d n].
+        u: input.
+        delta: positive step sizes.
+        A: negative decay rates.
+        B: input matrix.
+        C: output matrix.
+        D: weights of the skip connection, or None.
+        state: the state before the step.
         backend: as for :func:`selective_scan`; ``"triton"`` runs its scan kernel, compiled for one step; the others
             share one implementation.
 
     Returns:
-        y [b d] in the dtype of ``u``, and the state after the step [b d n].
+        y in the dtype of ``u``, and the state after the step.
 
     Raises:
         ValueError: if a shape does not fit.
@@ -194,5 +195,5 @@ def _step(
 
 
 def scan_dtype(tensor: Tensor) -> torch.dtype:
-    """What the scan of this input computes in: its dtype, but no less than float32."""
+    """Return the dtype in which the scan of this input computes: its own, but at least float32."""
     return torch.promote_types(tensor.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""The check of what goes into a scan; it costs a few tuple comparisons and spares silent broadcasting."""
+"""The check of a scan's inputs; it costs a few tuple comparisons and prevents silent broadcasting."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 def check_shapes(
     layout: str, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None
 ) -> None:
-    """Compare every shape with what those of ``u`` and ``A`` ask for.
+    """Compare every shape with the one that ``u`` and ``A`` require.
 
     Args:
         layout: the letters of ``u``, ``"b t d"`` or ``"b d"``.
         u: the input; the others as in :mod:`~torchrl_glam.modules.ssm.scan`.
 
     Raises:
-        ValueError: if one does not fit.
+        ValueError: if a shape does not fit.
     """
     if u.dim() != len(layout.split()) or 0 in u.shape:
         raise ValueError(f"u has shape {tuple(u.shape)}; wanted [{layout}], none of them 0.")

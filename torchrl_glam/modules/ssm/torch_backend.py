@@ -1,9 +1,9 @@
 """The ``torch`` backend: one time step at a time, with a backward pass written by hand.
 
-Letters as in :mod:`~torchrl_glam.modules.ssm.scan`. Inside, a state lies as [b n d]: broadcasting ``delta`` [b d] then
-runs along the long, contiguous d, about 1.5 times as fast on a CPU as along n. No tensor of size [b t d n] exists but
-the states that the backward pass needs; exponentials are computed again there. Many short windows run in parts of the
-batch whose state stays in the cache.
+Letters as in :mod:`~torchrl_glam.modules.ssm.scan`. Inside, a state is laid out as [b n d]: broadcasting ``delta``
+[b d] then runs along the long, contiguous d, about 1.5 times as fast on a CPU as along n. The only tensor of size
+[b t d n] holds the states that the backward pass needs; exponentials are computed again there. Many short windows run
+in parts of the batch whose state stays in the cache.
 
 With ``v_t = delta_t u_t``, ``a_t = exp(delta_t A)``, and ``g_t`` the gradient of the loss with respect to ``h_t``::
 
@@ -11,35 +11,48 @@ With ``v_t = delta_t u_t``, ``a_t = exp(delta_t A)``, and ``g_t`` the gradient o
     dB_t = g_t . v_t        dv_t = B_t . g_t        dC_t = h_t . dy_t
     ddelta_t = sum_n(A q_t)  dA = sum_bt(delta_t q_t)  where  q_t = a_t g_t h_{t-1}
 
-Both passes are custom operators: a compiler calls them as they stand. torch 2.13's CPU compiler returns wrong values,
-without a warning, for such a loop unrolled with ``(h * C).sum(-1)``, and takes minutes over 64 steps of it.
+Both passes are custom operators, which a compiler calls without tracing them. For such a loop, unrolled with
+``(h * C).sum(-1)``, torch 2.13's CPU compiler silently returns wrong values, and takes minutes for 64 steps.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: torch reads the types of custom operators, and cannot resolve strings once a
+# type checker has wrapped the functions (pytest --jaxtyping-packages).
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 _PART = 2**18  # elements of a state that are worked on at once: 1 MB of floats
 
 
 def torch_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan`, all inputs having one floating dtype."""
+    u: Float[Tensor, "b t d"],
+    delta: Float[Tensor, "b t d"],
+    A: Float[Tensor, "d n"],
+    B: Float[Tensor, "b t n"],
+    C: Float[Tensor, "b t n"],
+    D: Float[Tensor, " d"] | None,
+    state: Float[Tensor, "b d n"] | None,
+) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d n"]]:
+    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan` for inputs of one floating dtype."""
     inputs = (delta, delta * u, A, B, C, state)
     tracked = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs)
     y, last_state, _ = _forward(*inputs, keep_states=tracked)
     return (y if D is None else torch.addcmul(y, D, u)), last_state
 
 
-def torch_scan_last(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan_last` without D; no gradients.
+def torch_scan_last(
+    u: Float[Tensor, "b t d"],
+    delta: Float[Tensor, "b t d"],
+    A: Float[Tensor, "d n"],
+    B: Float[Tensor, "b t n"],
+    C: Float[Tensor, "b t n"],
+) -> Float[Tensor, "b d"]:
+    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan_last` without D and without gradients.
 
-    The sum over n runs along a middle dimension: torch 2.13's CPU compiler gets this form right (tests), and makes one
-    pass of it, which ``bmm`` would break up.
+    The sum over n runs along a middle dimension: torch 2.13's CPU compiler gets this form right (tests) and fuses it
+    into one pass, which ``bmm`` would break up.
     """
     A, v = A.mT, delta * u
     h = B[:, 0, :, None] * v[:, 0, None, :]
@@ -52,7 +65,7 @@ def torch_scan_last(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -
 def _forward(
     delta: Tensor, v: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None, keep_states: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return y [b t d], the last state [b d n] and, if they are to be kept, ``h_1 .. h_t`` as [t b n d]."""
+    """Return y [b t d], the last state [b d n] and, with ``keep_states``, ``h_1 .. h_t`` as [t b n d]."""
     y, last_state, states = _allocate(delta, v, A, B, C, state, keep_states)
     batch, time, _ = delta.shape
     A = A.mT.contiguous()
@@ -153,11 +166,11 @@ torch.library.register_autograd("torchrl_glam::torch_scan", _differentiate, setu
 
 
 def _fresh(tensor: Tensor) -> Tensor:
-    """Contiguous memory of this shape: a compiler relies on the strides that the fakes promise."""
+    """Return contiguous memory of this shape: a compiler relies on the strides that the fakes promise."""
     return tensor.new_empty(tensor.shape)
 
 
 def _parts(batch: int, size: int) -> list[slice]:
-    """Slices of the batch whose states, of ``size`` each, are about ``_PART`` together."""
+    """Return slices of the batch whose states, of ``size`` elements each, add up to about ``_PART``."""
     rows = max(1, _PART // size)
     return [slice(start, start + rows) for start in range(0, batch, rows)]

@@ -1,17 +1,17 @@
 """The ``triton`` backend: one kernel per scan, one per backward pass, on CUDA devices.
 
-Both are registered as PyTorch operators, opaque to ``torch.compile``: it neither unrolls the loop over time nor can get
-it wrong. The kernels are imported when the first of them is launched; importing this file needs no Triton.
+Both are registered as PyTorch operators, opaque to ``torch.compile``, which so cannot unroll the loop over time or
+compile it wrong. The kernels are imported when the first of them is launched; importing this file needs no Triton.
 
-Under Triton's interpreter (``TRITON_INTERPRET=1`` in the environment before torch is imported) all of it runs on a CPU
-as well, far too slowly for anything but tests.
+Under Triton's interpreter (``TRITON_INTERPRET=1`` in the environment before torch is imported) it also runs on a CPU,
+far too slowly for anything but tests.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`, for the reason given in torch_backend.py.
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 # Steps between two states that the forward pass keeps (see triton_kernels.py).
@@ -19,14 +19,20 @@ _CHUNK = 4
 # Elements of the state in one program of one warp: 16 in each thread, so that nothing spills, and four neighbouring
 # threads share a channel's n = 16, which balances the reductions over n with those over d.
 _TILE = 512
-# The backward pass adds up dA and dD over the batch in so many partial sums at most, whatever the device.
+# The backward pass adds up dA and dD over the batch in at most this many partial sums, on every device.
 _MAX_PARTIAL_SUMS = 128
 
 
 def triton_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan`, all inputs having one floating dtype."""
+    u: Float[Tensor, "b t d"],
+    delta: Float[Tensor, "b t d"],
+    A: Float[Tensor, "d n"],
+    B: Float[Tensor, "b t n"],
+    C: Float[Tensor, "b t n"],
+    D: Float[Tensor, " d"] | None,
+    state: Float[Tensor, "b d n"] | None,
+) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d n"]]:
+    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan` for inputs of one floating dtype."""
     tensors = (u, delta, A, B, C, D, state)
     differentiate = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
     y, last_state, _ = _scan(*tensors, differentiate)
@@ -34,12 +40,18 @@ def triton_scan(
 
 
 def triton_step(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan_step`, all inputs having one floating dtype.
+    u: Float[Tensor, "b d"],
+    delta: Float[Tensor, "b d"],
+    A: Float[Tensor, "d n"],
+    B: Float[Tensor, "b n"],
+    C: Float[Tensor, "b n"],
+    D: Float[Tensor, " d"] | None,
+    state: Float[Tensor, "b d n"],
+) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d n"]]:
+    """Compute :func:`~torchrl_glam.modules.ssm.scan.selective_scan_step` for inputs of one floating dtype.
 
-    A step is a scan of length 1: Triton compiles the kernel of the scan once more for that length, without the loop,
-    and one launch reads the state once and writes it once. It is as differentiable as the scan.
+    A step is a scan of length 1: Triton compiles the scan kernel again for that length, without the loop. One launch
+    reads the state once and writes it once. A step is differentiable, as the scan is.
     """
     y, last_state = triton_scan(u[:, None], delta[:, None], A, B[:, None], C[:, None], D, state)
     return y.squeeze(1), last_state
@@ -56,7 +68,10 @@ def _scan(
     state: Tensor | None,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the last state, and the states that the backward pass starts from [b (t-1)//_CHUNK d n], or none [b 0 d n]."""
+    """Return y, the last state, and the states that the backward pass starts from.
+
+    These are [b (t-1)//_CHUNK d n], or [b 0 d n] without ``keep_states``.
+    """
     from torchrl_glam.modules.ssm import triton_kernels
 
     y, last_state, kept = _allocate(u, delta, A, B, C, D, state, keep_states)
@@ -99,7 +114,7 @@ def _scan_backward(
     state: Tensor | None,
     kept: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of the seven inputs of the scan; that of an input which is None is empty."""
+    """Return the gradients of the seven inputs of the scan; the gradient of an input that is None is empty."""
     from torchrl_glam.modules.ssm import triton_kernels
 
     batch, length, _ = u.shape
@@ -156,7 +171,7 @@ _scan.register_autograd(_differentiate, setup_context=_save)
 
 
 def _sizes(A: Tensor) -> dict[str, int]:
-    """What the kernels are compiled for."""
+    """Return the constants that the kernels are compiled for."""
     width, n = A.shape
     block_n = _power_of_2(n)
     return {
@@ -173,5 +188,5 @@ def _num_blocks(sizes: dict[str, int]) -> int:
 
 
 def _power_of_2(size: int) -> int:
-    """The least power of 2 that is not below ``size``."""
+    """Return the smallest power of 2 that is at least ``size``."""
     return 1 << (size - 1).bit_length()

@@ -3,11 +3,11 @@
 Letters as in :mod:`~torchrl_glam.modules.ssm.scan`, formulas of the gradients as in
 :mod:`~torchrl_glam.modules.ssm.torch_backend`. A program holds the states of a block of channels, ``h`` [BLOCK_D
 BLOCK_N], in registers and walks along t, so no [b t d n] tensor exists. All tensors are contiguous and of one floating
-dtype, which everything is computed in. What lies beyond d or n is read as 0, and so a state there stays 0.
+dtype, in which everything is computed. Entries beyond d or n are read as 0, so a state there stays 0.
 
-The forward pass keeps the states before the steps CHUNK, 2 CHUNK, .. alone; for every step, the backward pass computes
-its state again from the one kept before it. With CHUNK = 4 that is 6 steps for each 4; 3 would do, but only with memory
-for the states in between, as registers cannot be indexed. A sequence of up to 4 tokens, such as a window, keeps none.
+The forward pass keeps only the states before the steps CHUNK, 2 CHUNK, ..; for every step, the backward pass computes
+its state again from the one kept before it. With CHUNK = 4 that is 6 steps for each 4. 3 would be enough, but only with
+memory for the states in between, as registers cannot be indexed. A sequence of up to 4 tokens (a window) keeps none.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -26,13 +26,13 @@ else:  # Nothing here runs then, but a tool that imports every file, such as pyt
 
 @jit
 def _read(tensor, row, size: tl.constexpr, index):
-    """A row of a matrix whose rows have ``size`` entries; 0 beyond its end."""
+    """Read a row of a matrix whose rows have ``size`` entries; 0 beyond its end."""
     return tl.load(tensor + row * size + index, mask=index < size, other=0.0)
 
 
 @jit
 def _advance(h, A, u_t, delta_t, B_t):
-    """The state after a step."""
+    """Return the state after a step."""
     return tl.exp(delta_t[:, None] * A) * h + (delta_t * u_t)[:, None] * B_t[None, :]
 
 
@@ -53,7 +53,7 @@ def _state_before(
     N: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """The state before step t, computed again from the last one that was kept."""
+    """Compute the state before step t again, from the last one that was kept."""
     tile, in_tile = d[:, None] * N + n[None, :], (d < WIDTH)[:, None] & (n < N)[None, :]
     start = t // CHUNK * CHUNK
     h = tl.zeros_like(A)
