@@ -72,12 +72,16 @@ class GLAMPolicy(TensorDictModuleBase):
         self.context_length = context_length
         self.sees = sees
 
-    def make_tensordict_primer(self) -> TensorDictPrimer:
-        """The transform that puts an empty context into the environment's reset."""
+    @property
+    def context_spec(self) -> Composite:
+        """The spec of the context of one environment; its zero is the empty context."""
         state = Unbounded((self.context_length, self.world_model.state_size))
         action = Unbounded((self.context_length, self.world_model.action_size))
-        context = Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
-        return TensorDictPrimer(Composite(context=context), default_value=0, expand_specs=True)
+        return Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
+
+    def make_tensordict_primer(self) -> TensorDictPrimer:
+        """The transform that puts an empty context into the environment's reset."""
+        return TensorDictPrimer(Composite(context=self.context_spec), default_value=0, expand_specs=True)
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -93,18 +97,18 @@ class GLAMPolicy(TensorDictModuleBase):
                 "auto_register_policy_transforms=True to the collector"
             )
         observed = self.world_model.encode(tensordict.get("pixels"))
-        belief, imagined = self._recall(context)
+        belief, imagined = self.recall(context)
         state = imagined if self.sees == "prior" else observed
         inputs = TensorDict({"state": state, "belief": belief}, batch_size=tensordict.shape)
         action = self.actor(inputs).get("action")
         empty = context.get("length") == 0
         action = torch.where(empty, self._uniform_action(action), action)
         tensordict.set("action", action)
-        tensordict.set(("next", "context"), self._remember(context, observed, action))
+        tensordict.set(("next", "context"), self.remember(context, observed, action))
         return tensordict
 
-    def _recall(self, context: TensorDictBase) -> tuple[Tensor, Tensor]:
-        """Belief ``[.. d]`` after the context, and a sample ``[.. k*c]`` of the prior of the current frame."""
+    def recall(self, context: TensorDictBase) -> tuple[Tensor, Tensor]:
+        """Return the belief ``[.. d]`` after the context, and a sample ``[.. k*c]`` of the prior of the current frame."""
         tokens = self.world_model.embedding(context.get("state"), context.get("action"))
         beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
         belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))
@@ -115,8 +119,8 @@ class GLAMPolicy(TensorDictModuleBase):
         missing = action.ndim - self.action_spec.ndim
         return self.action_spec.rand(action.shape[:missing]).to(action)
 
-    def _remember(self, context: TensorDictBase, state: Tensor, action: Tensor) -> TensorDict:
-        """The context with ``(state, action)`` appended, the oldest entry dropped if it is full."""
+    def remember(self, context: TensorDictBase, state: Tensor, action: Tensor) -> TensorDict:
+        """Return the context with ``(state, action)`` appended, the oldest entry dropped if it is full."""
         length = context.get("length")
         new = {
             "state": append_entry(context.get("state"), state, length),

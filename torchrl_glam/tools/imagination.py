@@ -10,7 +10,16 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules import GLAMWorldModel
+from torchrl_glam.modules import (
+    GLAMWorldModel,
+    GMamba,
+    LMamba,
+    MambaDynamics,
+    ParallelDynamics,
+    SequenceBackbone,
+    SlidingWindow,
+    TransformerDynamics,
+)
 from torchrl_glam.modules.world_model import LatentTransition
 
 
@@ -64,3 +73,16 @@ def imagine_frames(transition: LatentTransition, pixels: Tensor, action: Tensor,
 def decode_frames(world_model: GLAMWorldModel, state: Tensor) -> Tensor:
     """Return the decoder's frames of states ``[.. k*c]``, uint8 ``[.. h w channels]``."""
     return world_model.decoder(state).movedim(-3, -1).clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+def longest_memory(backbone: SequenceBackbone) -> int | None:
+    """Return the number of tokens that a backbone remembers; ``None`` unless there is a Transformer in it."""
+    lengths = [part.max_length for part in backbone.modules() if isinstance(part, TransformerDynamics)]
+    return min(lengths, default=None)
+
+
+def is_endless(backbone: SequenceBackbone) -> bool:
+    """Return True if a backbone can be stepped forever: not a Transformer, nor a class of the user's."""
+    if isinstance(backbone, ParallelDynamics):
+        return all(is_endless(branch) for branch in backbone.branches.values())
+    return isinstance(backbone, GMamba | LMamba | MambaDynamics | SlidingWindow)

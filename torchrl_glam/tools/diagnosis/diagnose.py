@@ -13,7 +13,6 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor
 
 from torchrl_glam.config import GLAMConfig, Sees, Starts
-from torchrl_glam.config.checks import TRANSFORMERS
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.loading import LoadedRun
@@ -36,6 +35,7 @@ from torchrl_glam.tools.diagnosis.parts import (
 from torchrl_glam.tools.diagnosis.predictions import at_states, encode, predict, read_contexts
 from torchrl_glam.tools.diagnosis.probes import Probes, probe_rewards
 from torchrl_glam.tools.diagnosis.steps import RealSteps
+from torchrl_glam.tools.imagination import longest_memory
 from torchrl_glam.tools.pictures.comparison import compare_imagination
 from torchrl_glam.training.on_policy import make_lambda_estimate
 
@@ -99,7 +99,7 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
     Raises:
         UsageError: if no episode has as many steps as are wanted, or the backbone remembers fewer.
     """
-    every, far = _choose_contexts(run.config, steps, context)
+    every, far = _choose_contexts(run, steps, context)
     env = run.make_imagined_env()
     latents = encode(run.world_model, steps.pixels)
     now = predict(env.transition, latents, steps, every, context, 0)
@@ -139,12 +139,11 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
     )
 
 
-def _choose_contexts(config: GLAMConfig, steps: RealSteps, context: int) -> tuple[Tensor, Tensor]:
+def _choose_contexts(run: LoadedRun, steps: RealSteps, context: int) -> tuple[Tensor, Tensor]:
     """Return the last steps of all contexts, and of contexts that as many steps follow as are imagined."""
     length = context + HORIZON + 1
-    dynamics = config.world_model.dynamics
-    remembered = dynamics.max_length or config.longest_sequence()
-    if dynamics.name in TRANSFORMERS and remembered < length:
+    remembered = longest_memory(run.world_model.dynamics)
+    if remembered is not None and remembered < length:
         raise UsageError(
             f"context={context} and {HORIZON + 1} imagined steps, but the backbone remembers {remembered}: give "
             f"context={max(1, remembered - HORIZON - 1)}"
