@@ -77,14 +77,18 @@ class GLAMPolicy(TensorDictModuleBase):
         self.context_length = context_length
         self.sees = sees
 
-    def make_tensordict_primer(self) -> TensorDictPrimer:
-        """Make the transform that adds an empty context to the environment's reset."""
+    @property
+    def context_spec(self) -> Composite:
+        """The spec of the context of one environment; its zero is the empty context."""
         num_categoricals, num_classes = self.world_model.latent_shape
         dtype = torch.uint8 if num_classes <= 256 else torch.int32
         state = Unbounded((self.context_length, num_categoricals), dtype=dtype)
         action = Unbounded((self.context_length, self.world_model.action_size))
-        context = Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
-        return TensorDictPrimer(Composite(context=context), default_value=0, expand_specs=True)
+        return Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
+
+    def make_tensordict_primer(self) -> TensorDictPrimer:
+        """Make the transform that adds an empty context to the environment's reset."""
+        return TensorDictPrimer(Composite(context=self.context_spec), default_value=0, expand_specs=True)
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -100,17 +104,17 @@ class GLAMPolicy(TensorDictModuleBase):
                 "auto_register_policy_transforms=True to the collector"
             )
         observed = self.world_model.encode(tensordict.get("pixels"))
-        belief, imagined = self._recall(context)
+        belief, imagined = self.recall(context)
         state = imagined if self.sees == "prior" else observed
         inputs = TensorDict({"state": state, "belief": belief}, batch_size=tensordict.shape)
         action = self.actor(inputs).get("action")
         empty = context.get("length") == 0
         action = torch.where(empty, self._uniform_action(action), action)
         tensordict.set("action", action)
-        tensordict.set(("next", "context"), self._remember(context, observed, action))
+        tensordict.set(("next", "context"), self.remember(context, observed, action))
         return tensordict
 
-    def _recall(self, context: TensorDictBase) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b kc"]]:
+    def recall(self, context: TensorDictBase) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b kc"]]:
         """Return the belief after the context, and a sample of the prior of the current frame."""
         latents = nn.functional.one_hot(context.get("state").long(), self.world_model.latent_shape[1])
         state = latents.flatten(-2).to(context.get("action").dtype)
@@ -124,7 +128,7 @@ class GLAMPolicy(TensorDictModuleBase):
         missing = action.ndim - self.action_spec.ndim
         return self.action_spec.rand(action.shape[:missing]).to(action)
 
-    def _remember(
+    def remember(
         self, context: TensorDictBase, state: Float[Tensor, "*b kc"], action: Shaped[Tensor, "*b a"]
     ) -> TensorDict:
         """Append ``(state, action)`` to the context and drop the oldest entry if it is full."""

@@ -78,15 +78,24 @@ class RecordedWindows:
 
     def starts(self, length: int) -> Tensor:
         """Return the numbers of all records at which a window of this length can begin, ascending."""
-        ended = torch.nn.functional.pad(self._ends.int().cumsum(0), (0, 0, 1, 0))  # how often, before each record
-        last = len(self._ends) - length  # the last window's first record
-        crossed = ended[length - 1 : len(self._ends)] - ended[: last + 1]  # an end at its last record does not count
-        return (crossed == 0).flatten().nonzero().flatten() + self._first
+        return window_starts(self._ends, length) + self._first
 
     def read(self, start: int, length: int) -> TensorDictBase:
         """Return the records [t] of the window that begins with record ``start``."""
         stop = start + (length - 1) * self.num_envs + 1
         return read_records(self._folder, start, stop)[:: self.num_envs]
+
+
+def window_starts(ends: Tensor, length: int) -> Tensor:
+    """Return the first record of every window of ``length`` records that no end interrupts, ascending.
+
+    Args:
+        ends: bool ``[t]`` or ``[t e]``, true at the last record of an episode, which may be the last of a window.
+        length: of the windows.
+    """
+    before = torch.cat([torch.zeros_like(ends[:1]), ends]).cumsum(0)  # number of ends before each record
+    last = max(0, len(ends) - length + 1)
+    return (before[length - 1 : len(ends)] == before[:last]).flatten().nonzero().flatten()
 
 
 def _lengths(done: Tensor) -> list[int]:
