@@ -3,8 +3,8 @@
     python examples/diagnose.py run_dir=runs/pong
     python examples/diagnose.py run_dir=runs/pong fresh=2000 seed=1
 
-The newest records of the replay, which the run was trained on, are held against what its networks say of them; with
-`fresh` also new steps played by its policy, which tell what was learnt from what was learnt by heart.
+The predictions of its networks are compared with the newest records of the replay, which it was trained on. With
+`fresh` they are also compared with new steps played by its policy, which shows what was only learnt by heart.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchrl_glam import factory
-from torchrl_glam import presentation as figures
+from torchrl_glam import factory, presentation
 from torchrl_glam.command.cli import resolve_device
 from torchrl_glam.command.options import option_line
 from torchrl_glam.config import Device
@@ -27,14 +26,14 @@ from torchrl_glam.tools.diagnosis.writing import to_json, to_markdown
 
 @dataclass
 class DiagnoseOptions:
-    """What is looked at, and where it is written."""
+    """Options of examples/diagnose.py."""
 
     run_dir: str  # folder of a run, finished or not
     weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
     records: int = 4096  # newest real steps of the replay; 12 kB of memory each
-    fresh: int = 0  # besides them, steps newly played by the policy
-    context: int | None = None  # real steps before what is foretold; null: as in training
-    seed: int = 0  # of latents, and of what is newly played
+    fresh: int = 0  # new steps, played by the policy
+    context: int | None = None  # real steps before a prediction; null: as in training
+    seed: int = 0  # of latents, and of new steps
     device: Device = Device.auto
     out: str | None = None  # folder; null: run_dir/diagnosis-FRAME-seedSEED
 
@@ -58,7 +57,7 @@ def main(options: DiagnoseOptions) -> None:
     write_file(folder / "diagnosis.md", text.encode())
     write_file(folder / "diagnosis.json", to_json(title, found).encode())
     print(text)
-    if figures.has_matplotlib:
+    if presentation.has_matplotlib:
         draw(folder / "diagnosis.png", f"{title['env']}, {run.frame} steps of training", found)
     else:
         print('nothing is drawn, matplotlib is missing: pip install "torchrl_glam[report]"')

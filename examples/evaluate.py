@@ -1,9 +1,9 @@
-"""Play whole episodes of a run's game by its policy, and write down their returns.
+"""Play whole episodes of a run's game by its policy, and write their returns to a file.
 
     python examples/evaluate.py run_dir=runs/pong
     python examples/evaluate.py run_dir=runs/pong protocol=standard seed=1 greedy=true video=true
 
-What is not given is as in the run. The same options give the same returns, and the same JSON file.
+Options that are not given are as in the run. The same options give the same returns, and the same JSON file.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FPS = 15  # an Atari game's speed at frame skip 4
 
 @dataclass
 class EvaluateOptions:
-    """What is played, how, and where it is written."""
+    """Options of examples/evaluate.py."""
 
-    run_dir: str  # folder of a run, or of what was exported of one
+    run_dir: str  # folder of a run, or of an export
     weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
     protocol: Protocol | None = None  # glam or standard; null: the run's
     episodes: int | None = None  # null: as many as the run plays, else the protocol's number
@@ -46,7 +46,7 @@ class EvaluateOptions:
 
 @option_line(EvaluateOptions)
 def main(options: EvaluateOptions) -> None:
-    """Play whole episodes of a run's game by its policy, and write down their returns."""
+    """Play whole episodes of a run's game by its policy, and write their returns to a file."""
     run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
     config = change(run.config, options)
     question = describe(run, config)
@@ -79,7 +79,7 @@ def main(options: EvaluateOptions) -> None:
 
 
 def change(config: GLAMConfig, options: EvaluateOptions) -> GLAMConfig:
-    """The run's options with those of the evaluation."""
+    """Return the run's options with those of the evaluation."""
     check_least(options, {"episodes": 1, "seed": 0})
     greedy = config.evaluation.greedy if options.greedy is None else options.greedy
     return replace(
@@ -91,7 +91,7 @@ def change(config: GLAMConfig, options: EvaluateOptions) -> GLAMConfig:
 
 
 def describe(run: LoadedRun, config: GLAMConfig) -> dict[str, Any]:
-    """All that the returns depend on."""
+    """Return everything that the returns depend on."""
     return {
         "env": config.env.name,
         "protocol": config.env.protocol.value,
@@ -105,7 +105,7 @@ def describe(run: LoadedRun, config: GLAMConfig) -> dict[str, Any]:
 
 
 def refuse_other_content(out: Path, question: dict[str, Any]) -> None:
-    """Raise UsageError if the file holds anything but an earlier answer to the same question."""
+    """Raise UsageError if the file holds anything but an earlier result of the same evaluation."""
     if not out.exists():
         return
     try:
@@ -118,7 +118,11 @@ def refuse_other_content(out: Path, question: dict[str, Any]) -> None:
 
 
 def make_env(run: LoadedRun, config: GLAMConfig) -> EnvBase:
-    """The run's environment, if its name makes it."""
+    """Make the run's environment.
+
+    Raises:
+        UsageError: if its name makes none, or one with other actions.
+    """
     name, how = config.env.name, "for one of your own call torchrl_glam.training.evaluate with load_run(...).policy"
     try:
         env = factory.make_evaluation_env(config)

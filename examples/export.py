@@ -1,4 +1,4 @@
-"""Hand a run on: its networks as one safetensors file with the options, or its real records as a Minari dataset.
+"""Export a run: its networks as one safetensors file with the options, or its real records as a Minari dataset.
 
 python examples/export.py run_dir=runs/pong to=safetensors out=exported/pong
 python examples/export.py run_dir=runs/pong to=minari dataset_id=glam/pong-v0
@@ -17,7 +17,7 @@ from torchrl_glam.runs.loading import load_run, read_config
 
 
 class Target(Enum):
-    """What a run becomes."""
+    """The formats of an export."""
 
     safetensors = "safetensors"
     minari = "minari"
@@ -25,7 +25,7 @@ class Target(Enum):
 
 @dataclass
 class ExportOptions:
-    """What is handed on, and where it goes."""
+    """Options of examples/export.py."""
 
     run_dir: str  # folder of a run
     to: Target  # safetensors or minari
@@ -36,7 +36,7 @@ class ExportOptions:
 
 @option_line(ExportOptions)
 def main(options: ExportOptions) -> None:
-    """Hand a run on: its networks as one safetensors file with the options, or its records as a Minari dataset."""
+    """Export a run: its networks as one safetensors file with the options, or its records as a Minari dataset."""
     folder, out = Path(options.run_dir), Path(options.out) if options.out else None
     if options.to is Target.minari:
         refuse("weights", options.weights, "newest", "it exports records")
@@ -51,7 +51,7 @@ def main(options: ExportOptions) -> None:
 
 
 def refuse(name: str, value: object, default: object, reason: str) -> None:
-    """Raise UsageError for an option that is the other target's."""
+    """Raise UsageError for an option of the other target."""
     if value != default:
         raise UsageError(f"{name}={value} means nothing here ({reason}): leave it out")
 

@@ -20,7 +20,7 @@ from torchrl_glam.runs.check import report_machine
 from torchrl_glam.runs.checkpoint import TrainedNetworks
 from torchrl_glam.runs.estimate import estimate_seconds
 from torchrl_glam.runs.glam import GLAMRun
-from torchrl_glam.runs.health import replay_age
+from torchrl_glam.runs.progress import replay_age
 from torchrl_glam.tools.pictures.media import MEDIA, write_media
 from torchrl_glam.tools.pictures.videos import write_video
 from torchrl_glam.training.evaluation import FirstEpisode, play_episodes
@@ -45,13 +45,13 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
 
     # The networks, and the same world model as an environment.
     world_model = factory.make_world_model(config, action_spec, device)
-    actor, critic = factory.make_agent(config, world_model, action_spec)
+    actor = factory.make_actor(config, world_model, action_spec)
     policy = factory.make_policy(config, world_model, actor, action_spec)
     imagined_env = factory.make_imagined_env(config, world_model, action_spec)
 
     # The two updates, and the data for them: one storage seen as long sequences and as short contexts.
+    update_policy = factory.make_policy_trainer(config, imagined_env, actor)
     update_world_model = factory.make_world_model_trainer(config, world_model)
-    update_policy = factory.make_policy_trainer(config, imagined_env, actor, critic)
     sequences, contexts = factory.make_replay(config, env, device)
     collector = factory.make_collector(config, env, policy)
 
@@ -81,9 +81,10 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
                     contexts.draw()  # and, where the replay is not on the device, gather during the next update
                 if frame % schedule.world_model_every == 0:
                     batch = sequences.sample().to(device, non_blocking=True)
-                    metrics["world_model"] = update_world_model(batch).set("replay_age", replay_age(batch, sequences))
+                    world_model_metrics, latents = update_world_model(batch)
+                    metrics["world_model"] = world_model_metrics.set("replay_age", replay_age(batch, sequences))
                 if frame % schedule.policy_every == 0:
-                    starts = contexts.sample() if replay_starts else batch
+                    starts = contexts.sample() if replay_starts else latents
                     metrics["policy"] = update_policy(starts, config.imagination.horizon_at(frame))
                 if frame % schedule.log_every == 0:
                     run.log_updates(frame)

@@ -1,10 +1,10 @@
-"""Let a run's world model imagine what was really played: real, reconstructed and imagined frames beside each other.
+"""Let a run's world model imagine recorded steps: real, reconstructed and imagined frames side by side.
 
     python examples/imagine.py run_dir=runs/pong
     python examples/imagine.py run_dir=runs/pong steps=32 rows=6 seed=1
 
-Each row of the video begins after a context of recorded frames and is imagined from the actions really taken. Beside
-the video lie the errors of each step, as a CSV file and, where matplotlib is installed, as a picture.
+Each row of the video begins after a context of recorded frames and is imagined under the actions really taken. The
+errors of each step are written beside the video, as a CSV file and, with matplotlib, as a picture.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 from torchrl_glam import factory
 from torchrl_glam.command.cli import resolve_device
 from torchrl_glam.command.options import option_line
-from torchrl_glam.config import Device, GLAMConfig
-from torchrl_glam.config.checks import TRANSFORMERS
+from torchrl_glam.config import Device
 from torchrl_glam.errors import UsageError, check_least, make_writable
-from torchrl_glam.runs.loading import load_run
+from torchrl_glam.runs.loading import LoadedRun, load_run
 from torchrl_glam.runs.records import RecordedWindows
+from torchrl_glam.tools.imagination import longest_memory
 from torchrl_glam.tools.pictures.comparison import (
     compare_imagination,
     draw_comparison,
@@ -36,23 +36,23 @@ STEPS = 64
 
 @dataclass
 class ImagineOptions:
-    """What is imagined, and where it is written."""
+    """Options of examples/imagine.py."""
 
     run_dir: str  # folder of a run
     weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
     start: int | None = None  # number of the real step to imagine from; null: several, drawn by the seed
-    rows: int = 4  # how many are drawn
-    steps: int | None = None  # imagined ones; null: 64, or as many as the recorded episodes have
+    rows: int = 4  # number of starts that are drawn
+    steps: int | None = None  # that are imagined; null: 64, or as many as the recorded episodes have
     context: int | None = None  # real steps before them; null: as in training
     seed: int = 0
     device: Device = Device.auto
     out: str | None = None  # GIF file, with the errors beside it; null: run_dir/media/imagination-FRAME-seedSEED.gif
-    scale: int = 3  # how many times as large a frame is shown
+    scale: int = 3  # factor of the frames' enlargement
 
 
 @option_line(ImagineOptions)
 def main(options: ImagineOptions) -> None:
-    """Let a run's world model imagine what was really played, and measure by how much it errs at each step."""
+    """Let a run's world model imagine recorded steps, and measure its error at each step."""
     check_least(options, dict.fromkeys(("rows", "steps", "context", "scale"), 1))
     run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
     place = f"seed{options.seed}" if options.start is None else f"start{options.start}-seed{options.seed}"
@@ -63,7 +63,7 @@ def main(options: ImagineOptions) -> None:
     factory.set_seeds(options.seed)
     context = options.context or run.config.imagination.context_length
     windows = RecordedWindows(run.folder, run.config.env.num_envs)
-    steps = choose_steps(options.steps, context, run.config, windows)
+    steps = choose_steps(options.steps, context, run, windows)
     before = context * windows.num_envs
     starts = choose_starts(options, windows.starts(context + steps) + before, f"{context} before and {steps} after it")
     records = torch.stack([windows.read(start - before, context + steps) for start in starts])
@@ -77,13 +77,12 @@ def main(options: ImagineOptions) -> None:
         print('the errors are not drawn, matplotlib is missing: pip install "torchrl_glam[report]"')
 
 
-def choose_steps(wanted: int | None, context: int, config: GLAMConfig, windows: RecordedWindows) -> int:
-    """The option, or as many as can be, up to 64."""
+def choose_steps(wanted: int | None, context: int, run: LoadedRun, windows: RecordedWindows) -> int:
+    """Return the option, or as many steps as possible, up to 64."""
     most, reason = windows.longest, "the longest recorded episode has"
-    if config.world_model.dynamics.name in TRANSFORMERS:
-        remembered = config.world_model.dynamics.max_length or config.longest_sequence()
-        if remembered < most:
-            most, reason = remembered, "the backbone remembers"
+    remembered = longest_memory(run.world_model.dynamics)
+    if remembered is not None and remembered < most:
+        most, reason = remembered, "the backbone remembers"
     if most - context < (wanted or 1):
         advice = f"give steps={most - context} or fewer" if most > context else "give a shorter context"
         raise UsageError(f"steps={wanted or STEPS} after context={context}, but {reason} {most} steps: {advice}")
@@ -91,7 +90,7 @@ def choose_steps(wanted: int | None, context: int, config: GLAMConfig, windows: 
 
 
 def choose_starts(options: ImagineOptions, possible: Tensor, wanted: str) -> list[int]:
-    """The option, or as many of the possible ones as there are to be rows."""
+    """Return the option, or as many of the possible starts as there are to be rows."""
     if options.start is None:
         return possible[torch.randperm(len(possible))[: options.rows]].sort().values.tolist()
     if options.start not in possible:

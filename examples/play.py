@@ -2,8 +2,8 @@
 
     python examples/play.py run_dir=runs/...
 
-serves a page for the browser of this machine; Ctrl-C ends it. Play for real, then press T: the game goes on as the
-world model imagines it, from that moment on.
+serves a page for the browser of this machine; Ctrl-C ends it. Play for real, then press T: the game continues as the
+world model imagines it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torchrl_glam.tools.player import Player, check_aiohttp, make_session, play
 
 @dataclass
 class PlayOptions:
-    """Which run is played, and where the page is."""
+    """Options of examples/play.py."""
 
-    run_dir: str  # folder of a run, or of what was exported of one
+    run_dir: str  # folder of a run, or of an export
     weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
     device: Device = Device.cpu
-    port: int = 8000  # of this machine alone; 0 takes one that is free
-    seed: int = 0  # of the environment and of what is sampled
+    port: int = 8000  # of this machine only; 0 takes a free one
+    seed: int = 0  # of the environment and of all samples
 
 
 @option_line(PlayOptions)

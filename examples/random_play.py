@@ -1,10 +1,10 @@
-"""Uniformly random play: what a score has to be better than.
+"""Play uniformly random actions: the score that every other one has to beat.
 
     python examples/random_play.py env.name=ALE/Boxing-v5
     python -m torchrl_glam.tools.report runs/ALE/Boxing-v5
 
-The report tests the runs that it is given with this one against its episodes. Options are those of glam_atari.py, of
-which env, seed, evaluation.episodes and run_dir matter.
+The report compares the runs beside this one with its episodes. Options are those of glam_atari.py; env, seed,
+evaluation.episodes and run_dir have an effect.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from torchrl_glam.training.evaluation import play_episodes
 
 
 def check(config: GLAMConfig, given: list[str]) -> None:
-    """Refuse values that are out of range, but for 0 frames."""
+    """Refuse values that are out of range, but allow 0 frames."""
     check_values(replace(config, total_frames=1))
 
 
 @hydra_command(CONFIGS, "random_play", GLAMConfig, check)
 def main(config: GLAMConfig) -> None:
-    """Play whole episodes by uniform actions, and leave the folder of a run of 0 frames."""
+    """Play whole episodes by uniform actions, and write the folder of a run of 0 frames."""
     factory.set_seeds(config.seed)
     env = factory.make_evaluation_env(config)
     folder = RunFolder(config)

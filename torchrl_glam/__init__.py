@@ -8,8 +8,6 @@ tells Hydra the parts' names (``registry``) and imports neither them nor torch.
 
 from __future__ import annotations
 
-from torchrl_glam.config import registry as registry
-
 __all__ = ["__version__"]
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The one error that a user can cause and mend, and those of the user's own code in one line."""
+"""Errors that users can cause and mend, and checks that raise them: one line each."""
 
 from __future__ import annotations
 
@@ -16,30 +16,20 @@ LIBRARIES = ("importlib", "tensordict", "torch", "torchrl", "torchrl_glam")
 class UsageError(ValueError):
     """Bad input: one line that says what came, what was wanted and what to do.
 
-    The command line prints the message without a traceback and exits with status 2; library users can catch it as a
+    The command line prints the message without a traceback and exits with status 2. Library users can catch it as a
     ``ValueError``.
     """
 
 
-def one_line(value: object) -> str:
-    """What ``str`` makes of a value, its line breaks and runs of spaces as single spaces."""
-    return " ".join(str(value).split())
-
-
-def describe_error(error: Exception) -> str:
-    """What somebody's class raised, in one line, and their line that it came from, if there is one."""
-    specs = [spec for spec in map(find_spec, LIBRARIES) if spec is not None and spec.origin is not None]
-    not_theirs = ("<frozen ", pkgutil.__file__, *(os.path.dirname(str(spec.origin)) + os.sep for spec in specs))
-    reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_theirs)]
-    return f"{reason} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else reason
+class DamagedError(Exception):
+    """A file that is missing, cut, changed or of another kind: one line that says which and how."""
 
 
 class Stopped(Exception):
-    """The command ends early and in order: one line that says why and how to go on; exit status 0.
+    """An early, orderly end of the command, with exit status 0.
 
     Args:
-        line: for the user.
+        line: says why it ends and how to continue.
         asked: a signal asked for it, so that a sweep ends too.
     """
 
@@ -48,15 +38,30 @@ class Stopped(Exception):
         self.asked = asked
 
 
-class DamagedError(Exception):
-    """A file is missing, cut, changed or of another kind: one line that says which and how."""
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    return str(error).strip().splitlines()[0]
+
+
+def one_line(value: object) -> str:
+    """Return a value as text in which line breaks and runs of spaces are single spaces."""
+    return " ".join(str(value).split())
+
+
+def describe_error(error: Exception) -> str:
+    """Return an error of a user's class in one line, with the place in the user's code that raised it, if any."""
+    specs = [spec for spec in map(find_spec, LIBRARIES) if spec is not None and spec.origin is not None]
+    not_theirs = ("<frozen ", pkgutil.__file__, *(os.path.dirname(str(spec.origin)) + os.sep for spec in specs))
+    reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_theirs)]
+    return f"{reason} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else reason
 
 
 def check_least(options: Any, least: Mapping[str, int]) -> None:
     """Refuse whole numbers that are too small.
 
     Args:
-        options: an object with attributes of these names; ``None`` is left to who reads it.
+        options: an object with attributes of these names; one that is ``None`` is not checked.
         least: the smallest value of each.
 
     Raises:
@@ -71,7 +76,7 @@ def make_writable(option: str, path: Path) -> Path:
     """Make the folder of an output file, before anything is computed for it, and return the file's path.
 
     Raises:
-        UsageError: if there can be no such file.
+        UsageError: if the file cannot be written.
     """
     reason = None
     try:
@@ -85,8 +90,3 @@ def make_writable(option: str, path: Path) -> Path:
     if reason is not None:
         raise UsageError(f"{option}={path} cannot be written ({reason}): choose another file")
     return path
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return str(error).strip().splitlines()[0]

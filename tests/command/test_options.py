@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
-from torchrl_glam.command.options import option_line, parse_options
-from torchrl_glam.errors import UsageError, make_writable
+from tests.support.paths import CONFIGS
+from torchrl_glam.command.options import read_arguments, small_command
+from torchrl_glam.errors import UsageError
 
 
 class Colour(Enum):
@@ -33,7 +34,7 @@ class Options(Common):
 
 
 def make_command(main):
-    return option_line(Options)(main)
+    return small_command(Options)(main)
 
 
 @pytest.fixture
@@ -57,13 +58,17 @@ def test_what_is_given_replaces_the_defaults(run):
     arguments = ["folder=runs/a", "colour=green", "episodes=3", "share=1e-2", "greedy=true", "episodes=4"]
     assert run(came.append, *arguments) == (0, "", "")
     assert came == [Options("runs/a", Colour.green, 4, 0.01, True)]
-    assert parse_options(Options, ["folder=b"]) == Options("b")
-    assert parse_options(Options, ["folder=b", "episodes=null", "out=null"]) == Options("b")
+    assert read_arguments(Options, ["folder=b"]) == Options("b")
+    assert read_arguments(Options, ["folder=b", "episodes=null", "out=null"]) == Options("b")
 
 
-@pytest.mark.parametrize("text", ["007", "1e5", "true", "[a]", "{b}", "a=b", "2024-01-01", " ", "a: b", "~/x", ""])
+TEXTS = ["007", "1e5", "true", "[a]", "{b}", "a=b", "2024-01-01", " ", "a: b", "~/x", "", "a,b", "$HOME", "a\n"]
+QUOTES = ["it's", '"a"', "'a'", "a\\'b", "a\\"]
+
+
+@pytest.mark.parametrize("text", [*TEXTS, *QUOTES])
 def test_text_stays_as_it_is(text):
-    assert parse_options(Options, [f"folder={text}"]).folder == text
+    assert read_arguments(Options, [f"folder={text}"]).folder == text
 
 
 WRONG = {
@@ -77,9 +82,11 @@ WRONG = {
     "null where it cannot be": (["folder=null"], "folder=null: field 'folder' is not Optional"),
     "no value": (["folder"], "folder: options are written key=value; --help lists them"),
     "of another style": (["--folder=a"], "--folder=a: options are written key=value; --help lists them"),
+    "Hydra's own": (["folder=a", "hydra.run.dir=b"], "there is no option hydra.run.dir"),
+    "added": (["folder=a", "+more=b"], "there is no option +more"),
     "nested": (["folder=a", "env.name=b"], "there is no option env.name"),
-    "a name that is not there": (["folder=${nothing}"], "folder=${nothing}: Interpolation key 'nothing' not found"),
-    "question marks": (["folder=???"], "folder=???: Missing mandatory value"),
+    "a name that is not there": (["folder=${nothing}"], "Interpolation key 'nothing' not found full_key: folder"),
+    "question marks": (["folder=???"], "give folder=...; --help lists the options"),
 }
 
 
@@ -118,6 +125,14 @@ def test_ctrl_c_and_bugs(run):
         run(wrong, "folder=a")
 
 
+def test_hydra_leaves_nothing_behind(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(print, "folder=a")[0] == 0
+    assert list(tmp_path.iterdir()) == []
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        assert compose("glam_atari", ["preset=debug"]).preset == "debug"
+
+
 def test_help_lists_every_option_with_its_comment(run):
     def main(options):
         """Paint a folder.
@@ -140,22 +155,3 @@ def test_help_lists_every_option_with_its_comment(run):
         "  greedy=false",
         "  out=null",
     ]
-
-
-def test_the_folder_of_an_output_is_made(tmp_path):
-    path = tmp_path / "new" / "newer" / "out.json"
-    assert make_writable("out", path) == path
-    assert path.parent.is_dir()
-    path.write_text("there already")
-    assert make_writable("out", path) == path
-    assert path.read_text() == "there already"
-
-
-def test_an_output_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"^out=\S+/out.json cannot be written \((File exists|Not a directory)\)"):
-        make_writable("out", tmp_path / "file" / "out.json")
-    with pytest.raises(UsageError, match=r"^video=\S+ cannot be written \(it is a folder\): choose another file$"):
-        make_writable("video", tmp_path)
-    with pytest.raises(UsageError, match=r"cannot be written"):
-        make_writable("out", Path("/proc/nothing/out.json"))

@@ -1,4 +1,4 @@
-"""The script that hands a run on, and a whole run seen through all three scripts."""
+"""The script that exports a run, and a whole run seen through all three scripts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def page_faults(choice):
-    """What ``keep_freed_memory`` returned, and the page faults of 64 MB allocated and freed ten times."""
+    """Return the result of ``keep_freed_memory``, and the page faults of 64 MB allocated and freed ten times."""
     process = subprocess.run([sys.executable, "-c", PROGRAM, choice], capture_output=True, text=True, check=True)
     kept, faults = process.stdout.split()
     return kept == "True", int(faults)

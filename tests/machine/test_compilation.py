@@ -34,7 +34,7 @@ def _forget_compiled_code(without_shape_checks):
 
 
 def doubled(tensors):
-    """The same numbers in float64, as leaves."""
+    """Return the same numbers in float64, as leaves."""
     return [tensor.detach().double().requires_grad_() for tensor in tensors]
 
 

@@ -51,6 +51,11 @@ def belief_of(world_model, states, actions):
         return world_model.dynamics(tokens[None])[0][0, -1]
 
 
+def one_hot(classes):
+    """Latents ``[.. k*c]`` from the numbers of their classes ``[.. k]``, as a context holds them."""
+    return nn.functional.one_hot(classes.long(), 4).flatten(-2).float()
+
+
 def make_inputs(world_model, lengths, image_shape=(8, 8, 3)):
     """Elements whose contexts hold ``lengths`` entries, at the front."""
     lengths = torch.as_tensor(lengths)
@@ -60,7 +65,7 @@ def make_inputs(world_model, lengths, image_shape=(8, 8, 3)):
     actions = torch.randint(3, (*shape, LENGTH), generator=generator)
     filled = (torch.arange(LENGTH) < lengths[..., None])[..., None]
     context = {
-        "state": nn.functional.one_hot(latents, 4).flatten(-2) * filled.float(),
+        "state": (latents * filled).to(torch.uint8),
         "action": nn.functional.one_hot(actions, 3) * filled.float(),
         "length": lengths[..., None],
     }
@@ -103,10 +108,10 @@ def test_through_a_collector(played):
         kept = past[-LENGTH:]
         context = record["context"]
         assert context["length"].item() == len(kept), t
-        assert context["state"].shape == (LENGTH, 12)
+        assert context["state"].shape == (LENGTH, 3)
         assert context["action"].shape == (LENGTH, 3)
         for slot, (state, action) in enumerate(kept):
-            assert torch.equal(context["state"][slot], state), t
+            assert torch.equal(one_hot(context["state"][slot]), state), t
             assert torch.equal(context["action"][slot], action.float()), t
         assert not context["state"][len(kept) :].any(), t
         assert not context["action"][len(kept) :].any(), t
@@ -186,7 +191,7 @@ def test_elements_with_contexts_of_different_lengths(make_world_model):
     make_policy(world_model, actor)(inputs.clone())
     for element in range(1, 5):
         context = inputs["context"][element]
-        wanted = belief_of(world_model, [*context["state"][:element]], [*context["action"][:element]])
+        wanted = belief_of(world_model, [*one_hot(context["state"][:element])], [*context["action"][:element]])
         torch.testing.assert_close(actor.seen[0]["belief"][element], wanted)
 
 
@@ -198,9 +203,9 @@ def test_the_context_grows_then_shifts(make_world_model):
     came = outputs["next", "context"]
     assert came["length"].flatten().tolist() == [1, 3, 4, 4]
     for element, length in enumerate([0, 2, 3, 4]):
-        for key, entry in (("state", latents[0]), ("action", outputs["action"])):
+        for key, entry in (("state", latents[0].unflatten(-1, (3, 4)).argmax(-1)), ("action", outputs["action"])):
             old = inputs["context", key][element, :length]
-            wanted = torch.cat([old, entry[element, None].float()])[-LENGTH:]
+            wanted = torch.cat([old, entry[element, None].to(old.dtype)])[-LENGTH:]
             assert torch.equal(came[key][element, : len(wanted)], wanted), (element, key)
             assert not came[key][element, len(wanted) :].any()
     assert (outputs["context"] == inputs["context"]).all(), "the context that was read stays as it was"
@@ -245,11 +250,11 @@ def test_any_batch_shape(make_world_model, shape):
     outputs = make_policy(world_model, actor)(inputs.clone())
     assert outputs["action"].shape == (*shape, 3)
     assert outputs["next", "context"].shape == shape
-    assert outputs["next", "context", "state"].shape == (*shape, LENGTH, 12)
+    assert outputs["next", "context", "state"].shape == (*shape, LENGTH, 3)
     one = (0,) * len(shape)
     context = inputs["context"][one] if shape else inputs["context"]
     seen = actor.seen[0]["belief"][one]
-    torch.testing.assert_close(seen, belief_of(world_model, [*context["state"][:2]], [*context["action"][:2]]))
+    torch.testing.assert_close(seen, belief_of(world_model, [*one_hot(context["state"][:2])], [*context["action"][:2]]))
 
 
 @pytest.mark.parametrize("sees", ["prior", "posterior"])
@@ -263,10 +268,12 @@ def test_sees_names_the_latent_that_the_actor_gets(make_world_model, sees):
     outputs = make_policy(world_model, actor, sees=sees)(inputs.clone())
     observed, imagined = torch.eye(4)[1].repeat(3), torch.eye(4)[3].repeat(3)
     assert (actor.seen[0]["state"] == (imagined if sees == "prior" else observed)).all()
-    assert (outputs["next", "context", "state"][:, 3] == observed).all(), "the frame itself is remembered either way"
+    assert (one_hot(outputs["next", "context", "state"][:, 3]) == observed).all(), (
+        "the frame itself is remembered either way"
+    )
     for element, length in enumerate([3, 4]):
         context = inputs["context"][element]
-        wanted = belief_of(world_model, [*context["state"][:length]], [*context["action"][:length]])
+        wanted = belief_of(world_model, [*one_hot(context["state"][:length])], [*context["action"][:length]])
         torch.testing.assert_close(actor.seen[0]["belief"][element], wanted)
 
 

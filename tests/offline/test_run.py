@@ -118,7 +118,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(finished, tmp_path, capsys):
     killed = subprocess.run([sys.executable, "-c", script, *command], env=environment, timeout=240, capture_output=True)
     assert killed.returncode == -9, killed.stderr
     give(EXAMPLE, *command)
-    assert "goes on from step 10 of 20" in capsys.readouterr().out
+    assert "resumes from step 10 of 20" in capsys.readouterr().out
     ended, wanted = outcome(tmp_path / "run"), outcome(finished[0])
     assert ended[1:] == wanted[1:]
     for name, value in wanted[0].items():

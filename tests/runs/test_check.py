@@ -1,4 +1,4 @@
-"""The check before a long run: what it needs against what is there. Figures that decide are made up."""
+"""The check before a long run: the needs of the run against the machine. Figures that decide are made up."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 from tests.support.configs import load
 from tests.support.trained import SMALL
-from torchrl_glam.runs import estimate, check as machine
 from torchrl_glam import factory
-from torchrl_glam.machine import resources
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
-from torchrl_glam.runs.estimate import Estimate, estimate_run
+from torchrl_glam.runs import check as machine
+from torchrl_glam.runs import estimate
 from torchrl_glam.runs.check import Finding, Level, check_machine, format_findings, require_ready
+from torchrl_glam.runs.estimate import Estimate, estimate_run
 
 CPU = torch.device("cpu")
 GB = 10**9
@@ -38,7 +38,7 @@ def roomy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def check(folder: Path, *overrides: str, **options: int) -> dict[str, Finding]:
-    """The findings by name."""
+    """Return the findings by name."""
     config = load(*SMALL, *overrides)
     return {
         finding.name: finding for finding in check_machine(config, factory.make_env(config), folder, CPU, **options)
@@ -46,11 +46,11 @@ def check(folder: Path, *overrides: str, **options: int) -> dict[str, Finding]:
 
 
 def levels(findings: dict[str, Finding]) -> dict[str, Level]:
-    """Those that are not well."""
+    """Return the levels that are not ok."""
     return {name: finding.level for name, finding in findings.items() if finding.level is not Level.ok}
 
 
-# What counts how.
+# Levels of the findings.
 
 
 def test_a_machine_with_room_is_ready(roomy, tmp_path):
@@ -65,7 +65,7 @@ def test_a_machine_with_room_is_ready(roomy, tmp_path):
 
 def test_the_frames_left_count(roomy, tmp_path):
     findings = check(tmp_path, frame=120)
-    assert "goes on from frame 120" in findings["folder"].text
+    assert "resumes from frame 120" in findings["folder"].text
     assert findings["time"].text.startswith("about 15 min for 40 frames")
 
 
@@ -171,7 +171,7 @@ def test_what_is_not_ready_is_one_line():
         require_ready(findings)
 
 
-# What is measured.
+# Measurements.
 
 
 def measured(*overrides: str) -> tuple[GLAMConfig, Estimate]:
@@ -186,7 +186,7 @@ def test_the_check_of_a_real_run(tmp_path):
     assert [finding.name for finding in findings if finding.level is Level.error] == []
     assert torch.equal(before, torch.get_rng_state())
     twin = factory.make_env(config)
-    assert torch.equal(env.reset()["pixels"], twin.reset()["pixels"])  # the emulator was left alone
+    assert torch.equal(env.reset()["pixels"], twin.reset()["pixels"])  # the emulator was not touched
     assert list(tmp_path.iterdir()) == []
 
 
@@ -228,22 +228,3 @@ def test_the_fastest_call_counts(monkeypatch):
 
     assert estimate._fastest(update, CPU, patience=15.0) == 3.0
     assert next(lasted) == 9.0  # three calls were enough
-
-
-def test_a_control_group_limits_memory_and_cores(tmp_path, monkeypatch):
-    group = tmp_path / "outer" / "inner"
-    group.mkdir(parents=True)
-    monkeypatch.setattr(resources, "CGROUPS", tmp_path)
-    monkeypatch.setattr(resources, "OWN_GROUPS", tmp_path / "cgroup")
-    (tmp_path / "cgroup").write_text("4:memory:/else\n0::/outer/inner\n")
-    for name, values in {
-        "memory.max": ("max", 10**8),
-        "memory.current": (7, 4 * 10**7),
-        "cpu.max": ("max 100000", "50000 100000"),
-    }.items():
-        for folder, value in zip((group, group.parent), values, strict=True):
-            (folder / name).write_text(f"{value}\n")
-    assert resources.available_memory() == 6 * 10**7
-    assert len(resources.usable_cores()) == 1
-    (group.parent / "memory.current").write_text("200000000")
-    assert resources.available_memory() == 0

@@ -1,8 +1,6 @@
-"""Whose a run's folder is, and with which options a run goes on."""
+"""The folder of a run: its owner, and the options that resume it."""
 
 from __future__ import annotations
-
-from tests.support.paths import ROOT
 
 import json
 import os
@@ -14,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.configs import load
+from tests.support.paths import ROOT
 from torchrl_glam.config import GLAMConfig, Logger
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.runs.folder import RunFolder
-
 
 
 def options(folder: Path, *overrides: str) -> GLAMConfig:
@@ -78,13 +76,13 @@ def test_other_options_are_refused_with_the_list_and_can_be_forced(taken, other,
     RunFolder(options(taken, *other)).release()  # they are the run's now
 
 
-def test_resume_false_wants_a_new_folder(taken, tmp_path):
+def test_resume_false_needs_a_new_folder(taken, tmp_path):
     with pytest.raises(UsageError, match="already holds a run"):
         RunFolder(options(taken, "resume='false'"))
     RunFolder(options(tmp_path / "new", "resume='false'")).release()
 
 
-def test_a_finished_run_goes_on_only_for_more_steps(taken):
+def test_a_finished_run_resumes_only_for_more_steps(taken):
     (taken / "result.json").write_text(json.dumps({"total_frames": 160, "mean": 1.5}))
     with pytest.raises(Stopped, match=r"is finished: 160 steps, evaluation 1\.50"):
         RunFolder(options(taken))

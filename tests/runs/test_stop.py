@@ -62,7 +62,7 @@ def test_where_nothing_is_lost_the_first_one_does():
 
 def test_a_step_that_takes_too_long_is_cut(monkeypatch):
     monkeypatch.setattr(stop, "GRACE", 0.05)
-    with StopSignals(), pytest.raises(StopNow):
+    with StopSignals(), pytest.raises(StopNow):  # noqa: PT012
         send(signal.SIGTERM)
         time.sleep(30)  # on a busy machine the grace may be over before
 

@@ -1,4 +1,4 @@
-"""Runs of the example in processes of their own, and what is left of them."""
+"""Runs of the example in processes of their own, and the files that they leave."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STATES = ("collector", "policy", "random_state", "world_model")  # of a checkpoi
 
 
 def command(folder: Path, *options: str) -> list[str]:
-    """What a user types."""
+    """Return the words that a user types."""
     return [sys.executable, str(EXAMPLE), *options, f"run_dir={folder}"]
 
 
@@ -68,7 +68,7 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @dataclass
 class Ran:
-    """What a run in this process came to: its exit status, and the lines that it wrote."""
+    """The end of a run in this process: its exit status, and the lines that it wrote."""
 
     status: int
     out: list[str]
@@ -76,29 +76,29 @@ class Ran:
 
     @property
     def error(self) -> str:
-        """The one line of an error."""
+        """The line of an error, which must be one."""
         assert self.status == 2, (self.status, self.err)
         (line,) = self.err
         return line
 
     @property
-    def passed_over(self) -> list[str]:
-        """The lines on checkpoints that were not used."""
-        return [line for line in self.out if "is passed over" in line]
+    def skipped(self) -> list[str]:
+        """The lines on skipped checkpoints."""
+        return [line for line in self.out if "is skipped" in line]
 
     def check_done(self) -> Ran:
-        """See that it went well."""
+        """Assert that it ended without an error."""
         assert (self.status, self.err) == (0, []), self
         return self
 
-    def goes_on_from(self) -> int:
-        """The step."""
-        (line,) = (line for line in self.out if line.startswith("goes on from step"))
-        return int(line.split()[4])
+    def resumed_from(self) -> int:
+        """Return the step that the run resumed from."""
+        (line,) = (line for line in self.out if line.startswith("resumes from step"))
+        return int(line.split()[3])
 
 
 def lines(text: str) -> list[str]:
-    """Those of a terminal: a progress bar begins a new one at each carriage return."""
+    """Return the lines of a terminal, where a progress bar begins a new one at each carriage return."""
     return text.replace("\r", "\n").strip().splitlines()
 
 
@@ -119,7 +119,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """What must be the same, bit for bit, however often a run was interrupted."""
+    """Return all that must be equal, bit for bit, however often a run was interrupted."""
     newest = checkpoints(folder)[-1]
     states = {
         f"state of {name}": _digest(*_pieces(read_state(newest.joinpath(_part(newest, name), "state.safetensors"))))
@@ -168,7 +168,7 @@ def _part(checkpoint: Path, name: str) -> str:
 
 
 def _pieces(state: Any) -> Iterator[bytes]:
-    """All that a state holds, whatever the order of its keys."""
+    """Yield the content of a state, whatever the order of its keys."""
     if isinstance(state, torch.Tensor):
         yield f"{state.dtype} {list(state.shape)}".encode()
         yield state.contiguous().view(-1).view(torch.uint8).numpy().tobytes()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from omegaconf import OmegaConf
 from tensordict import TensorDictBase
 
 from tests.support.configs import load
 from tests.support.trained import CPU, SMALL
 from torchrl_glam import factory
-from torchrl_glam.runs.checkpoint import WEIGHTS, ReplayFiles, write_weights
+from torchrl_glam.runs.checkpoint import WEIGHTS, ReplayFiles, TrainedNetworks
+from torchrl_glam.runs.folder import write_options
 
 
 def save_run(folder: Path, *overrides: str, played: tuple[int, ...] = (150,), frame: int = 150) -> TensorDictBase:
@@ -30,8 +30,9 @@ def save_run(folder: Path, *overrides: str, played: tuple[int, ...] = (150,), fr
     world_model = factory.make_world_model(config, spec, CPU)
     actor, critic = factory.make_agent(config, world_model, spec)
     folder.mkdir()
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-    write_weights(folder / WEIGHTS, {"world_model": world_model, "actor": actor, "critic": critic}, spec, frame)
+    write_options(folder, config)
+    networks = {"world_model": world_model, "actor": actor, "critic": critic}
+    TrainedNetworks(networks, spec, frame).write(folder / WEIGHTS)
     replay, _ = factory.make_replay(config, env, CPU)
     files = ReplayFiles(replay, folder / "replay")
     steps = env.rollout(sum(played) // config.env.num_envs, break_when_any_done=False)

@@ -48,10 +48,10 @@ class Trained:
         self.sequences.extend(env.rollout(160 // config.env.num_envs, break_when_any_done=False))
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
-        """What a run would save of the agent."""
+        """Return the state of the agent that a run would save."""
         return {name: copy.deepcopy(net.state_dict()) for name, net in self.update_policy.networks.items()}
 
     def update(self) -> TensorDict:
-        """One update of each; the agent's metrics."""
+        """Update world model and agent once; return the agent's metrics."""
         self.update_world_model(self.sequences.sample().to(self.imagined.device))
         return self.update_policy(self.contexts.sample(), self.config.imagination.horizon)

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 from torchrl.objectives import LossModule
+from torchrl_glam.factory.imports import make_from_path
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.factory.imports import make_from_path
 from torchrl_glam.modules import SequenceBackbone
 
 HEAD = "from torchrl.objectives import LossModule\n"

@@ -196,8 +196,10 @@ def test_first_valid(batch):
 
 
 def test_reward_decoding(batch):
-    assert changed_terms(batch, "world_model.reward_decoding=raw") == set()  # the loss is the same, and shows the head
-    config = load("preset=paper", *TINY, "world_model.reward_decoding=raw")
+    assert (
+        changed_terms(batch, "world_model.reward_head.decoding=raw") == set()
+    )  # the loss is the same, and shows the head
+    config = load("preset=paper", *TINY, "world_model.reward_head.decoding=raw")
     world_model = tiny_world_model(config)
     GLAMModelLoss(world_model)(batch)
     largest = batch["next", "reward"][:, config.model_loss.first_valid :].abs().max()
@@ -257,7 +259,7 @@ def test_batch_length_and_imagination_context(batch):
     assert sequences.sample().shape == (6, 64)
     assert contexts.sample().shape == (2, 8)
     world_model = tiny_world_model(config)
-    actor, _ = factory.make_agent(config, world_model, SPEC)
+    actor = factory.make_actor(config, world_model, SPEC)
     assert factory.make_policy(config, world_model, actor, SPEC).context_length == 16, "acting remembers as before"
 
 
@@ -278,7 +280,7 @@ def test_memory_in_imagination(batch):
     for memory in ("carried", "sliding"):
         config = load("preset=paper", *TINY, f"imagination.memory={memory}", "imagination.window=8")
         world_model = tiny_world_model(config)
-        actor, _ = factory.make_agent(config, world_model, SPEC)
+        actor = factory.make_actor(config, world_model, SPEC)
         env = factory.make_imagined_env(config, world_model, SPEC)
         assert isinstance(world_model.dynamics, GLAMDynamics), "training is the same"
         assert isinstance(env.transition.dynamics, SlidingWindow if memory == "sliding" else GLAMDynamics)
@@ -327,7 +329,7 @@ def test_what_acting_sees():
     for sees in ("prior", "posterior"):
         config = load("preset=paper", *TINY, f"agent.sees={sees}")
         world_model = tiny_world_model(config)
-        actor, _ = factory.make_agent(config, world_model, SPEC)
+        actor = factory.make_actor(config, world_model, SPEC)
         policies[sees] = factory.make_policy(config, world_model, actor, SPEC).sees
     assert policies == {"prior": "prior", "posterior": "posterior"}
 

@@ -50,7 +50,7 @@ def make_acting(config):
     """Real environment, actor and policy."""
     env = factory.make_env(config)
     world_model = factory.make_world_model(config, env.action_spec, CPU)
-    actor, _ = factory.make_agent(config, world_model, env.action_spec)
+    actor = factory.make_actor(config, world_model, env.action_spec)
     return env, actor, factory.make_policy(config, world_model, actor, env.action_spec)
 
 
@@ -173,7 +173,7 @@ def test_several_environments_reach_the_collector_and_the_replay_but_not_the_eva
     assert (env.batch_size, single.batch_size) == ((4,), ())
     sequences, _ = factory.make_replay(config, env, CPU)
     world_model = factory.make_world_model(config, env.action_spec_unbatched, CPU)
-    actor, _ = factory.make_agent(config, world_model, env.action_spec_unbatched)
+    actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
     policy = factory.make_policy(config, world_model, actor, env.action_spec_unbatched)
     batches = []
     for batch in factory.make_collector(config, env, policy):

@@ -1,4 +1,4 @@
-"""What the command lines understand beyond Hydra: import paths, ``--check``, ``env.name=glob(...)``."""
+"""Arguments beyond Hydra's own: import paths, ``--check``, ``env.name=glob(...)``."""
 
 from __future__ import annotations
 
@@ -7,32 +7,29 @@ import re
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
+from hydra.core.override_parser.types import Glob, Quote, QuotedString
 from hydra.errors import HydraException
 
+from torchrl_glam.config.parts import store_imported
 from torchrl_glam.envs.scores import atari_100k_games
 from torchrl_glam.errors import UsageError
 
-# An import path is short for an option of the group `custom`.
-IMPORTED = {
-    "dynamics": ("dynamics=custom", "world_model.dynamics.target"),
-    "objective": ("objective=custom", "objective.loss"),
-}
 GAME_OPTION, GAME_NAME = "env.name", "ALE/{}-v5"
 
 
 def expand_arguments(arguments: list[str]) -> list[str]:
-    """The arguments as Hydra knows them.
+    """Write the arguments as Hydra knows them.
 
     Raises:
         UsageError: for a glob that matches no game, or a list of names and import paths.
     """
     flags = ["check=true" if argument == "--check" else argument for argument in arguments]
-    return expand_games(expand_import_paths(flags))
+    store_imported(flags)
+    return expand_games(flags)
 
 
 def study_arguments(arguments: list[str]) -> list[str] | None:
-    """Of a sweep's arguments those that are options; None if there is no sweep, or help is wanted.
+    """Return those arguments of a sweep that are options; None if there is no sweep, or help is wanted.
 
     Raises:
         UsageError: for another flag.
@@ -46,37 +43,18 @@ def study_arguments(arguments: list[str]) -> list[str] | None:
     return [argument for argument in arguments if argument not in sweep]
 
 
-def expand_import_paths(arguments: list[str]) -> list[str]:
-    """Write ``objective=package.module.Loss`` and ``dynamics=package.module.Class`` as options that Hydra knows.
-
-    Examples:
-        >>> from torchrl_glam.command.arguments import expand_import_paths
-        >>> expand_import_paths(["seed=1", "objective=my_losses.MyLoss"])
-        ['seed=1', 'objective=custom', 'objective.loss=my_losses.MyLoss']
-        >>> expand_import_paths(["objective=my_losses.One,my_losses.Two"])
-        ['objective=custom', 'objective.loss=my_losses.One,my_losses.Two']
-    """
-    expanded: list[str] = []
-    for argument in arguments:
-        option, _, value = argument.partition("=")
-        paths = [bool(re.fullmatch(r"\w+([.:]\w+)+", path)) for path in value.split(",")]
-        if option in IMPORTED and all(paths):
-            choice, target = IMPORTED[option]
-            expanded += [choice, f"{target}={value}"]
-        elif option in IMPORTED and any(paths):
-            raise UsageError(f"{argument} mixes names with import paths: sweep over them one after the other")
-        else:
-            expanded.append(argument)
-    return expanded
+def quote_override(name: str, value: str) -> str:
+    """Return ``name=value`` in quotes, so that Hydra takes any text as it is."""
+    return f"{name}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def expand_games(arguments: list[str]) -> list[str]:
     """Write ``env.name=glob(...)`` as the list of those of Atari 100k's 26 games that match, by Hydra's own rules.
 
-    Hydra itself globs over files of a config group alone. A pattern is for a game's name or an environment's.
+    Hydra itself globs only over files of a config group. A pattern may be for a game's name or an environment's.
 
     Raises:
-        UsageError: if no game does.
+        UsageError: if no game matches.
 
     Examples:
         >>> from torchrl_glam.command.arguments import expand_games
@@ -100,7 +78,7 @@ def _expand_game(argument: str) -> str:
 
 
 def _matches(patterns: list[str], game: str) -> bool:
-    """Whether one of them is for the game's name or its environment's."""
+    """Return True if one of them matches the game's name or its environment's."""
     return bool(Glob(include=patterns).filter([game, GAME_NAME.format(game)]))
 
 

@@ -1,33 +1,33 @@
-"""The command line of the small tools: ``key=value`` options of one dataclass, bad input answered in one line."""
+"""The command line of the small tools: Hydra on one dataclass, without files."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import fields
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra import compose, initialize
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from torchrl_glam.errors import UsageError, first_line
+from torchrl_glam.command.arguments import quote_override
+from torchrl_glam.command.explain import one_line_errors, unknown_option
+from torchrl_glam.errors import UsageError
 
 Options = TypeVar("Options")
 
 
-def option_line(schema: type[Options]) -> Callable[[Callable[[Options], None]], Callable[[], None]]:
-    """Turn ``main(options)`` into a command that reads ``key=value`` options; ``--help`` lists them.
+def small_command(schema: type[Options]) -> Callable[[Callable[[Options], None]], Callable[[], None]]:
+    """Turn ``main(options)`` into a command that reads ``key=value`` options with Hydra; ``--help`` lists them.
 
-    A :class:`~torchrl_glam.errors.UsageError`, an unknown option, a missing one or a value of the wrong type prints one
-    line to stderr and exits with status 2, a number that is not finite with status 1. Any other error is a bug, with
-    its traceback.
+    Values are taken as they are, without Hydra's grammar: ``run_dir=runs/007`` needs no quotes. Errors are those of
+    :func:`~torchrl_glam.command.explain.one_line_errors`.
 
     Args:
         schema: a dataclass of numbers, texts, bools and enums. A field without a default must be given; the comment on
@@ -37,84 +37,59 @@ def option_line(schema: type[Options]) -> Callable[[Callable[[Options], None]], 
     def decorate(main: Callable[[Options], None]) -> Callable[[], None]:
         @functools.wraps(main)
         def command() -> None:
-            sys.path.append(os.getcwd())  # for modules of the user's
-            try:
+            sys.path.append(os.getcwd())  # for the user's modules
+            with one_line_errors(schema):
                 if {"--help", "-h"} & set(sys.argv[1:]):
                     sys.stdout.write(_help(schema, main))
                 else:
-                    main(parse_options(schema, sys.argv[1:]))
-            except (UsageError, FloatingPointError) as error:
-                sys.exit(fail(error, str(error)))
-            except KeyboardInterrupt:
-                sys.exit("interrupted")
+                    main(read_arguments(schema, sys.argv[1:]))
 
         return command
 
     return decorate
 
 
-def parse_options(schema: type[Options], arguments: list[str]) -> Options:
-    """Make the dataclass of ``key=value`` arguments; of one that comes twice the last counts.
+option_line = small_command  # its earlier name
+
+
+def read_arguments(schema: type[Options], arguments: list[str]) -> Options:
+    """Make the dataclass of ``key=value`` arguments; the last one counts of an option that comes twice.
 
     Raises:
-        UsageError: for an option that does not exist or has no value, a value of the wrong type, a missing option.
+        UsageError: for an option that does not exist or has no value, or a missing option.
+        HydraException: for a value of the wrong type.
+        OmegaConfBaseException: for an interpolation of nothing.
 
     Examples:
         >>> from dataclasses import dataclass
-        >>> from torchrl_glam.command.options import parse_options
+        >>> from torchrl_glam.command.options import read_arguments
         >>> @dataclass
         ... class WalkOptions:
         ...     folder: str
         ...     steps: int = 64
-        >>> parse_options(WalkOptions, ["folder=runs/007", "steps=8"])
+        >>> read_arguments(WalkOptions, ["folder=runs/007", "steps=8"])
         WalkOptions(folder='runs/007', steps=8)
     """
-    options = OmegaConf.structured(schema)
+    overrides = []
     for argument in arguments:
-        name, equals, text = argument.partition("=")
+        name, equals, value = argument.partition("=")
         if not equals or name.startswith("-"):
             raise UsageError(f"{argument}: options are written key=value; --help lists them")
-        if name not in options.keys():  # noqa: SIM118 (`in options` is False for a missing value)
+        if name not in schema.__dataclass_fields__:  # type: ignore[attr-defined]
             raise UsageError(unknown_option(name, schema, "--help lists them"))
-        try:  # not by OmegaConf.from_cli, whose YAML turns the folder 007 into 7
-            options[name] = None if text == "null" else text
-            OmegaConf.select(options, name, throw_on_missing=True)  # whatever ${...} there is
-        except OmegaConfBaseException as error:
-            raise UsageError(f"{argument}: {first_line(error)}") from error
-    if missing := OmegaConf.missing_keys(options):
-        wanted = [f"{field.name}=..." for field in fields(schema) if field.name in missing]  # type: ignore[arg-type]
+        overrides.append(argument if value == "null" else quote_override(name, value))
+    ConfigStore.instance().store(name=schema.__name__, node=schema)
+    with initialize(config_path=None, version_base="1.3"):
+        options = compose(schema.__name__, overrides)
+    missing = OmegaConf.missing_keys(options)
+    if wanted := [f"{name}=..." for name in map(str, options) if name in missing]:
         raise UsageError(f"give {' '.join(wanted)}; --help lists the options")
     made: Any = OmegaConf.to_object(options)
     return made
 
 
-def fail(error: Exception, line: str) -> int:
-    """Print one line to stderr and return the exit status."""
-    sys.stderr.write(f"error: {line}\n")
-    return 1 if isinstance(error, FloatingPointError) else 2
-
-
-def unknown_option(name: str, schema: type[Any], listing: str) -> str:
-    """A line on an option that ``schema`` has not, with near matches, or where its options are listed."""
-    known = list(option_names(OmegaConf.structured(schema)))
-    matches = difflib.get_close_matches(name, known, n=3)
-    matches = matches or [option for option in known if option.split(".")[-1] == name.split(".")[-1]][:3]
-    advice = f"did you mean {' or '.join(matches)}?" if matches else listing
-    return f"there is no option {name}: {advice}"
-
-
-def option_names(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """The names of all options, ``group.option`` where they are nested."""
-    for key in map(str, node):
-        child = node._get_node(key)
-        if isinstance(child, DictConfig):
-            yield from option_names(child, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
 def _help(schema: type[Any], main: Callable[..., None]) -> str:
-    """What the command does, and a line for each option with its default and its comment."""
+    """Return the docstring of the command, and a line for each option with its default and its comment."""
     comments: dict[str, str] = {}
     for part in reversed(schema.__mro__[:-1]):
         comments |= dict(re.findall(r"^    (\w+):.*?  # (.*)$", inspect.getsource(part), re.MULTILINE))
@@ -126,7 +101,7 @@ def _help(schema: type[Any], main: Callable[..., None]) -> str:
 
 
 def _show(name: str, defaults: DictConfig) -> str:
-    """An option with its default and its choices."""
+    """Return an option with its default and its choices."""
     if OmegaConf.is_missing(defaults, name):
         return f"{name}=... (wanted)"
     value: Any = defaults[name]

@@ -1,48 +1,44 @@
 """Every option and its default: the paper's value (``preset=paper``), with its source.
 
-The dataclasses, in Hydra's ConfigStore once imported, are the schema of ``configs/*.yaml``: these say what differs.
+Options of a run are dataclasses; those of a part are its constructor's arguments (:mod:`torchrl_glam.config.parts`).
+Both are in Hydra's ConfigStore once this is imported. ``configs/*.yaml`` says what differs.
 """
 
 from __future__ import annotations
 
 from hydra.core.config_store import ConfigStore
 
-from torchrl_glam.config.agent import AgentConfig, ImaginationConfig, ObjectiveConfig
 from torchrl_glam.config.choices import (
-    Backbone,
-    Bootstrap,
-    Decoding,
     Device,
     ImaginedMemory,
     Logger,
     Precision,
     Protocol,
     ReplayPlace,
-    Scheme,
-    Sees,
     Starts,
-    VariationTarget,
 )
+from torchrl_glam.config.imagination import ImaginationConfig
+from torchrl_glam.config.parts import GROUPS, store_parts
 from torchrl_glam.config.run import (
     CheckpointConfig,
     EnvConfig,
     EvaluationConfig,
     GLAMConfig,
+    ModelLossConfig,
     OptimizerConfig,
     ReplayConfig,
     RunConfig,
     TrainingConfig,
+    WorldModelConfig,
+    make_schema,
 )
-from torchrl_glam.config.world_model import DynamicsConfig, ModelLossConfig, WorldModelConfig
+from torchrl_glam.training import AgentConfig
 
 __all__ = [
+    "GROUPS",
     "AgentConfig",
-    "Backbone",
-    "Bootstrap",
     "CheckpointConfig",
-    "Decoding",
     "Device",
-    "DynamicsConfig",
     "EnvConfig",
     "EvaluationConfig",
     "GLAMConfig",
@@ -50,19 +46,17 @@ __all__ = [
     "ImaginedMemory",
     "Logger",
     "ModelLossConfig",
-    "ObjectiveConfig",
     "OptimizerConfig",
     "Precision",
     "Protocol",
     "ReplayConfig",
     "ReplayPlace",
     "RunConfig",
-    "Scheme",
-    "Sees",
     "Starts",
     "TrainingConfig",
-    "VariationTarget",
     "WorldModelConfig",
+    "make_schema",
 ]
 
-ConfigStore.instance().store(name="glam_config", node=GLAMConfig)
+store_parts()
+ConfigStore.instance().store(name="glam_config", node=make_schema({}))

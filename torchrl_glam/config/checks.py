@@ -1,4 +1,4 @@
-"""Options that cannot work, alone or together, refused before anything is built."""
+"""Checks of options that cannot work, by themselves or together, before anything is built."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from torchrl_glam.config import Backbone, Bootstrap, GLAMConfig, ObjectiveConfig, RunConfig, Scheme, Starts
+from torchrl_glam.config import GLAMConfig, RunConfig, Starts
 from torchrl_glam.errors import UsageError
 
 MAY_BE_ZERO = (
@@ -23,29 +23,11 @@ MAY_BE_ZERO = (
 RESUME = ("auto", "true", "false", "force")
 SHARES = ("gamma", "lmbda", "unimix", "beta2", "slow_critic_rate", "return_norm_rate", "dropout", "fraction", "tau")
 
-# What objective=... stands for, and the options of its own that each scheme reads.
-OBJECTIVES = {
-    "glam": (Scheme.glam, "A2CLoss"),
-    "a2c": (Scheme.on_policy, "A2CLoss"),
-    "ppo": (Scheme.on_policy, "ClipPPOLoss"),
-    "reinforce": (Scheme.on_policy, "ReinforceLoss"),
-    "dreamer_v3": (Scheme.dreamer, "DreamerV3ActorLoss"),
-    "discrete_sac": (Scheme.off_policy, "DiscreteSACLoss"),
-}
-READ = {
-    Scheme.glam: ("epochs", "minibatches"),
-    Scheme.on_policy: ("epochs", "minibatches"),
-    Scheme.dreamer: (),
-    Scheme.off_policy: ("updates", "batch_size", "capacity"),
-}
-TRANSFORMERS = (Backbone.storm, Backbone.double_transformer)
-
 
 def check_config(config: GLAMConfig) -> None:
     """Raise UsageError, naming the option, for values that cannot work."""
     check_run(config)
-    _check_objective(config)
-    _check_dynamics(config)
+    _check_length(config)
     warmup, replay, imagination = config.training.warmup_frames, config.replay, config.imagination
     if config.total_frames <= warmup:
         above = f"above training.warmup_frames={warmup}, or nothing is trained: give at least {warmup + 1}"
@@ -67,7 +49,7 @@ def check_config(config: GLAMConfig) -> None:
     if replay.batch_length < (least := config.model_loss.first_valid + 2):
         wanted = f"at least model_loss.first_valid + 2 = {least}"
         raise UsageError(f"replay.batch_length={replay.batch_length} is too short for the loss: give {wanted}")
-    backend = config.world_model.dynamics.backend
+    backend = getattr(config.world_model.dynamics, "backend", None)
     if config.training.compile and backend in ("reference", "mamba_ssm"):
         raise UsageError(
             f"training.compile=true cannot compile world_model.dynamics.backend={backend}: use auto, torch or triton"
@@ -99,37 +81,13 @@ def check_run(config: RunConfig) -> None:
     config.resume = config.resume.lower()  # OmegaConf reads true as True
 
 
-def _check_objective(config: GLAMConfig) -> None:
-    objective = config.objective
-    name, scheme, loss = objective.name, objective.scheme, objective.loss
-    if name == "custom":
-        if not loss:
-            raise UsageError("objective=custom wants a loss: give its import path, objective=package.module.Loss")
-    elif OBJECTIVES.get(name) != (scheme, loss.rpartition(".")[2]):
+def _check_length(config: GLAMConfig) -> None:
+    """Refuse a backbone that is told to remember fewer tokens than the run has in a sequence."""
+    length, longest = getattr(config.world_model.dynamics, "max_length", None), config.longest_sequence()
+    if length is not None and length < longest:
         raise UsageError(
-            f"objective.name={name} does not go with objective.scheme={scheme.value} and objective.loss={loss}: choose "
-            f"them together by objective={'|'.join(OBJECTIVES)}, or give objective=package.module.Loss"
-        )
-    for option in fields(ObjectiveConfig):
-        own = option.name in ("name", "scheme", "loss", "kwargs", *READ[scheme])
-        if not own and (value := getattr(objective, option.name)) != option.default:
-            raise UsageError(f"objective.{option.name}={value} means nothing to objective={name}: leave it out")
-    if config.agent.bootstrap is Bootstrap.current and scheme in (Scheme.dreamer, Scheme.off_policy):
-        raise UsageError(f"objective={name} has no return to bootstrap from V_t: add agent.bootstrap=next")
-
-
-def _check_dynamics(config: GLAMConfig) -> None:
-    dynamics = config.world_model.dynamics
-    if (dynamics.name is Backbone.custom) != bool(dynamics.target) or (dynamics.kwargs and not dynamics.target):
-        raise UsageError(
-            f"world_model.dynamics has name={dynamics.name.value}, target={dynamics.target}, kwargs={dynamics.kwargs}: "
-            "for a class of yours give dynamics=package.module.Class, else neither target nor kwargs"
-        )
-    longest = config.longest_sequence()
-    if dynamics.name in TRANSFORMERS and dynamics.max_length is not None and dynamics.max_length < longest:
-        raise UsageError(
-            f"world_model.dynamics.max_length={dynamics.max_length} is too short for this run's longest sequence, "
-            f"{longest} (a batch, or a context and imagination.horizon_max): give that or more, or leave it out"
+            f"world_model.dynamics.max_length={length} is too short for this run's longest sequence, {longest} (a "
+            "batch, or a context and imagination.horizon_max): give that or more, or leave it out"
         )
 
 

@@ -9,13 +9,13 @@ from omegaconf import OmegaConf
 
 
 def plain_options(options: Any) -> dict[str, Any]:
-    """A dataclass of options, nested ones too, as plain dictionaries; enums by their names."""
+    """Return a dataclass of options as plain dictionaries, nested ones too; enums by their names."""
     plain: Any = OmegaConf.to_container(OmegaConf.structured(options), enum_to_str=True)
     return plain
 
 
 def flatten_options(options: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by their dotted names; an empty group stays one.
+    """Return nested options by their dotted names; an empty group stays one.
 
     Examples:
         >>> from torchrl_glam.config.flat import flatten_options

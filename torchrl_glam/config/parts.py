@@ -1,206 +1,184 @@
-"""The fields of the parts that :mod:`torchrl_glam.config.registry` tells Hydra of.
+"""Hydra nodes made of constructors: a part's signature is the one place that says its options and their defaults.
 
-No import of torch here: importing the package has to stay quick. The fields are therefore written out, and a test keeps
-them equal to the signatures.
+A part is chosen by its group (``dynamics=storm``) or by the import path of a class (``dynamics=package.module.Class``).
+Its node carries ``_target_``, as those of TorchRL's configs do.
 """
 
 from __future__ import annotations
 
+import re
+import sys
+import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, List, Union, get_args, get_origin  # noqa: UP035 (what OmegaConf 2.3 reads)
 
-from omegaconf import MISSING
+from hydra.core.config_store import ConfigStore
+from hydra_zen import BuildsFn
+from hydra_zen.typing import SupportedPrimitive
+from torch import nn
+from torchrl.objectives import LossModule
 
-
-@dataclass
-class PartConfig:
-    """What Hydra needs to know of any part."""
-
-    _partial_: bool = False
-    _convert_: str = "all"  # lists and dicts, not OmegaConf's own
-
-
-@dataclass
-class GLAMModelLossConfig(PartConfig):
-    """:class:`torchrl_glam.objectives.GLAMModelLoss`."""
-
-    _target_: str = "torchrl_glam.objectives.GLAMModelLoss"
-    world_model: Any = MISSING
-    first_valid: int = 3
-    dynamics_coeff: float = 0.5
-    representation_coeff: float = 0.1
-    variation_coeff: float = 0.1
-    free_nats: float = 1.0
-    variation_target: str = "logits"
-    variation_free_nats: float = 1.0
-    keep_state: bool = False
-
-
-@dataclass
-class GLAMCriticLossConfig(PartConfig):
-    """:class:`torchrl_glam.objectives.GLAMCriticLoss`."""
-
-    _target_: str = "torchrl_glam.objectives.GLAMCriticLoss"
-    critic_network: Any = MISSING
-    bins: Any = None
-    gamma: float = 0.985
-    lmbda: float = 0.95
-    bootstrap: str = "next"
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules import (
+    DoubleMamba,
+    DoubleTransformer,
+    GLAMDynamics,
+    LMamba,
+    SequenceBackbone,
+    TransformerDynamics,
+)
+from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
+from torchrl_glam.modules.heads import TwoHotHead
+from torchrl_glam.training import (
+    DreamerObjective,
+    GLAMObjective,
+    Objective,
+    OffPolicyObjective,
+    OnPolicyObjective,
+)
+from torchrl_glam.training.imports import import_class
 
 
-@dataclass
-class GLAMAtariEnvConfig(PartConfig):
-    """:func:`torchrl_glam.envs.make_atari_env`."""
+class Builds(BuildsFn[SupportedPrimitive]):
+    """hydra-zen's ``builds``, with public import paths and the types ``int | None`` and ``Sequence[int]``."""
 
-    _target_: str = "torchrl_glam.envs.make_atari_env"
-    name: str = MISSING
-    protocol: str = "glam"
-    seed: int | None = None
-    frame_skip: int | None = None
-    image_size: int = 64
-    num_envs: int = 1
+    @classmethod
+    def _get_obj_path(cls, target: Any) -> str:
+        path, name = str(super()._get_obj_path(target)), getattr(target, "__name__", "")
+        room = ".".join(path.split(".")[:2])  # torchrl_glam.modules
+        return f"{room}.{name}" if getattr(sys.modules.get(room), name, None) is target else path
 
-
-@dataclass
-class GLAMImaginedEnvConfig(PartConfig):
-    """:class:`torchrl_glam.envs.GLAMImaginedEnv`."""
-
-    _target_: str = "torchrl_glam.envs.GLAMImaginedEnv"
-    world_model: Any = MISSING
-    action_spec: Any = MISSING
-    batch_size: Any = None  # a number, or a list of them
-    dynamics: Any = None
-    starts: Any = None
-    keep_memory: bool = True
-    compiled: bool = False
+    @classmethod
+    def _sanitized_type(cls, type_: Any, **options: Any) -> Any:
+        if isinstance(type_, types.UnionType):
+            type_ = Union[get_args(type_)]  # noqa: UP007
+        if get_origin(type_) is Sequence:
+            type_ = List[get_args(type_)]  # type: ignore[misc]  # noqa: UP006
+        return super()._sanitized_type(type_, **options)
 
 
-@dataclass
-class GLAMWorldModelConfig(PartConfig):
-    """:class:`torchrl_glam.modules.GLAMWorldModel`."""
+def make_node(target: Any, *, given: Sequence[str] = (), partial: bool = False, **defaults: Any) -> Any:
+    """Make the dataclass whose fields are the options of a class or function.
 
-    _target_: str = "torchrl_glam.modules.GLAMWorldModel"
-    action_size: int = MISSING
-    dynamics: Any = None
-    image_shape: list[int] = field(default_factory=lambda: [64, 64, 3])
-    channels: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
-    num_categoricals: int = 32
-    num_classes: int = 32
-    head_width: int | None = None
-    unimix: float = 0.01
-    reward_decoding: str = "symlog"
-
-
-@dataclass
-class GLAMPolicyConfig(PartConfig):
-    """:class:`torchrl_glam.modules.GLAMPolicy`."""
-
-    _target_: str = "torchrl_glam.modules.GLAMPolicy"
-    world_model: Any = MISSING
-    actor: Any = MISSING
-    action_spec: Any = MISSING
-    context_length: int = 16
-    sees: str = "prior"
+    Args:
+        target: what the node makes.
+        given: arguments that are no options, since whoever makes the part gives them.
+        partial: what is made of the node is a partial, which is called with those arguments.
+        defaults: other defaults than the signature's, such as nodes for nested parts.
+    """
+    options: dict[str, Any] = {
+        "populate_full_signature": True,
+        "zen_partial": partial or None,
+        "zen_exclude": tuple(given),
+    }
+    return Builds.builds(target, **options, **defaults)
 
 
-@dataclass
-class GLAMActorConfig(PartConfig):
-    """:func:`torchrl_glam.modules.make_actor`."""
+@dataclass(frozen=True)
+class Group:
+    """Parts that take each other's place.
 
-    _target_: str = "torchrl_glam.modules.make_actor"
-    state_size: int = MISSING
-    width: int = MISSING
-    action_spec: Any = MISSING
-    hidden: int = 512
-    num_layers: int = 2
+    Args:
+        place: where the chosen one lies among the options of a run.
+        base: the class that all of them extend.
+        choices: the classes that have a name.
+        given: arguments that are no options.
+        partial: see :func:`make_node`.
+    """
 
+    place: str
+    base: type
+    choices: Mapping[str, type] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
+    partial: bool = False
 
-@dataclass
-class GLAMCriticConfig(PartConfig):
-    """:func:`torchrl_glam.modules.make_critic`."""
+    def node(self, part: type, **defaults: Any) -> Any:
+        """Make the node of one part."""
+        return make_node(part, given=self.given, partial=self.partial, **defaults)
 
-    _target_: str = "torchrl_glam.modules.make_critic"
-    state_size: int = MISSING
-    width: int = MISSING
-    hidden: int = 512
-    num_layers: int = 2
-
-
-@dataclass
-class GLAMDynamicsConfig(PartConfig):
-    """:class:`torchrl_glam.modules.GLAMDynamics`, with the options of its Mamba layers."""
-
-    _target_: str = "torchrl_glam.modules.GLAMDynamics"
-    width: int = 256
-    global_layers: int = 1
-    local_layers: int = 1
-    window: int = 4
-    post_norm: bool = True
-    d_state: int = 16
-    d_conv: int = 4
-    expand: int = 2
-    backend: str = "auto"
+    def name_of(self, node: Any) -> str:
+        """Return the name under which a node's part is chosen: of a class of the user's, its import path."""
+        names = {self.node(part)._target_: name for name, part in self.choices.items()}
+        return getattr(node, "name", "") or names.get(node._target_, node._target_)
 
 
-@dataclass
-class TransformerDynamicsConfig(PartConfig):
-    """:class:`torchrl_glam.modules.TransformerDynamics`."""
+IMAGE = ("image_shape", "channels", "num_categoricals", "num_classes", "unimix", "state_size")
+GROUPS = {
+    "dynamics": Group(
+        "world_model.dynamics",
+        SequenceBackbone,
+        {
+            "glam": GLAMDynamics,
+            "lmamba_only": LMamba,
+            "double_mamba": DoubleMamba,
+            "storm": TransformerDynamics,
+            "double_transformer": DoubleTransformer,
+        },
+    ),
+    "encoder": Group("world_model.encoder", nn.Module, {"image": ImageEncoder}, IMAGE, partial=True),
+    "decoder": Group("world_model.decoder", nn.Module, {"image": ImageDecoder}, IMAGE, partial=True),
+    "reward_head": Group(
+        "world_model.reward_head", nn.Module, {"two_hot": TwoHotHead}, ("inputs", "hidden"), partial=True
+    ),
+    "objective": Group(
+        "objective", Objective, given=("env", "actor", "agent", "start", "compile"), partial=True
+    ),  # its choices are the files of configs/objective/
+}
+"""The parts of a run by the option that chooses them."""
 
-    _target_: str = "torchrl_glam.modules.TransformerDynamics"
-    width: int = 256
-    num_layers: int = 1
-    num_heads: int = 8
-    dropout: float = 0.1
-    max_length: int = 64
-    norm_first: bool = False
-    expand: int = 2
-    activation: str = "relu"
-
-
-@dataclass
-class MambaBlockConfig(PartConfig):
-    """:class:`torchrl_glam.modules.MambaBlock`."""
-
-    _target_: str = "torchrl_glam.modules.MambaBlock"
-    d_model: int = MISSING
-    d_state: int = 16
-    d_conv: int = 4
-    expand: float = 2
-    dt_rank: int | str = "auto"
-    dt_min: float = 1e-3
-    dt_max: float = 0.1
-    dt_init: str = "random"
-    dt_scale: float = 1.0
-    dt_init_floor: float = 1e-4
-    conv_bias: bool = True
-    bias: bool = False
-    backend: str = "auto"
+SCHEMES = {
+    "glam": GLAMObjective,
+    "on_policy": OnPolicyObjective,
+    "dreamer": DreamerObjective,
+    "off_policy": OffPolicyObjective,
+}
+"""The objectives that a file of ``configs/objective/`` may build on, as ``defaults: [scheme@_here_: on_policy]``."""
 
 
-@dataclass
-class GLoMaConfig(PartConfig):
-    """:class:`torchrl_glam.offline.GLoMa`."""
-
-    _target_: str = "torchrl_glam.offline.GLoMa"
-    width: int = MISSING
-    local_length: int = 6
-    fusion: str = "sum"
-    branches: str = "both"
-    dropout: float = 0.1
-    d_state: int = 16
-    d_conv: int = 4
-    expand: int = 2
-    backend: str = "auto"
+def store_parts() -> None:
+    """Put the nodes of all parts into Hydra's ``ConfigStore``."""
+    store = ConfigStore.instance().store
+    for name, group in GROUPS.items():
+        for choice, part in group.choices.items():
+            store(group=name, name=choice, node=group.node(part), package=group.place, provider="torchrl_glam")
+    for scheme, objective in SCHEMES.items():
+        store(group="objective/scheme", name=scheme, node=GROUPS["objective"].node(objective), provider="torchrl_glam")
 
 
-@dataclass
-class MambaDMActorConfig(GLoMaConfig):
-    """:class:`torchrl_glam.offline.MambaDMActor`, with the options of its blocks."""
+def store_imported(arguments: Sequence[str]) -> None:
+    """Let Hydra know the classes that arguments such as ``dynamics=package.module.Class`` name by their import paths.
 
-    _target_: str = "torchrl_glam.offline.MambaDMActor"
-    observation_shape: list[int] = MISSING
-    action_size: int = MISSING
-    width: int = 128
-    num_layers: int = 3
-    max_steps: int | None = 4096
-    output_size: int | None = None
+    A ``LossModule`` as objective becomes an on-policy objective over that loss.
+
+    Raises:
+        UsageError: if one cannot be imported, or is no such part.
+    """
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        group = GROUPS.get(name.lstrip("+"))
+        for path in re.findall(r"[^\s,()\[\]\"']+", value) if group is not None else ():
+            if group is not None and re.fullmatch(r"\w+([.:]\w+)+", path):
+                node = node_from_path(name, path)
+                ConfigStore.instance().store(group=name, name=path, node=node, package=group.place)
+
+
+def node_from_path(name: str, path: str) -> Any:
+    """Make the node of a class that an import path names.
+
+    Args:
+        name: of its group.
+        path: ``package.module.Class``.
+
+    Raises:
+        UsageError: if it cannot be imported, or is no such part.
+    """
+    group = GROUPS[name]
+    bases = (Objective, LossModule) if group.base is Objective else (group.base,)
+    found = import_class(name, path, *bases)
+    if issubclass(found, LossModule):
+        return group.node(OnPolicyObjective, name=path, loss=path)
+    try:
+        return group.node(found)
+    except Exception as error:  # of a signature that hydra-zen cannot make options of
+        raise UsageError(f"{name}={path}: its signature cannot be made into options ({error}): simplify it") from error

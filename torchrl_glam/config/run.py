@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
-from torchrl_glam.config.agent import AgentConfig, ImaginationConfig, ObjectiveConfig
 from torchrl_glam.config.choices import Device, Logger, Precision, Protocol, ReplayPlace, Starts
-from torchrl_glam.config.world_model import ModelLossConfig, WorldModelConfig
+from torchrl_glam.config.imagination import ImaginationConfig
+from torchrl_glam.config.parts import GROUPS, make_node, node_from_path
+from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel
+from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
+from torchrl_glam.modules.heads import TwoHotHead
+from torchrl_glam.objectives import GLAMModelLoss
+from torchrl_glam.training import AgentConfig, GLAMObjective
+
+PARTS: dict[str, type] = {
+    "dynamics": GLAMDynamics,
+    "encoder": ImageEncoder,
+    "decoder": ImageDecoder,
+    "reward_head": TwoHotHead,
+}
+
+WorldModelConfig: Any = make_node(
+    GLAMWorldModel,
+    given=("action_size", "image_shape"),
+    partial=True,
+    **{name: GROUPS[name].node(part)() for name, part in PARTS.items()},
+)
+"""Encoder, latent, backbone, heads, decoder (STORM Tables 4 and 5): the options of :class:`GLAMWorldModel`."""
+
+ModelLossConfig: Any = make_node(GLAMModelLoss, given=("world_model", "more_terms"), partial=True)
+"""Weights and bounds of the world-model loss (GLAM Eq. 7-12): the options of :class:`GLAMModelLoss`."""
 
 
 @dataclass
@@ -45,13 +69,13 @@ class ReplayConfig:
 
 @dataclass
 class TrainingConfig:
-    """How often each part is trained (STORM: every environment step), and by which means."""
+    """Schedule of the updates (STORM: one per environment step), and the means of training."""
 
     warmup_frames: int = 1024  # environment steps of uniform actions before the first update
     world_model_every: int = 1  # environment steps between world-model updates
     policy_every: int = 1  # environment steps between policy updates
     log_every: int = 100  # environment steps between rows of metrics
-    media_every: int = 20_000  # environment steps between pictures and videos of imagination; 0: after the last alone
+    media_every: int = 20_000  # environment steps between pictures and videos of imagination; 0: only after the last
     compile: bool = False  # the imagined step; on CUDA also losses, but Dreamer's and SAC's, and a graph of imagination
     precision: Precision = Precision.float32
     keep_memory: bool = True  # glibc: freed memory is kept for reuse, which is faster; see allocator.py
@@ -63,19 +87,19 @@ class CheckpointConfig:
     """When a run saves itself. A run is the same whenever it does."""
 
     every: int = 5000  # steps between checkpoints: of the environment, or updates of an offline run
-    minutes: float = 10.0  # between them at most; 0: as ``every`` says alone
+    minutes: float = 10.0  # between them at most; 0: only as ``every`` says
     keep: int = 2  # newest ones kept; of GLAM, the one with the best return in training besides
 
 
 @dataclass
 class RunConfig:
-    """What any run has, whatever it trains.
+    """Options of any run, whatever it trains.
 
     Attributes:
         LENGTH: the option that says how many steps it takes.
         UNIT: what a step is.
         SUBJECT: the option that says what it is about.
-        HARMLESS: options, or groups of them, that may differ when a run goes on: what it computes stays the same.
+        HARMLESS: options, or groups of them, that may differ when a run resumes: what it computes stays the same.
         AGAIN: what to do with a run that is finished.
         COMPARE: what compares the runs of a folder.
     """
@@ -96,9 +120,14 @@ class RunConfig:
     logger: Logger = Logger.csv
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
+    @classmethod
+    def schema_for(cls, options: Any) -> Any:
+        """Return the schema of saved options, with the parts that they name; any that they lack stay missing."""
+        return cls
+
     @property
     def num_steps(self) -> int:
-        """How many steps the run takes."""
+        """Number of steps that the run takes."""
         return int(getattr(self, self.LENGTH))
 
 
@@ -131,19 +160,43 @@ class GLAMConfig(RunConfig):
     ablation: str = "none"
     total_frames: int = 100_000  # environment steps: 400 k emulator frames on the ALE
     check: bool = False  # --check: look at the machine and the options, and train nothing
-    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
-    model_loss: ModelLossConfig = field(default_factory=ModelLossConfig)
+    world_model: Any = field(default_factory=WorldModelConfig)
+    model_loss: Any = field(default_factory=ModelLossConfig)
     model_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-4, max_norm=1000.0))
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    objective: Any = field(default_factory=lambda: GROUPS["objective"].node(GLAMObjective, name="glam")())
     agent_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    @classmethod
+    def schema_for(cls, options: Any) -> Any:
+        """See :meth:`RunConfig.schema_for`."""
+        places = {name: f"{group.place}._target_" for name, group in GROUPS.items()}
+        return make_schema({name: OmegaConf.select(options, place) for name, place in places.items()}, cls)
+
     def longest_sequence(self) -> int:
-        """The most tokens that the backbone reads on end: a batch, a context and what is imagined from it, acting's."""
+        """Return the most tokens that the backbone reads in a row: of a batch, of a context and its imagination."""
         batch, imagination = self.replay.batch_length, self.imagination
         context = batch if imagination.starts is Starts.batch else imagination.context_length
         return max(batch, context + imagination.horizon_max, self.agent.context_length)
+
+
+Schema = TypeVar("Schema", bound=GLAMConfig)
+
+
+def make_schema(targets: Mapping[str, str | None], schema: type[Schema] = GLAMConfig) -> Schema:  # type: ignore[assignment]
+    """Make the options of a run in which each part is the one that ``targets`` names, or still missing.
+
+    Args:
+        targets: the import path of a part's class, by the name of its group.
+        schema: the dataclass of the options.
+
+    Raises:
+        UsageError: if one cannot be imported, or is no such part.
+    """
+    parts = {name: node_from_path(name, target) if (target := targets.get(name)) else MISSING for name in GROUPS}
+    objective = parts.pop("objective")
+    return schema(world_model=WorldModelConfig(**parts), objective=objective)

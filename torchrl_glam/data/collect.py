@@ -38,7 +38,7 @@ class ResumableCollector(Collector):
         super().__init__(env.append_transform(self._history), policy, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state between two steps; the policy's weights are not in it."""
+        """Return the state between two steps; the policy's weights are not in it."""
         return {
             "frames": self._frames,
             "iterations": self._iter,
@@ -49,7 +49,7 @@ class ResumableCollector(Collector):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any], **_: Any) -> None:
-        """Goes on from another collector's state, whose environment was made and seeded alike.
+        """Resume from the state of another collector, whose environment was made and seeded alike.
 
         Raises:
             UsageError: if the environment does not repeat itself.
@@ -86,7 +86,7 @@ class OverlappedCollector:
     Args:
         env: a real environment without batch dimensions; the policy's primers are added to it.
         policy: writes ``action``, and reads what it needs from the last step.
-        total_frames: steps to take; -1 goes on for ever.
+        total_frames: steps to take; -1 never ends.
         init_random_frames: the first steps, whose actions are uniform.
         policy_device: where the policy runs.
         exploration_type: of the policy.
@@ -129,7 +129,7 @@ class OverlappedCollector:
         self._stepping: Future | None = None
 
     def __iter__(self) -> Iterator[TensorDictBase]:
-        """Yields the steps' records [1].
+        """Yield the steps' records [1].
 
         Raises:
             Exception: what the emulator raises, where the record of its step was due.
@@ -147,7 +147,7 @@ class OverlappedCollector:
             self._worker.shutdown()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state between two steps, the one under way included: waits for it."""
+        """Return the state between two steps, the current one included, which is awaited."""
         step, last = (None, self._root) if self._stepping is None else self._stepping.result()
         return {
             "frames": self._frames,
@@ -175,14 +175,14 @@ class OverlappedCollector:
             self._stepping.set_result((from_state(state_dict["step"], like=self._root), root))
 
     def shutdown(self, close_env: bool = True) -> None:
-        """Waits for the step under way, ends the worker, and closes the environment if asked."""
+        """Wait for the current step, end the worker, and close the environment if asked."""
         self._worker.shutdown()
         if close_env and not self._env.is_closed:
             self._env.close()
 
     @torch.no_grad()
     def _send(self, last: TensorDictBase) -> Future | None:
-        """Chooses the next action and hands it to the worker, if another step is wanted."""
+        """Choose the next action and send it to the worker, if another step is wanted."""
         if 0 <= self._total_frames <= self._frames:
             return None
         if self._frames < self._init_random_frames:
@@ -199,13 +199,13 @@ class OverlappedCollector:
 
     @staticmethod
     def _record(step: TensorDictBase, trajectory: int) -> TensorDictBase:
-        """A copy [1] of ``step``, whose tensors the next step shares, with the number of its episode."""
+        """Return a copy [1] of ``step``, whose tensors the next step shares, with the number of its episode."""
         record = step.to("cpu").clone()
         return record.set(("collector", "traj_ids"), torch.tensor(trajectory)).unsqueeze(0)
 
 
 def with_primers(env: EnvBase, policy: TensorDictModuleBase) -> EnvBase:
-    """Returns ``env`` with those primers of ``policy`` whose keys it lacks."""
+    """Return ``env`` with those primers of ``policy`` whose keys it lacks."""
     found = get_primers_from_module(policy, warn=False) or ()
     known = set(env.observation_spec.keys(True, True))
     for primer in found if isinstance(found, (Compose, tuple)) else (found,):

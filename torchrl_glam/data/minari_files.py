@@ -13,13 +13,13 @@ from typing import Any
 
 from torchrl_glam.errors import UsageError, first_line
 
-has_minari = all(find_spec(name) is not None for name in ("minari", "h5py"))  # minari alone does not install h5py
+has_minari = all(find_spec(name) is not None for name in ("minari", "h5py"))  # minari by itself does not install h5py
 
 PATH = "MINARI_DATASETS_PATH"
 
 
 def datasets_root(root: Path | None = None) -> Path:
-    """The folder of datasets: ``root``, or ``MINARI_DATASETS_PATH``, or Minari's own, ``~/.minari/datasets``."""
+    """Return the folder of datasets: ``root``, or ``MINARI_DATASETS_PATH``, or Minari's own, ``~/.minari/datasets``."""
     return (root or Path(os.environ.get(PATH) or Path.home() / ".minari" / "datasets")).expanduser()
 
 
@@ -98,7 +98,7 @@ def _make_namespace(namespace: str | None) -> None:
 
 @contextmanager
 def datasets_in(root: Path) -> Iterator[None]:
-    """Let Minari, which takes its folder from the environment alone, work in ``root``."""
+    """Let Minari, which reads its folder only from the environment, work in ``root``."""
     before = os.environ.get(PATH)
     os.environ[PATH] = str(root)
     try:

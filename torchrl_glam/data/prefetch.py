@@ -19,7 +19,7 @@ PLACES = ("auto", "device", "host")
 
 
 def ring_device(place: str, device: torch.device, num_bytes: int, *, share: float = 0.5) -> torch.device:
-    """Returns where a ring of ``num_bytes`` lies when the networks are on ``device``.
+    """Return where a ring of ``num_bytes`` lies when the networks are on ``device``.
 
     Args:
         place: ``device``, ``host`` (main memory), or ``auto``: the device if the ring fits into a share of what is free
@@ -40,7 +40,7 @@ def ring_device(place: str, device: torch.device, num_bytes: int, *, share: floa
 
 
 def record_bytes(env: EnvBase) -> int:
-    """Bytes that the replay takes for one record of ``env``, or of one of its batch."""
+    """Return the bytes that the replay takes for one record of ``env``, or of one of its batch."""
     return env.fake_tensordict().select(*KEYS).bytes() // env.batch_size.numel()
 
 
@@ -79,7 +79,7 @@ class Prefetcher:
         self._drawn: tuple[int, Callable[[], tuple[TensorDictBase, torch.cuda.Event | None]]] | None = None
 
     def draw(self) -> None:
-        """Draws the next batch's windows now and lets the worker gather them.
+        """Draw the next batch's windows now and let the worker gather them.
 
         Raises:
             RuntimeError: if the batch drawn before has not been taken.
@@ -93,7 +93,7 @@ class Prefetcher:
         self._drawn = sampler.write_count, gather if self._worker is None else self._worker.submit(gather).result
 
     def sample(self) -> TensorDictBase:
-        """Returns the batch [b t] drawn before, or one drawn now, as ``replay.sample()`` would, on ``device``.
+        """Return the batch [b t] drawn before, or one drawn now, as ``replay.sample()`` would, on ``device``.
 
         Raises:
             RuntimeError: if records were written since it was drawn: they may have overwritten its own.
@@ -113,7 +113,7 @@ class Prefetcher:
         return batch
 
     def shutdown(self) -> None:
-        """Ends the worker; a batch that it still gathers is lost."""
+        """End the worker; a batch that it still gathers is lost."""
         if self._worker is not None:
             self._worker.shutdown()
         self._drawn = None

@@ -29,7 +29,7 @@ def make_replay(
     device: torch.device | str = "cpu",
     pin_memory: bool = False,
 ) -> tuple[TensorDictReplayBuffer, TensorDictReplayBuffer]:
-    """Makes two views of one ring of ``capacity`` records, which differ in the windows they sample.
+    """Make two views of one ring of ``capacity`` records, which differ in the windows they sample.
 
     The first is written by ``extend``, with records as a collector yields them: [t] of one environment, [num_envs t] of
     several; keys beyond ``KEYS`` are dropped. The second only reads. ``sample()`` of each returns windows [b t] of one
@@ -78,7 +78,7 @@ def make_replay(
 
 
 def newest_records(replay: TensorDictReplayBuffer, number: int) -> TensorDictBase:
-    """The last ``number`` records [n] written to the first buffer of :func:`make_replay`, oldest first.
+    """Return the last ``number`` records [n] written to the first buffer of :func:`make_replay`, oldest first.
 
     Of several environments, those of the first one.
 
@@ -111,7 +111,7 @@ class WindowStorage(LazyTensorStorage):
         self._pin_memory = pin_memory
 
     def get(self, index: Any) -> TensorDictBase:
-        """Returns the records of ``index``; of windows [b t], which a sampler has kept within what is written, fast."""
+        """Return the records of ``index``; of windows [b t], which a sampler has kept within what is written, fast."""
         if not self.initialized or not isinstance(index, Tensor) or index.ndim != 2:
             return super().get(index)
         rows = index.flatten()
@@ -144,7 +144,7 @@ class WindowSampler(RandomSampler):
         self._span = (length - 1) * num_envs  # from a window's first record to its last
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict]:
-        """Returns the storage's indices of the windows [b t] and no further information.
+        """Return the storage's indices of the windows [b t] and no further information.
 
         Raises:
             ValueError: if the ring holds too few records.
@@ -192,7 +192,7 @@ class PackPixels(Transform):
         self._batch = [num_envs] if num_envs > 1 else []
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Packs records on their way in.
+        """Pack records on their way in.
 
         Raises:
             ValueError: if they are not [t], or [num_envs t], with RGB images of uint8.
@@ -213,6 +213,6 @@ class PackPixels(Transform):
         return records.set("pixels", rows.view(dtype))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Unpacks records on their way out, without a copy; ``tensordict`` may be the ring itself and stays packed."""
+        """Unpack records on their way out, without a copy; ``tensordict`` may be the ring itself and stays packed."""
         unpacked = tensordict["pixels"].view(torch.uint8).unflatten(-1, (-1, 3))
         return tensordict.copy().set("pixels", unpacked)

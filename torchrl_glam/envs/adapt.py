@@ -29,9 +29,9 @@ from torchrl_glam.errors import UsageError
 
 
 def adapt_env(env: EnvBase, *, pixels_key: NestedKey = "pixels", image_size: int = 64) -> TransformedEnv:
-    """Gives an environment, of any batch size, the keys that worlds are learnt from.
+    """Give an environment of any batch size the keys that world models are trained on.
 
-    They are, ``s`` being ``image_size``: ``pixels`` [s s 3] uint8; ``action``, one-hot or within [-1, 1]; ``reward``;
+    They are (``s`` is ``image_size``): ``pixels`` [s s 3] uint8; ``action``, one-hot or within [-1, 1]; ``reward``;
     ``life_loss`` [1] bool, which is ``terminated`` if the environment has no such entry of its own; ``terminated``,
     ``done``, and ``truncated`` if there is one; ``episode_reward``, ``step_count``, ``is_init``. Other entries stay.
 
@@ -66,7 +66,7 @@ def adapt_env(env: EnvBase, *, pixels_key: NestedKey = "pixels", image_size: int
 
 
 class TerminationIsLifeLoss(Transform):
-    """Sets ``life_loss`` where a game without lives terminates, so that every environment has the key."""
+    """Set ``life_loss`` where a game without lives terminates, so that every environment has the key."""
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         return next_tensordict.set("life_loss", next_tensordict["terminated"].clone())
@@ -75,13 +75,13 @@ class TerminationIsLifeLoss(Transform):
         return tensordict_reset.set("life_loss", self.parent.full_done_spec["terminated"].zero())
 
     def transform_observation_spec(self, observation_spec: Composite) -> Composite:
-        """Adds the spec of ``life_loss``, which is that of ``terminated``."""
+        """Add the spec of ``life_loss``, which is that of ``terminated``."""
         observation_spec["life_loss"] = self.parent.full_done_spec["terminated"].clone()
         return observation_spec
 
 
 class ToRGBImage(ObservationTransform):
-    """Turns ``pixels`` into RGB images [.. s s 3] of uint8.
+    """Turn ``pixels`` into RGB images [.. s s 3] of uint8.
 
     Not torchrl's ``Resize`` and ``ToTensorImage``: in 0.14.1 the one needs torchvision, the other makes floats. OpenCV
     averages areas, as for Gymnasium's and ale-py's Atari. The result never shares memory with the input: some
@@ -98,19 +98,22 @@ class ToRGBImage(ObservationTransform):
 
     def _apply_transform(self, observation: Tensor) -> Tensor:
         batch, image_shape = _split_shape(observation.shape, len(self._layout))
-        images = observation.cpu().reshape(-1, *image_shape)
+        images = observation.reshape(-1, *image_shape)
         if images.is_floating_point():
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = {"hwc": images, "chw": images.movedim(1, -1), "hw": images.unsqueeze(-1)}[self._layout]
-        coloured = images.expand(*images.shape[:-1], 3).contiguous().numpy()
-        resized = np.stack([cv2.resize(image, self._size, interpolation=cv2.INTER_AREA) for image in coloured])
+        coloured = images.expand(*images.shape[:-1], 3)
+        if coloured.shape[1:3] == self._size:  # as Gymnasium's and ale-py's Atari give them
+            return coloured.clone(memory_format=torch.contiguous_format).reshape(*batch, *self._size, 3)
+        frames = coloured.contiguous().cpu().numpy()
+        resized = np.stack([cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA) for frame in frames])
         return torch.from_numpy(resized).reshape(*batch, *self._size, 3).to(observation.device)
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
         return self._call(tensordict_reset)
 
     def transform_observation_spec(self, observation_spec: Composite) -> Composite:
-        """Replaces the spec of ``pixels``."""
+        """Replace the spec of ``pixels``."""
         batch, _ = _split_shape(observation_spec["pixels"].shape, len(self._layout))
         shape = (*batch, *self._size, 3)
         observation_spec["pixels"] = Unbounded(shape, dtype=torch.uint8, device=observation_spec.device)
@@ -148,7 +151,7 @@ def _image_layout(spec: TensorSpec, batch_dims: int) -> str | None:
 
 
 def image_layout(shape: tuple[int, ...]) -> str | None:
-    """The dimensions of an image of this shape, ``"hwc"``, ``"chw"`` or ``"hw"``, or ``None`` if it is none."""
+    """Return the layout of an image of this shape: ``"hwc"``, ``"chw"``, ``"hw"``, or ``None`` if it is no image."""
     if len(shape) == 2:
         return "hw"
     if len(shape) != 3:
@@ -158,9 +161,7 @@ def image_layout(shape: tuple[int, ...]) -> str | None:
 
 def _action_transforms(env: EnvBase) -> list[Transform]:
     if env.action_keys != ["action"]:
-        raise UsageError(
-            f"the environment's actions are {_names(env.action_keys)}, 'action' alone is wanted: {_RENAME}"
-        )
+        raise UsageError(f"the environment's actions are {_names(env.action_keys)}, only 'action' is wanted: {_RENAME}")
     spec = env.action_spec
     if type(spec) is OneHot:  # MultiOneHot and Binary are kinds of it and of Categorical
         return []

@@ -37,9 +37,9 @@ class ManualResetVector(VectorWrapper):
         self._seeded = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Observed:
-        """Resets all games, or those of ``options["reset_mask"]``; a seed gives each game another one.
+        """Reset all games, or those of ``options["reset_mask"]``; a seed gives each game another one.
 
-        ale-py 0.12.1 alone would give game i the seed plus i, so that runs with neighbouring seeds shared most of their
+        ale-py 0.12.1 would give game i the seed plus i, so that runs with neighbouring seeds shared most of their
         games; and without a seed, all games would start from the same second of the clock.
         """
         seeds = None if seed is None and self._seeded else game_seeds(seed, self.num_envs)
@@ -48,7 +48,7 @@ class ManualResetVector(VectorWrapper):
         return self._observe(frames, info)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Steps all games; one that ends shows its last frame."""
+        """Step all games; one that ends shows its last frame."""
         frames, reward, terminated, truncated, info = self.env.step(actions)
         frames, info = self._observe(frames, info)
         return frames, reward, terminated, truncated, info
@@ -66,7 +66,7 @@ def game_seeds(seed: int | None, number: int) -> np.ndarray:
 def make_ale_vector(
     game: str, num_envs: int, *, frame_skip: int, image_size: int, noop_max: int, repeat_action_probability: float
 ) -> ManualResetVector:
-    """Makes ``num_envs`` games that differ from Gymnasium's ``AtariPreprocessing`` in two numbers.
+    """Make ``num_envs`` games that differ from Gymnasium's ``AtariPreprocessing`` in two numbers.
 
     An episode starts with 0 to ``noop_max`` no-ops, Gymnasium's with 1 to ``noop_max``; and it is truncated after
     108 000 frames, among which only Gymnasium counts the no-ops. From the same frame on, the same actions give the same

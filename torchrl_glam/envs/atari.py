@@ -1,4 +1,4 @@
-"""From a name to the pixel environment that the rest of the package expects, alone or many at once.
+"""Make the pixel environment that the rest of the package expects from a name: one, or several side by side.
 
 Atari (ALE v5) is the case that the paper measures. Any other Gymnasium environment with an image, observed or rendered,
 and with discrete or bounded continuous actions comes out with the same keys.
@@ -21,7 +21,7 @@ from torchrl_glam.errors import UsageError
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """How an Atari score is measured; scores of different protocols do not compare.
+    """Rules by which an Atari score is measured. Scores of different protocols cannot be compared.
 
     Args:
         repeat_action_probability: the chance, at each emulator frame, that the last action is repeated ("sticky").
@@ -51,7 +51,7 @@ def make_atari_env(
     image_size: int = 64,
     num_envs: int = 1,
 ) -> TransformedEnv:
-    """Makes the environment called ``name``.
+    """Make the environment called ``name``.
 
     Its keys are those of :func:`torchrl_glam.envs.adapt_env`, rewards unclipped. ``life_loss`` is set where a life is
     lost or the episode terminates, which by itself resets nothing. ALE games also count their ``lives``, from which

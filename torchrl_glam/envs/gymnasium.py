@@ -19,7 +19,7 @@ from torchrl_glam.errors import UsageError, one_line
 
 
 def find_spec(name: str) -> EnvSpec:
-    """Looks up ``name``, or ``module:name`` after importing the module.
+    """Look up ``name``, or ``module:name`` after importing the module.
 
     Raises:
         UsageError: if there is no such environment or module, with near matches.
@@ -40,12 +40,12 @@ def find_spec(name: str) -> EnvSpec:
 
 
 def is_ale(spec: EnvSpec) -> bool:
-    """Whether the environment is one of ale-py's."""
+    """Return whether the environment is one of ale-py's."""
     return str(spec.entry_point).startswith("ale_py")
 
 
 def make_pixel_game(spec: EnvSpec, **options: Any) -> gymnasium.Env:
-    """Makes an environment whose observation is an image of any size, rendered if it observes none.
+    """Make an environment whose observation is an image of any size, rendered if it observes none.
 
     Args:
         spec: from :func:`find_spec`.
@@ -76,7 +76,7 @@ def make_pixel_game(spec: EnvSpec, **options: Any) -> gymnasium.Env:
 
 
 def is_image(space: gymnasium.Space) -> bool:
-    """Whether observations are images of uint8, or of floats from 0 to 1: [h w c], [c h w] or [h w], c being 1 or 3."""
+    """Return whether observations are images: uint8 or floats from 0 to 1; [h w c], [c h w] or [h w]; c 1 or 3."""
     if not isinstance(space, Box) or not image_layout(space.shape):
         return False
     floats = np.issubdtype(space.dtype, np.floating) and space.low.min() >= 0 and space.high.max() <= 1
@@ -84,7 +84,7 @@ def is_image(space: gymnasium.Space) -> bool:
 
 
 def _make_rendered(env: gymnasium.Env, name: str) -> gymnasium.Env:
-    """Makes ``env`` again, with its rendering as the observation."""
+    """Make ``env`` again, with its rendering as the observation."""
     if env.spec is None or "rgb_array" not in env.metadata.get("render_modes", ()):
         space = one_line(env.observation_space)
         raise UsageError(
@@ -102,7 +102,7 @@ def _is_bounded_vector(space: gymnasium.Space) -> bool:
 
 
 def _near_matches(name: str) -> list[str]:
-    """The registered names nearest to ``name``, compared without namespace, version, suffixes and case."""
+    """Return the registered names nearest to ``name``, compared without namespace, version, suffixes and case."""
 
     def bare(name: str) -> str:
         return re.sub(r"(noframeskip|deterministic|-ram)*(-v\d+)?$", "", name.rpartition("/")[2].lower())

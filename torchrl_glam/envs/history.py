@@ -1,4 +1,4 @@
-"""How an environment came to where it is, so that another process can bring a fresh one there."""
+"""The actions that led an environment to its state, so that another process can restore it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class EnvHistory(Transform):
             if there is not None and not torch.equal(value, there.to(value.device)):
                 raise UsageError(
                     f"the environment did not repeat itself: after the same {len(actions)} actions its {key} is "
-                    "another one. Is it seeded, and the same version? resume=force goes on with a new episode"
+                    "another one. Is it seeded, and the same version? resume=force starts a new episode"
                 )
 
 
@@ -79,12 +79,12 @@ def _compact(action: torch.Tensor) -> torch.Tensor:
 
 
 def _leaves(tensordict: TensorDictBase) -> dict[str, torch.Tensor]:
-    """The entries that an environment gave: not the policy's memory, a collector's counts or the next action."""
+    """Return the entries that an environment gave: not the policy's memory, a collector's counts or the next action."""
     return to_state(tensordict.exclude("context", "collector", "action", "next"))
 
 
 def _single_game(env: EnvBase | None) -> AtariPreprocessing | None:
-    """The game of an environment that is one ALE emulator, as ``make_atari_env`` makes it."""
+    """Return the game of an environment that is one ALE emulator, as ``make_atari_env`` makes it."""
     while isinstance(env, TransformedEnv):
         env = env.base_env
     game = env._env if isinstance(env, GymWrapper) else None
@@ -94,7 +94,7 @@ def _single_game(env: EnvBase | None) -> AtariPreprocessing | None:
 
 
 def _state_of(game: Any) -> dict[str, Any]:
-    """All that its next steps depend on, right after a reset."""
+    """Return all that a game's next steps depend on, right after a reset."""
     return {
         "emulator": torch.frombuffer(
             bytearray(game.unwrapped.ale.cloneState(include_rng=True).serialize()), dtype=torch.uint8
@@ -115,12 +115,12 @@ def _restore(game: Any, state: dict[str, Any]) -> None:
 
 
 def to_state(tensordict: TensorDictBase) -> dict[str, torch.Tensor]:
-    """The tensors of ``tensordict`` by their dotted names, copied, for a checkpoint; texts and the like stay out."""
+    """Return the tensors of ``tensordict`` by their dotted names, copied, for a checkpoint."""
     leaves = tensordict.flatten_keys(".").items()
     return {key: value.clone() for key, value in leaves if isinstance(value, torch.Tensor)}
 
 
 def from_state(state: dict[str, torch.Tensor], like: TensorDictBase) -> TensorDict:
-    """The tensordict that :func:`to_state` was given; batch size and device as ``like``'s."""
+    """Restore the tensordict that :func:`to_state` was given; batch size and device as ``like``'s."""
     flat = TensorDict(state, batch_size=like.batch_size)
     return flat.unflatten_keys(".").to(like.device) if like.device is not None else flat.unflatten_keys(".")

@@ -23,7 +23,7 @@ from torchrl_glam.modules.continuation import Continuation
 from torchrl_glam.modules.dynamics import SequenceBackbone
 from torchrl_glam.modules.world_model import GLAMWorldModel, LatentTransition
 
-STATE = ("state", "belief", "memory")  # what a step goes on from
+STATE = ("state", "belief", "memory")  # what a step starts from
 
 
 class GLAMImaginedEnv(ImaginedEnv):
@@ -32,12 +32,12 @@ class GLAMImaginedEnv(ImaginedEnv):
     State: ``state`` z_t ``[b k*c]``, ``belief`` h_{t-1} ``[b d]`` and the backbone's ``memory``. A step reads
     ``action`` and writes the next three, ``reward`` (raw units), ``terminated`` and ``done`` (termination logit > 0).
     Rewards, terminations and latents come from a ``torchrl.modules.WorldModelWrapper``. An imagined episode that
-    terminates is not reset: imagination goes on to its horizon, and the flags say where to cut. A ``TransformedEnv``
+    terminates is not reset: imagination continues to its horizon, and the flags say where to cut. A ``TransformedEnv``
     round it, or a collector, does reset it: give ``starts``.
 
     Parameters are shared with ``world_model``. Keep that in eval mode while imagining (BatchNorm).
 
-    ``torchrl.objectives.DreamerV3ActorLoss`` starts from a state and a belief alone, and would lose the memory: call
+    ``torchrl.objectives.DreamerV3ActorLoss`` starts from only a state and a belief, and would lose the memory: call
     ``loss.set_keys(state="start", belief="start")``, and then ``loss(TensorDict({"start": env.start(..)}, [b]))``.
 
     ``torchrl.modules.CEMPlanner`` and ``MPPIPlanner`` plan in an env without a batch size, from what :meth:`start`
@@ -95,11 +95,19 @@ class GLAMImaginedEnv(ImaginedEnv):
         )
         set_imagined_specs(self, world_model, action_spec, self._initial_memory(self.batch_size))
         self._starts = starts
-        if not keep_memory:
-            self._post_step_mdp_hooks = self._forget
+        self.keep_memory = keep_memory
         step = super(ImaginedEnv, self)._step
         self._run_step = torch.compile(step, **COMPILED) if compiled else step
         self._unroll = CapturedPerConstants(self._imagine) if compiled and self.device.type == "cuda" else self._imagine
+
+    @property
+    def keep_memory(self) -> bool:
+        """True if ``rollout`` returns the memory, twice per step."""
+        return self._post_step_mdp_hooks is None
+
+    @keep_memory.setter
+    def keep_memory(self, keep: bool) -> None:
+        self._post_step_mdp_hooks = None if keep else self._forget
 
     @property
     def transition(self) -> LatentTransition:

@@ -1,4 +1,4 @@
-"""What an imagined environment reads and writes, as TorchRL's specs."""
+"""TorchRL's specs of an imagined environment."""
 
 from __future__ import annotations
 

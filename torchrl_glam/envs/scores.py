@@ -21,13 +21,13 @@ class ReferenceScores:
 
 
 def read_data(name: str, folder: str = "envs") -> list[dict[str, str]]:
-    """Reads a csv file of ``data/``: a dict for each row, without the comments at its head."""
+    """Read a csv file of ``data/``: a dict for each row, without the comments at its head."""
     text = files(f"torchrl_glam.{folder}").joinpath("data").joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
 
 
 def atari_100k_scores() -> dict[str, dict[str, float | None]]:
-    """Reads GLAM's Table 1: the mean score of 5 seeds x 20 evaluation episodes at the final checkpoint.
+    """Read GLAM's Table 1: the mean score of 5 seeds x 20 evaluation episodes at the final checkpoint.
 
     Returns:
         ``{game: {column: score}}`` in the table's order, in game points. The columns are ``random``, ``human`` and one
@@ -42,12 +42,12 @@ def atari_100k_scores() -> dict[str, dict[str, float | None]]:
 
 
 def atari_100k_games() -> tuple[str, ...]:
-    """Names the 26 games of the Atari 100k benchmark, in alphabetical order and ALE's spelling."""
+    """Return the names of the 26 games of the Atari 100k benchmark, in alphabetical order and ALE's spelling."""
     return tuple(atari_100k_scores())
 
 
 def reference_scores(game: str) -> ReferenceScores | None:
-    """Gives the random and human scores of ``game``, or ``None`` if it is not one of the 26.
+    """Return the random and human scores of ``game``, or ``None`` if it is not one of the 26.
 
     Args:
         game: a name from :func:`atari_100k_games`, such as ``"Pong"``.
@@ -66,7 +66,7 @@ def reference_scores(game: str) -> ReferenceScores | None:
 
 
 def game_name(env_name: str) -> str | None:
-    """Takes the game out of an ALE environment's name; ``None`` if it is not one.
+    """Return the game in an ALE environment's name; ``None`` for any other environment.
 
     Examples:
         >>> game_name("ALE/Pong-v5")
@@ -77,7 +77,7 @@ def game_name(env_name: str) -> str | None:
 
 
 def human_normalised_score(env_name: str, score: float) -> float | None:
-    """Places a score on the scale where a random policy has 0 and a human player 1.
+    """Return a score on the scale where a random policy has 0 and a human player 1.
 
     ``(score - random) / (human - random)``
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torchrl_glam.factory.networks import make_agent, make_dynamics, make_imagined_env, make_policy, make_world_model
-from torchrl_glam.factory.objectives import make_objective
+from torchrl_glam.factory.networks import make_actor, make_dynamics, make_imagined_env, make_policy, make_world_model
 from torchrl_glam.factory.real import (
     EVALUATION_SEED,
     make_collector,
@@ -13,11 +12,11 @@ from torchrl_glam.factory.real import (
     num_evaluation_episodes,
     set_seeds,
 )
-from torchrl_glam.factory.updates import make_optimizer, make_policy_trainer, make_world_model_trainer
+from torchrl_glam.factory.updates import make_objective, make_optimizer, make_policy_trainer, make_world_model_trainer
 
 __all__ = [
     "EVALUATION_SEED",
-    "make_agent",
+    "make_actor",
     "make_collector",
     "make_dynamics",
     "make_env",

@@ -29,7 +29,7 @@ def set_seeds(seed: int) -> None:
 
 
 def make_env(config: GLAMConfig) -> EnvBase:
-    """The real environment, on the CPU; batch size ``[env.num_envs]`` if that is more than 1."""
+    """Make the real environment, on the CPU; batch size ``[env.num_envs]`` if that is more than 1."""
     return make_atari_env(
         config.env.name,
         protocol=config.env.protocol.value,
@@ -40,7 +40,7 @@ def make_env(config: GLAMConfig) -> EnvBase:
 
 
 def make_evaluation_env(config: GLAMConfig) -> EnvBase:
-    """A single environment with a seed of its own."""
+    """Make a single environment with a seed of its own."""
     return make_env(replace(config, seed=config.seed + EVALUATION_SEED, env=replace(config.env, num_envs=1)))
 
 
@@ -82,7 +82,7 @@ def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> Resu
 
 
 def make_replay(config: GLAMConfig, env: EnvBase, device: torch.device) -> tuple[TensorDictReplayBuffer, Prefetcher]:
-    """The replay's two views: sequences for the world model (and ``extend``), contexts for imagination.
+    """Make the replay's two views: sequences for the world model (and ``extend``), contexts for imagination.
 
     100 000 frames of 64x64 take 1.2 GB, of ``device`` if ``replay.device`` says so. Contexts come out on ``device``.
     """

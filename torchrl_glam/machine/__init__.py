@@ -1,3 +1,3 @@
-"""What this machine offers: compilers, memory, cores, the terminal."""
+"""This machine: compilers, memory, cores, the terminal."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Memory that a process keeps instead of giving it back and fetching it anew."""
+"""Freed memory that a process keeps for reuse."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Make the C library of this process reuse freed memory, however large the block; return whether it will.
+    """Make the C library of this process reuse freed memory, however large the block; return True if it will.
 
-    PyTorch allocates every result on a CPU afresh. glibc takes large blocks from the kernel and gives them back, so
-    each is paid for page by page: the sum of two tensors of 268 MB took 78 ms into new memory and 15 into reused memory
-    (2 threads, virtual machine). The price is that the process keeps its peak.
-
-    Only glibc has this switch; elsewhere nothing happens.
+    PyTorch allocates each result on a CPU anew. glibc takes large blocks from the kernel and gives them back, so that
+    each page costs a fault: the sum of two tensors of 268 MB took 78 ms into new memory and 15 into reused memory (2
+    threads, virtual machine). The price is that the process keeps its peak. Other C libraries are left as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""How functions are compiled, and captured as CUDA graphs."""
+"""Compiling functions, and capturing them as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 from torchrl_glam.errors import UsageError
 
 COMPILED: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": {"fallback_random": True}}
-"""Arguments of ``torch.compile``: for the sizes that come, and with the draws of the plain function."""
+"""Arguments of ``torch.compile``: static sizes, and the random numbers of the plain function."""
 
 
 def check_compiler(option: str, device: torch.device) -> None:
-    """Make sure that ``torch.compile`` finds the compiler that it needs on a CPU, before anything is compiled.
+    """Check that ``torch.compile`` finds the compiler that it needs on a CPU, before anything is compiled.
 
     Args:
-        option: what asks for it, for the error's line.
-        device: what is compiled for; nothing is looked for on others than a CPU.
+        option: the option that asks for it, for the error's line.
+        device: the target; only a CPU is checked.
 
     Raises:
         UsageError: if there is no C++ compiler.
@@ -32,7 +32,7 @@ def check_compiler(option: str, device: torch.device) -> None:
         get_cpp_compiler()  # torch 2.13 looks for it only at the first call, and fails with a traceback
     except RuntimeError as error:
         raise UsageError(
-            f"{option} compiles by a C++ compiler on a CPU, and none is found: install one (g++), name it by CXX=..., "
+            f"{option} needs a C++ compiler on a CPU, and none is found: install one (g++), name it by CXX=..., "
             "or leave the option out"
         ) from error
 
@@ -44,14 +44,13 @@ class CapturedPerConstants:
     """A function of a tensordict and constants, captured as one CUDA graph for each choice of the constants.
 
     The batch size and autocast's state count as constants. The first call with new ones runs as it is, the second
-    captures, later ones replay; each kept graph holds its memory. With gradients the function runs as it is, and where
-    capturing fails a warning says why and it does so from then on.
+    captures, later ones replay; each kept graph holds its memory. With gradients the function runs as it is. If
+    capturing fails, a warning says why, and the function runs without a graph from then on.
 
-    Not tensordict 0.14's ``CudaGraphModule``, which waits for the GPU at every replay and does not look at the batch
-    size.
+    Not tensordict 0.14's ``CudaGraphModule``, which waits for the GPU at every replay and ignores the batch size.
 
     Args:
-        function: takes a tensordict and constants, which can be hashed; returns a new tensordict, does not synchronise.
+        function: of a tensordict and hashable constants; returns a new tensordict and does not synchronise.
     """
 
     def __init__(self, function: Callable[..., TensorDictBase]) -> None:
@@ -91,8 +90,8 @@ class CapturedPerConstants:
         return replay
 
     def _without_cast_cache(self, tensordict: TensorDictBase, constants: tuple[Any, ...]) -> TensorDictBase:
-        # Autocast would keep the weights that it has cast until the caller leaves it: a graph captured meanwhile would
-        # read those, freed by then, at every replay.
+        # Autocast keeps the weights that it has cast until the caller leaves it. A graph captured meanwhile would read
+        # them at every replay, when they are freed.
         caches = torch.is_autocast_cache_enabled()
         torch.set_autocast_cache_enabled(False)
         try:

@@ -1,4 +1,4 @@
-"""What this process may use of the machine, and what it has used."""
+"""The share of the machine that this process may use, and its use so far."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def cpu_name() -> str:
-    """The processor's model."""
+    """Return the processor's model."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -25,17 +25,17 @@ def cpu_name() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's model, or the number of threads."""
+    """Return the GPU's model, or the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
 def usable_cores() -> list[int]:
-    """The processor cores that this process may run on, by number.
+    """Return the processor cores that this process may run on, by number.
 
-    Containers that are given fewer cores by a share of time (``docker run --cpus``) have a shorter list than the
-    machine: its first ones, for which of them serve is not said.
+    A container with a limited share of time (``docker run --cpus``) gets as many cores, the first ones of the machine,
+    because nothing says which of them it runs on.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     for limit in _own_limits("cpu.max"):
@@ -46,7 +46,7 @@ def usable_cores() -> list[int]:
 
 
 def available_memory() -> int:
-    """Bytes of main memory that this process can still get without swapping, a container's limits observed."""
+    """Return the bytes of main memory that this process can still get without swapping, within a container's limits."""
     available = psutil.virtual_memory().available
     for limit, used in zip(_own_limits("memory.max"), _own_limits("memory.current"), strict=False):
         if limit != "max":
@@ -55,9 +55,9 @@ def available_memory() -> int:
 
 
 def busy_cores(seconds: float = 0.5) -> float:
-    """How many of the usable cores work right now, seen for ``seconds`` in which the caller waits.
+    """Return how many of the usable cores work now, measured for ``seconds`` in which the caller waits.
 
-    Not the load average, which still counts what ended a minute ago, and not what began just now.
+    The load average would still count work that ended a minute ago, and miss work that began just now.
     """
     shares = psutil.cpu_percent(seconds, percpu=True)
     usable = [core for core in usable_cores() if core < len(shares)]
@@ -65,7 +65,7 @@ def busy_cores(seconds: float = 0.5) -> float:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far, having given back what is free."""
+    """Give back freed memory, and forget the peak so far."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -77,7 +77,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes at most since :func:`reset_peak_memory`: tensors on CUDA, else the process's resident pages (Linux)."""
+    """Return the peak in bytes since :func:`reset_peak_memory`: of tensors on CUDA, else resident memory (Linux)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform != "linux":
@@ -87,7 +87,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def _own_limits(name: str) -> Iterator[str]:
-    """What the file ``name`` says in the control group of this process and in those around it (Linux, version 2)."""
+    """Yield the content of the file ``name`` in the control groups of this process, inner first (Linux, version 2)."""
     groups = OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else []
     for group in (line.removeprefix("0::/") for line in groups if line.startswith("0::/")):
         folder = CGROUPS / group

@@ -1,4 +1,4 @@
-"""Progress bars: lively on a terminal, a line now and then in a log file, none where several runs share one."""
+"""Progress bars on a terminal or in a log file, lines of several runs on one terminal, durations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 
 class LabelledLines(io.TextIOBase):
-    """Writes whole lines, each after a label, to a stream that others write to.
+    """Whole lines, each after a label, on a stream that other processes write to.
 
-    Where it is standard output, :func:`progress_bar` shows none.
+    Where it is standard output, :func:`progress_bar` shows no bar.
 
     Examples:
         >>> import sys
@@ -27,7 +27,7 @@ class LabelledLines(io.TextIOBase):
         self._stream, self._label, self._begun = stream, label, ""
 
     def write(self, text: str) -> int:
-        """Write the lines that ``text`` ends, in one piece."""
+        """Write the lines that ``text`` completes, in one piece."""
         *lines, self._begun = (self._begun + text).split("\n")
         if lines:
             self._stream.write("".join(f"{self._label}: {line}\n" for line in lines))
@@ -36,14 +36,14 @@ class LabelledLines(io.TextIOBase):
 
 
 def progress_bar(**options: Any) -> tqdm:
-    """A bar of ``tqdm`` on standard output, renewed twice a second; where that is no terminal, every half minute."""
+    """Make a bar of ``tqdm`` on standard output, renewed twice a second; every 30 s where that is no terminal."""
     interval = 0.5 if sys.stdout.isatty() else 30.0
     options["disable"] = options.get("disable", False) or isinstance(sys.stdout, LabelledLines)
     return tqdm(file=sys.stdout, dynamic_ncols=True, mininterval=interval, maxinterval=2 * interval, **options)
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes, hours or days, as exact as an estimate is.
+    """Return seconds, minutes, hours or days in words, rounded as an estimate is.
 
     Examples:
         >>> from torchrl_glam.machine.terminal import duration

@@ -10,6 +10,8 @@ from torchrl_glam.modules.actor_critic import (
     make_value,
 )
 from torchrl_glam.modules.dynamics import (
+    DoubleMamba,
+    DoubleTransformer,
     GLAMDynamics,
     GMamba,
     LMamba,
@@ -25,6 +27,8 @@ from torchrl_glam.modules.ssm import MambaBlock
 from torchrl_glam.modules.world_model import GLAMWorldModel
 
 __all__ = [
+    "DoubleMamba",
+    "DoubleTransformer",
     "GLAMDynamics",
     "GLAMPolicy",
     "GLAMWorldModel",

@@ -81,9 +81,16 @@ class ImageEncoder(nn.Module):
         self, pixels: UInt8[Tensor, "*b h w channels"]
     ) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
         """Return the latent's log-probabilities and the CNN features."""
-        batch = pixels.shape[:-3]
-        frames = preprocess_pixels(pixels.reshape(-1, *pixels.shape[-3:]), self.head.weight.dtype)
-        features = self.convolutions(frames)
+        return self.encode(self.preprocess(pixels))
+
+    def preprocess(self, pixels: UInt8[Tensor, "*b h w channels"]) -> Float[Tensor, "*b channels h w"]:
+        """Turn pixels into frames on the 0..1 scale."""
+        return preprocess_pixels(pixels, self.head.weight.dtype)
+
+    def encode(self, frames: Float[Tensor, "*b channels h w"]) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
+        """Encode what :meth:`preprocess` returned; the result is that of :meth:`forward`."""
+        batch = frames.shape[:-3]
+        features = self.convolutions(frames.reshape(-1, *frames.shape[-3:]))
         logits = self.head(features).reshape(*batch, *self.latent_shape)
         return unimix_logits(logits, self.unimix), features.reshape(*batch, -1)
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torchrl.modules.functional import symexp, symlog
-from torchrl.modules.models.model_based import two_hot_decode
+from torchrl.modules.models.model_based import two_hot_cross_entropy, two_hot_decode
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.latent import unimix_logits
@@ -82,13 +82,23 @@ class CategoricalHead(nn.Module):
         return unimix_logits(self.linear(belief).unflatten(-1, self.latent_shape), self.unimix)
 
 
+def symlog_two_hot_loss(
+    logits: Float[Tensor, "*b bins"],
+    value: Float[Tensor, "*b 1"] | Float[Tensor, "*b"],
+    bins: Float[Tensor, " bins"],
+) -> Float[Tensor, ""]:
+    """Return ``mean CE(twohot(symlog(value)), logits)``; the value is in raw units."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return two_hot_cross_entropy(logits, symlog(value.to(logits.dtype)), bins.to(logits.dtype)).mean()
+
+
 class TwoHotHead(nn.Module):
     """Trunk and logits of a scalar on a grid that is uniform in symlog space; it predicts 0 before any training.
 
     The logits are decoded as ``symexp`` of the mean bin (STORM), which underestimates an uncertain value: a chance of
     0.1 of 100 becomes 0.6. With ``decoding="raw"`` it is the mean of the bins' raw values, here 10. There,
-    probabilities of 1e-6 of the outermost bins would hide any real value, so bins beyond the largest target that
-    :meth:`observe` was given do not count.
+    probabilities of 1e-6 of the outermost bins would hide any real value, so bins beyond the largest target of
+    :meth:`loss` do not count.
 
     Args:
         inputs: input width.
@@ -97,6 +107,9 @@ class TwoHotHead(nn.Module):
         num_bins: bins between ``-limit`` and ``limit`` in symlog space.
         limit: outermost bin in symlog space (20 reaches 4.8e8 in raw units).
         decoding: ``symlog`` or ``raw``.
+
+    Raises:
+        UsageError: if ``decoding`` is neither.
     """
 
     bins: Tensor
@@ -112,6 +125,8 @@ class TwoHotHead(nn.Module):
         decoding: str = "symlog",
     ) -> None:
         super().__init__()
+        if decoding not in ("symlog", "raw"):
+            raise UsageError(f"decoding is {decoding!r}: choose symlog or raw")
         self.trunk = make_trunk(inputs, hidden, num_layers)
         self.logits = ZeroLinear(hidden, num_bins)
         self.decoding = decoding
@@ -131,11 +146,12 @@ class TwoHotHead(nn.Module):
         beyond = self.bins.abs() > self.reach + (self.bins[1] - self.bins[0])
         return raw_mean(logits.masked_fill(beyond, -torch.inf), self.bins).unsqueeze(-1)
 
-    @torch.no_grad()
-    def observe(self, target: Float[Tensor, "*b"]) -> None:
-        """Record the range of the raw targets that it is trained on."""
+    def loss(self, logits: Float[Tensor, "*b bins"], target: Float[Tensor, "*b 1"]) -> Float[Tensor, ""]:
+        """Return the cross-entropy of the logits to raw targets."""
         if self.decoding == "raw":
-            self.reach.copy_(torch.maximum(self.reach, symlog(target).abs().max()))
+            with torch.no_grad():
+                self.reach.copy_(torch.maximum(self.reach, symlog(target).abs().max()))
+        return symlog_two_hot_loss(logits, target, self.bins)
 
 
 def raw_mean(logits: Float[Tensor, "*b bins"], bins: Float[Tensor, " bins"]) -> Float[Tensor, "*b"]:

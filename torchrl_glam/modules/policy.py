@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.data import Composite, TensorSpec, Unbounded
 from torchrl.envs import TensorDictPrimer
 
@@ -27,9 +27,10 @@ class GLAMPolicy(TensorDictModuleBase):
     each frame encoded once, when it arrives. The backbone runs over the context, the actor sees ``[z_t, h_{t-1}]``, and
     ``(z_t, a_t)`` is appended. With an empty context (the first step of an episode) the action is uniform.
 
-    The context is part of the tensordict, never of the module, so any number of environments can be batched, and the
-    start of an episode clears it. Add :meth:`make_tensordict_primer` to the environment, or let a collector do so
-    (``auto_register_policy_transforms=True``).
+    The context is part of the tensordict, never of the module, so that any number of environments can be batched and an
+    episode's start clears it. It holds latents by the numbers of their classes, a hundredth of their one-hot floats,
+    since a collector records it twice per step and copies it between devices. Prepare the environment for it by
+    :meth:`make_tensordict_primer`, or let a collector do so (``auto_register_policy_transforms=True``).
 
     Acting never tracks gradients. Keep the world model in eval mode (BatchNorm).
 
@@ -76,12 +77,18 @@ class GLAMPolicy(TensorDictModuleBase):
         self.context_length = context_length
         self.sees = sees
 
+    @property
+    def context_spec(self) -> Composite:
+        """The spec of the context of one environment; its zero is the empty context."""
+        num_categoricals, num_classes = self.world_model.latent_shape
+        dtype = torch.uint8 if num_classes <= 256 else torch.int32
+        state = Unbounded((self.context_length, num_categoricals), dtype=dtype)
+        action = Unbounded((self.context_length, self.world_model.action_size))
+        return Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
+
     def make_tensordict_primer(self) -> TensorDictPrimer:
         """Make the transform that adds an empty context to the environment's reset."""
-        state = Unbounded((self.context_length, self.world_model.state_size))
-        action = Unbounded((self.context_length, self.world_model.action_size))
-        context = Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
-        return TensorDictPrimer(Composite(context=context), default_value=0, expand_specs=True)
+        return TensorDictPrimer(Composite(context=self.context_spec), default_value=0, expand_specs=True)
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -97,19 +104,21 @@ class GLAMPolicy(TensorDictModuleBase):
                 "auto_register_policy_transforms=True to the collector"
             )
         observed = self.world_model.encode(tensordict.get("pixels"))
-        belief, imagined = self._recall(context)
+        belief, imagined = self.recall(context)
         state = imagined if self.sees == "prior" else observed
         inputs = TensorDict({"state": state, "belief": belief}, batch_size=tensordict.shape)
         action = self.actor(inputs).get("action")
         empty = context.get("length") == 0
         action = torch.where(empty, self._uniform_action(action), action)
         tensordict.set("action", action)
-        tensordict.set(("next", "context"), self._remember(context, observed, action))
+        tensordict.set(("next", "context"), self.remember(context, observed, action))
         return tensordict
 
-    def _recall(self, context: TensorDictBase) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b kc"]]:
+    def recall(self, context: TensorDictBase) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b kc"]]:
         """Return the belief after the context, and a sample of the prior of the current frame."""
-        tokens = self.world_model.embedding(context.get("state"), context.get("action"))
+        latents = nn.functional.one_hot(context.get("state").long(), self.world_model.latent_shape[1])
+        state = latents.flatten(-2).to(context.get("action").dtype)
+        tokens = self.world_model.embedding(state, context.get("action"))
         beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
         belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))
         return belief, self.world_model.predict_state(belief)
@@ -119,13 +128,14 @@ class GLAMPolicy(TensorDictModuleBase):
         missing = action.ndim - self.action_spec.ndim
         return self.action_spec.rand(action.shape[:missing]).to(action)
 
-    def _remember(
+    def remember(
         self, context: TensorDictBase, state: Float[Tensor, "*b kc"], action: Shaped[Tensor, "*b a"]
     ) -> TensorDict:
         """Append ``(state, action)`` to the context and drop the oldest entry if it is full."""
         length = context.get("length")
+        classes = state.unflatten(-1, self.world_model.latent_shape).argmax(-1)
         new = {
-            "state": append_entry(context.get("state"), state, length),
+            "state": append_entry(context.get("state"), classes, length),
             "action": append_entry(context.get("action"), action, length),
             "length": (length + 1).clamp_max(self.context_length),
         }

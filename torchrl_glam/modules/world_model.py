@@ -10,7 +10,8 @@ Alignment (the one place that defines it): token ``e_t = f(z_t, a_t)``; belief `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -36,6 +37,7 @@ class GLAMWorldModel(TensorDictModuleBase):
     ====================== ======================= ==========================================================
     ``posterior_logits``   ``[b t k c]``           log q(z_t | x_t), unimixed
     ``features``           ``[b t f]``             the encoder's flattened CNN features
+    ``frames``             ``[b t channels h w]``  the frame as floats, 0..1 scale
     ``state``              ``[b t k*c]``           z_t, straight-through one-hot sample
     ``reconstruction``     ``[b t channels h w]``  decoded frame, 0..1 scale
     ``belief``             ``[b t d]``             h_t
@@ -56,7 +58,11 @@ class GLAMWorldModel(TensorDictModuleBase):
         num_classes: ``c``.
         head_width: hidden width of the reward and termination heads; the backbone's width if not given.
         unimix: uniform share of every categorical.
-        reward_decoding: ``symlog`` or ``raw``, see :class:`~torchrl_glam.modules.heads.TwoHotHead`.
+        encoder: the class of the encoder, or a partial of it; called with ``image_shape``, ``channels``,
+            ``num_categoricals``, ``num_classes`` and ``unimix``, and used as :class:`ImageEncoder` is.
+        decoder: the class of the decoder; called with ``image_shape``, ``channels`` and ``state_size``.
+        reward_head: the class of the reward head; called with the widths of its input and of its trunk. It owns its
+            logits, its loss and their decoding (:class:`~torchrl_glam.modules.heads.TwoHotHead`).
 
     Raises:
         UsageError: in ``forward``, if frames or actions have another shape or dtype.
@@ -84,11 +90,13 @@ class GLAMWorldModel(TensorDictModuleBase):
         num_classes: int = 32,
         head_width: int | None = None,
         unimix: float = 0.01,
-        reward_decoding: str = "symlog",
+        encoder: Callable[..., Any] = ImageEncoder,
+        decoder: Callable[..., Any] = ImageDecoder,
+        reward_head: Callable[..., Any] = TwoHotHead,
     ) -> None:
         super().__init__()
         self.in_keys = ["pixels", "action"]
-        self.out_keys = ["posterior_logits", "features", "state", "reconstruction", "belief", "variation"]
+        self.out_keys = ["posterior_logits", "features", "frames", "state", "reconstruction", "belief", "variation"]
         self.out_keys += ["prior_logits", "reward_logits", "termination_logits"]
         dynamics = GLAMDynamics() if dynamics is None else dynamics
         width = dynamics.width
@@ -96,23 +104,27 @@ class GLAMWorldModel(TensorDictModuleBase):
         self.image_shape = tuple(image_shape)
         self.latent_shape = (num_categoricals, num_classes)
         self.state_size = num_categoricals * num_classes
-        self.encoder = ImageEncoder(image_shape, channels, num_categoricals, num_classes, unimix)
-        self.decoder = ImageDecoder(image_shape, channels, self.state_size)
+        image = {"image_shape": image_shape, "channels": channels}
+        latent = {"num_categoricals": num_categoricals, "num_classes": num_classes, "unimix": unimix}
+        self.encoder = encoder(**image, **latent)
+        self.decoder = decoder(**image, state_size=self.state_size)
         self.embedding = StateActionEmbedding(self.state_size, action_size, width)
         self.dynamics = dynamics
         self.prior_head = CategoricalHead(width, num_categoricals, num_classes, unimix)
-        self.reward_head = TwoHotHead(width, head_width or width, decoding=reward_decoding)
+        self.reward_head = reward_head(width, head_width or width)
         self.termination_head = BinaryHead(width, head_width or width)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the entries of the class docstring's table into ``tensordict [b t]``; differentiable."""
         pixels = tensordict.get("pixels")
         self._check_frames(pixels)
-        logits, features = self.encoder(pixels)
+        frames = self.encoder.preprocess(pixels)
+        logits, features = self.encoder.encode(frames)
         state = sample_one_hot(logits).flatten(-2)
         beliefs, variation, _ = self.dynamics.forward_variation(self.embedding(state, tensordict.get("action")))
         tensordict.set("posterior_logits", logits)
         tensordict.set("features", features)
+        tensordict.set("frames", frames)
         tensordict.set("state", state)
         tensordict.set("reconstruction", self.decoder(state))
         tensordict.set("belief", beliefs)

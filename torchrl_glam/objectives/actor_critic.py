@@ -13,9 +13,9 @@ from torch import Tensor
 from torchrl.objectives import LossModule, ValueEstimators
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.objectives import functional as formulas
+from torchrl_glam.modules.heads import symlog_two_hot_loss
 from torchrl_glam.objectives.batch import check_keys, check_padding
-from torchrl_glam.objectives.returns import lambda_return, make_lambda_estimator
+from torchrl_glam.objectives.returns import check_bootstrap, lambda_return, make_lambda_estimator
 
 
 class GLAMCriticLoss(LossModule):
@@ -97,8 +97,7 @@ class GLAMCriticLoss(LossModule):
         bootstrap: str = "next",
     ) -> None:
         super().__init__()
-        if bootstrap not in ("next", "current"):
-            raise UsageError(f"bootstrap is {bootstrap!r}: choose next or current")
+        check_bootstrap(bootstrap)
         if bins is None and (bins := getattr(critic_network, "bins", None)) is None:
             raise UsageError(f"{type(critic_network).__name__} has no bins: give the grid of its logits as bins=...")
         self.convert_to_functional(critic_network, "critic_network", create_target_params=True)
@@ -135,10 +134,15 @@ class GLAMCriticLoss(LossModule):
         return self
 
     @torch.no_grad()
-    def estimate(self, tensordict: TensorDictBase) -> TensorDictBase:
+    def estimate(self, tensordict: TensorDictBase, *, consecutive: bool = False) -> TensorDictBase:
         """Write value, advantage and both lambda returns into ``tensordict [b n]``, without gradient.
 
         ``advantage`` and ``value_target`` are what TorchRL's policy losses look for.
+
+        Args:
+            tensordict: the rollout.
+            consecutive: each next state is the state of the following step, as imagination returns them. The critic
+                then evaluates each state once.
 
         Raises:
             UsageError: if a key is missing, or there is no time to look ahead in.
@@ -150,23 +154,25 @@ class GLAMCriticLoss(LossModule):
                 "returns; call estimate before you flatten"
             )
         check_keys(self, tensordict)
-        target, value = self._lambda_return(tensordict, self.critic_network_params)
-        slow_target, _ = self._lambda_return(tensordict, self.target_critic_network_params)
+        target, value = self._lambda_return(tensordict, self.critic_network_params, consecutive)
+        slow_target, _ = self._lambda_return(tensordict, self.target_critic_network_params, consecutive)
         tensordict.set(keys.value, value)
         tensordict.set(keys.value_target, target)
         tensordict.set(keys.slow_value_target, slow_target)
         tensordict.set(keys.advantage, target - value)
         return tensordict
 
-    def _lambda_return(self, tensordict: TensorDictBase, params: TensorDictParams) -> tuple[Tensor, Tensor]:
+    def _lambda_return(
+        self, tensordict: TensorDictBase, params: TensorDictParams, consecutive: bool
+    ) -> tuple[Tensor, Tensor]:
         """Lambda return and value ``[b n 1]`` under ``params``."""
         return lambda_return(
             lambda states: self._critic(states, params).get(self.tensor_keys.value),
-            self.critic_network.in_keys,
             tensordict,
             self.value_estimator,
             bootstrap=self.bootstrap,
             lmbda=self.lmbda,
+            consecutive=consecutive,
         )
 
     def _critic(self, tensordict: TensorDictBase, params: TensorDictParams) -> TensorDictBase:
@@ -188,8 +194,8 @@ class GLAMCriticLoss(LossModule):
         output = self._critic(tensordict, self.critic_network_params)
         logits = output.get(keys.value_logits)
         terms = {
-            "loss_critic": formulas.symlog_two_hot_loss(logits, target, self.bins),
-            "loss_slow_critic": formulas.symlog_two_hot_loss(logits, tensordict.get(keys.slow_value_target), self.bins),
+            "loss_critic": symlog_two_hot_loss(logits, target, self.bins),
+            "loss_slow_critic": symlog_two_hot_loss(logits, tensordict.get(keys.slow_value_target), self.bins),
             "value_error": (output.get(keys.value).detach() - target).abs().mean(),
         }
         return TensorDict(terms, batch_size=[])

@@ -1,4 +1,4 @@
-"""What the losses refuse in a batch, in words that name it."""
+"""Checks of a batch, with error messages that name what is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_keys(loss: LossModule, tensordict: TensorDictBase) -> None:
 
 
 def missing_key(loss: LossModule, key: NestedKey, tensordict: TensorDictBase) -> UsageError:
-    """The error that says that ``loss`` reads ``key``, and what there is."""
+    """Return the error that says that ``loss`` reads ``key``, and what there is."""
     names = [name for name, value in vars(loss.tensor_keys).items() if key in (value, unravel_key(("next", value)))]
     rename = f", or name yours by loss.set_keys({names[0]}=...)" if names else ""
     entries = ", ".join(map(str, tensordict.keys(True, True)))

@@ -7,14 +7,10 @@ stops the gradient. Distributions are log-probabilities ``[*b k c]`` (see :mod:`
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
-from torchrl.modules.functional import symlog
-from torchrl.modules.models.model_based import two_hot_cross_entropy
 from torchrl.objectives import categorical_kl_terms
-
-from torchrl_glam.modules.autoencoder import preprocess_pixels
 
 
 def at_least_float32(values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
@@ -23,27 +19,16 @@ def at_least_float32(values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
 
 
 def reconstruction_loss(
-    reconstruction: Float[Tensor, "*b channels h w"], pixels: UInt8[Tensor, "*b h w channels"]
+    reconstruction: Float[Tensor, "*b channels h w"], frames: Float[Tensor, "*b channels h w"]
 ) -> Float[Tensor, ""]:
     """Return ``mean_b sum_pixels (x_hat - x)^2`` (GLAM Eq. 12, first term).
 
     Args:
         reconstruction: decoded frames, 0..1 scale.
-        pixels: the frames, 0..255.
+        frames: the frames themselves, 0..1 scale.
     """
     reconstruction = at_least_float32(reconstruction)
-    squared = F.mse_loss(reconstruction, preprocess_pixels(pixels, reconstruction.dtype), reduction="sum")
-    return squared / reconstruction.shape[:-3].numel()
-
-
-def symlog_two_hot_loss(
-    logits: Float[Tensor, "*b bins"],
-    value: Float[Tensor, "*b 1"] | Float[Tensor, "*b"],
-    bins: Float[Tensor, " bins"],
-) -> Float[Tensor, ""]:
-    """Return ``mean CE(twohot(symlog(value)), logits)``; the value is in raw units."""
-    logits = at_least_float32(logits)
-    return two_hot_cross_entropy(logits, symlog(value.to(logits.dtype)), bins.to(logits.dtype)).mean()
+    return F.mse_loss(reconstruction, frames.to(reconstruction.dtype), reduction="sum") / frames.shape[:-3].numel()
 
 
 def termination_loss(logits: Float[Tensor, "*b"], terminated: Bool[Tensor, "*b"]) -> Float[Tensor, ""]:

@@ -1,3 +1,3 @@
-"""What every run has: its folder, its checkpoints, its metrics, its progress bar, an orderly end."""
+"""The files of a run and how it resumes: folder, checkpoints, metrics, progress, an orderly end, export."""
 
 from __future__ import annotations

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import psutil
 import torch
-from tensordict import TensorDict
+from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.machine.resources import peak_memory, reset_peak_memory
-from torchrl_glam.training import OffPolicyObjective, PolicyUpdate
+from torchrl_glam.training import PolicyUpdate
 
 MOST = 20  # calls of one update
 
@@ -68,13 +68,15 @@ def estimate_run(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         world_model = factory.make_world_model(config, env.action_spec_unbatched, device)
         imagined = factory.make_imagined_env(config, world_model, env.action_spec_unbatched)
+        actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
+        update_policy = factory.make_policy_trainer(config, imagined, actor)
         update_world_model = factory.make_world_model_trainer(config, world_model)
-        agent = factory.make_agent(config, world_model, env.action_spec_unbatched)
-        update_policy = factory.make_policy_trainer(config, imagined, *agent)
-        sequences = _made_up(config.replay.batch_size, config.replay.batch_length, env, device)
-        starts = sequences  # once the world model's update has written its latents there
-        if config.imagination.starts is Starts.replay:
-            starts = _made_up(config.imagination.batch_size, config.imagination.context_length, env, device)
+        replay, imagination = config.replay, config.imagination
+        sequences = _blank(env, update_world_model.loss.in_keys, (replay.batch_size, replay.batch_length), device)
+        if imagination.starts is Starts.replay:
+            starts = _blank(env, world_model.in_keys, (imagination.batch_size, imagination.context_length), device)
+        else:
+            _, starts = update_world_model(sequences)
         world_model_seconds = _fastest(lambda: update_world_model(sequences), device, patience)
         mean = round(sum(horizons) / len(horizons))
         policy_seconds = _fastest(lambda: update_policy(starts, mean), device, patience)
@@ -110,11 +112,11 @@ def _held_memory(device: torch.device) -> int:
 
 def _imagined_replay(update: PolicyUpdate) -> int:
     """Bytes of what an objective keeps of imagination when it is full: its storage is allocated but not yet written."""
-    objective = update.objective
-    if not isinstance(objective, OffPolicyObjective):
+    buffer = update.objective.buffer
+    if buffer is None:
         return 0
-    transitions = objective.buffer[:]
-    return transitions.bytes() // len(transitions) * objective.buffer.storage.max_size
+    transitions = buffer[:]
+    return int(transitions.bytes() // len(transitions) * buffer.storage.max_size)
 
 
 def _state_bytes(*modules: nn.Module) -> int:
@@ -129,10 +131,7 @@ def _state_bytes(*modules: nn.Module) -> int:
     return 3 * size(parameters) + size(buffers) + size(slow)
 
 
-def _made_up(batch: int, time_steps: int, env: EnvBase, device: torch.device) -> TensorDict:
-    shape = (batch, time_steps)
-    pixels = env.observation_spec_unbatched["pixels"].rand(shape)
-    reward = torch.zeros(batch, time_steps, 1)
-    outcome = {"reward": reward, "life_loss": torch.zeros_like(reward, dtype=torch.bool)}
-    data = {"pixels": pixels, "action": env.action_spec_unbatched.rand(shape), "next": outcome}
-    return TensorDict(data, batch_size=shape).to(device)
+def _blank(env: EnvBase, keys: Sequence[NestedKey], shape: tuple[int, int], device: torch.device) -> TensorDictBase:
+    """Make a batch ``[b t]`` of zeros with those entries of ``env`` that a part reads."""
+    step = env.fake_tensordict()[(0,) * env.batch_dims].select(*keys)
+    return step.expand(*shape).clone().to(device)

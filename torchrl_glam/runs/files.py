@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from torchrl_glam.errors import DamagedError, UsageError
 
@@ -17,22 +19,66 @@ SUMS = "SHA256SUMS"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write(temporary path)`` make a file and put it in the place of ``path`` only when all of it is on the disk.
+    """Let ``write(temporary path)`` make a file, and rename it to ``path`` once all of it is on the disk.
 
     Raises:
         OSError: if the disk is full or the folder cannot be written; what was at ``path`` stays.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        try:
-            write(temporary)
-        except SafetensorError as error:  # safetensors 0.8 says by a text of its own what the system said
-            raise OSError(_errno(error), str(error), str(path)) from error
+        write(temporary)
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file with :func:`write_whole`."""
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def write_file(path: Path, data: bytes | str) -> None:
+    """Write a file for the user, and its folder if need be, with :func:`write_whole`.
+
+    Raises:
+        UsageError: if it cannot be written; what was at ``path`` stays.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda temporary: temporary.write_bytes(content))
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror or error}): make room, or choose another folder"
+        ) from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file with :func:`write_whole`."""
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(dict(tensors), temporary, None if metadata is None else dict(metadata))
+        except SafetensorError as error:  # safetensors 0.8 gives the system's error as its own text
+            full = any(text in str(error) for text in ("No space left", "os error 28"))
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+
+    write_whole(path, write)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a safetensors file, onto the CPU, and its metadata.
+
+    Raises:
+        DamagedError: if it is no safetensors file, or not whole.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{path.name} is damaged or missing") from error
 
 
 def sync(path: Path) -> None:
@@ -45,9 +91,12 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The file's checksum, in hexadecimal."""
+    """Return the file's checksum, in hexadecimal."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_sums(folder: Path) -> None:
@@ -60,7 +109,7 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sums(folder: Path) -> None:
-    """Compare the files below ``folder`` with its list.
+    """Compare the files below ``folder`` with its list of checksums.
 
     Raises:
         DamagedError: if one is missing, changed or not in the list.
@@ -78,30 +127,3 @@ def check_sums(folder: Path) -> None:
     for name, digest in listed.items():
         if sha256(folder / name) != digest:
             raise DamagedError(f"{name} is damaged")
-
-
-def _digest(file) -> str:  # type: ignore[no-untyped-def]
-    """``hashlib.file_digest`` for Python 3.10."""
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _errno(error: SafetensorError) -> int:
-    return errno.ENOSPC if "No space left" in str(error) or "os error 28" in str(error) else errno.EIO
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file, and its folder if need be, all of it or nothing.
-
-    Raises:
-        UsageError: if it cannot be written; what was there stays.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda temporary: temporary.write_bytes(data))
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror or error}): make room, or choose another folder"
-        ) from error

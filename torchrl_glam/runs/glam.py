@@ -1,4 +1,4 @@
-"""A run of GLAM: what is special about it."""
+"""A run of GLAM: its first line, its real steps, its evaluation."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from tensordict import TensorDictBase
 from torch import nn
 
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
-from torchrl_glam.modules import GLAMWorldModel
+from torchrl_glam.modules import GLAMWorldModel, MambaBlock
+from torchrl_glam.modules.ssm import resolve_backend
 from torchrl_glam.runs.run import Run
-from torchrl_glam.runs.summary import describe_result, first_line, make_score
+from torchrl_glam.runs.summary import choices, describe_result, make_score
 from torchrl_glam.training import episode_returns
 from torchrl_glam.training.evaluation import Episode
 
 
 class GLAMRun(Run):
-    """A run whose steps are those of a real environment; its folder has ``replay/`` and ``media/`` besides.
+    """A run whose steps are those of a real environment; its folder has also ``replay/`` and ``media/``.
 
     Args:
         config: the run's options.
@@ -38,9 +40,20 @@ class GLAMRun(Run):
         self.config = config
 
     def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
-        """Write the first line; ``seconds`` is how long the whole run should take."""
-        device = next(world_model.parameters()).device
-        self.begin(device, first_line(self.config, world_model, agent, seconds))
+        """Print the first line: what runs where, its size, its time; ``seconds`` is an estimate for the whole run."""
+        config, device = self.config, next(world_model.parameters()).device
+        swapped = [f"{option} {value}" for option, value in choices(config).items() if value not in ("none", "glam")]
+        parts = [f"preset {config.preset}", *swapped]
+        if any(isinstance(module, MambaBlock) for module in world_model.modules()):
+            backend = getattr(config.world_model.dynamics, "backend", "auto")
+            parts.append(f"scan {resolve_backend(backend, device)}")
+        self.begin(
+            device,
+            f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
+            f"device {device_name(device)} | {' | '.join(parts)} | "
+            f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
+            f"{config.total_frames} frames, about {duration(seconds)} and the evaluation | {config.run_dir}",
+        )
 
     def collect(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[range, TensorDictBase]]:
         """Number the collector's real steps as :meth:`track` does, and log the returns of episodes that end.
@@ -72,3 +85,7 @@ class GLAMRun(Run):
             evaluation_seconds=total - self.training_seconds,
         )
         self.end(result, f"evaluation: {score} | {duration(total)} | {self.folder}")
+
+
+def _millions(module: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"

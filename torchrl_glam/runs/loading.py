@@ -1,4 +1,4 @@
-"""A trained run, or what was exported of one, as objects."""
+"""A trained run, or an export of one, as objects."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, TypeVar
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 from tensordict.nn import TensorDictModule
 from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
+from yaml import YAMLError
 
 from torchrl_glam import factory
-from torchrl_glam.errors import DamagedError
+from torchrl_glam.config import GLAMConfig, RunConfig
+from torchrl_glam.envs import GLAMImaginedEnv
+from torchrl_glam.errors import DamagedError, UsageError, first_line
+from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel
 from torchrl_glam.runs.checkpoint import Weights, load_networks
 from torchrl_glam.runs.checkpoint.checkpoints import find_weights
-from torchrl_glam.config import GLAMConfig
-from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.errors import UsageError
-from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel
+from torchrl_glam.runs.folder import CONFIG, this_version, written_by
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=RunConfig)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class LoadedRun:
     policy: GLAMPolicy
 
     def make_imagined_env(self, batch_size: int | None = None) -> GLAMImaginedEnv:
-        """The world model as an environment of ``batch_size``, or of any, with the run's kind of memory."""
+        """Return the world model as an environment of ``batch_size``, or of any, with the run's kind of memory."""
         env = factory.make_imagined_env(self.config, self.world_model, self.action_spec)
         return GLAMImaginedEnv(
             self.world_model, self.action_spec, batch_size=batch_size, dynamics=env.transition.dynamics
@@ -57,7 +57,7 @@ class LoadedRun:
 
 
 def load_run(folder: str | Path, *, weights: str = "newest", device: torch.device | str = "cpu") -> LoadedRun:
-    """Load the networks of a run, finished or not, or of what :mod:`torchrl_glam.runs.export` made of one.
+    """Load the networks of a run, finished or not, or of an export (:mod:`torchrl_glam.runs.export`).
 
     Args:
         folder: holds ``config.yaml`` and ``weights.safetensors`` or ``checkpoints``.
@@ -70,24 +70,48 @@ def load_run(folder: str | Path, *, weights: str = "newest", device: torch.devic
     folder = Path(folder)
     config = read_config(folder)
     try:
-        found = find_weights(folder, weights)
-        return _build(folder, config, found, torch.device(device))
+        return _build(folder, config, find_weights(folder, weights), torch.device(device))
     except DamagedError as error:
         raise UsageError(f"{folder}: {error}; give another run_dir, or weights=newest|best") from error
 
 
 def read_config(folder: Path) -> GLAMConfig:
-    """The options of the run of GLAM in ``folder``; errors as of :func:`~torchrl_glam.runs.loading.read_options`."""
+    """Read the options of the run of GLAM in ``folder``; errors as of :func:`read_options`."""
     return read_options(folder, GLAMConfig, "examples/glam_atari.py")
+
+
+def read_options(folder: Path, schema: type[Config], command: str) -> Config:
+    """Read the options of the run in ``folder``.
+
+    Args:
+        folder: the run's.
+        schema: the options' dataclass.
+        command: the one that makes such runs.
+
+    Raises:
+        UsageError: if there are none, or not in the form of this version.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no run: give a folder with config.yaml, as {command} makes them")
+    try:
+        loaded: Any = OmegaConf.load(path)
+        options: Any = OmegaConf.merge(OmegaConf.structured(schema.schema_for(loaded)), loaded)
+        return OmegaConf.to_object(options)  # type: ignore[return-value]
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UsageError(
+            f"{path} cannot be read ({first_line(error)}): {written_by(folder)} wrote it, this is {this_version()}; "
+            f"read it with that version, or give a run of {command}"
+        ) from error
 
 
 def _build(folder: Path, config: GLAMConfig, weights: Weights, device: torch.device) -> LoadedRun:
     world_model = factory.make_world_model(config, weights.action_spec, device)
-    actor, critic = factory.make_agent(config, world_model, weights.action_spec)
-    networks: dict[str, torch.nn.Module] = {"world_model": world_model, "actor": actor}
-    if "critic" in weights.networks:
-        networks["critic"] = critic
-    load_networks(networks, weights)
+    actor = factory.make_actor(config, world_model, weights.action_spec)
+    objective = factory.make_objective(
+        config, factory.make_imagined_env(config, world_model, weights.action_spec), actor
+    )
+    load_networks({"world_model": world_model, **objective.networks}, weights)
     return LoadedRun(
         folder=folder,
         config=config,
@@ -95,30 +119,6 @@ def _build(folder: Path, config: GLAMConfig, weights: Weights, device: torch.dev
         action_spec=weights.action_spec,
         world_model=world_model,
         actor=actor,
-        critic=networks.get("critic"),
+        critic=objective.critic,
         policy=factory.make_policy(config, world_model, actor, weights.action_spec),
     )
-
-
-def read_options(folder: Path, schema: type[Config], command: str) -> Config:
-    """The options of the run in ``folder``.
-
-    Args:
-        folder: the run's.
-        schema: the options' dataclass.
-        command: what makes such runs.
-
-    Raises:
-        UsageError: if there are none, or they are not this version's.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise UsageError(f"{folder} holds no run: give a folder with config.yaml, as {command} makes them")
-    try:
-        options: Any = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
-        return OmegaConf.to_object(options)  # type: ignore[return-value]
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"{path} cannot be read ({reason}): it is damaged, another version's, or no run of {command}"
-        ) from error

@@ -1,6 +1,6 @@
-"""Where a run's metrics go: CSV files always, TensorBoard or Weights & Biases besides.
+"""The loggers of a run's metrics: CSV files always, TensorBoard or Weights & Biases besides.
 
-All are TorchRL's loggers. Each puts its files into the run's folder and goes on where a resumed run does.
+All are TorchRL's loggers. Each puts its files into the run's folder and continues where the run is resumed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from PIL import Image
 from torchrl.record.loggers import CSVLogger, Logger, TensorboardLogger, WandbLogger
 
-from torchrl_glam.runs.files import write_whole
 from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.config import RunConfig
-from torchrl_glam.errors import UsageError
 from torchrl_glam.config.flat import flatten_options, plain_options
+from torchrl_glam.errors import UsageError, first_line
+from torchrl_glam.runs.files import sync, write_text
 
-# Both take a second or more to import: only functions that need them do. Any folder called wandb has a spec, without
-# origin.
+# Both take a second or more to import, so only functions that need them do. Any folder called wandb has a spec, but
+# without an origin.
 _available = {
     name: getattr(find_spec(name.value), "origin", None) is not None
     for name in (LoggerName.tensorboard, LoggerName.wandb)
@@ -42,21 +42,20 @@ def check_logger(name: LoggerName) -> None:
 
 
 def make_loggers(config: RunConfig, folder: Path, *, first_frame: int = 0) -> list[Logger]:
-    """Open the loggers of a run that goes on after step ``first_frame``.
+    """Open the loggers of a run.
 
-    - CSV: ``metrics/scalars/NAME.csv`` with rows ``frame,value``, to which it adds; see
-      :func:`torchrl_glam.runs.checkpoint.metric_files.cut_back`.
+    - CSV: ``metrics/scalars/NAME.csv`` with rows ``frame,value``, to which it adds; see :func:`cut_back`.
     - TensorBoard: ``tensorboard/``; points of later steps are hidden.
-    - Weights & Biases: ``wandb/``, one run id for good. ``WANDB_MODE=offline`` in the environment needs neither account
-      nor network; ``wandb sync FOLDER/wandb/offline-run-*`` uploads. Its history cannot be cut: steps that were taken
-      twice have two points, the same ones. A kill loses what it has not written, up to 15 s.
+    - Weights & Biases: ``wandb/``, always under the same run id. ``WANDB_MODE=offline`` in the environment needs
+      neither account nor network; ``wandb sync FOLDER/wandb/offline-run-*`` uploads. Its history cannot be cut: steps
+      that were taken twice have two equal points. A kill loses what it has not written, up to 15 s.
 
-    Options go where there is a place for them; ``config.yaml`` has them anyway.
+    The last two also record the options.
 
     Args:
         config: the run's options.
         folder: the run's, which exists.
-        first_frame: the step that the run was resumed from.
+        first_frame: the step that the run is resumed from.
 
     Raises:
         UsageError: if a package is missing, or Weights & Biases cannot start.
@@ -82,10 +81,10 @@ def make_loggers(config: RunConfig, folder: Path, *, first_frame: int = 0) -> li
 
 
 def log_video(loggers: Sequence[Logger], name: str, path: Path, frame: int) -> None:
-    """Give the GIF at ``path`` to those loggers that show videos.
+    """Give the GIF at ``path``, as it is, to those loggers that show videos.
 
-    As it is: their ``log_video`` (torchrl 0.14.1) would encode frames once more, by moviepy, whose version 2 torch 2.13
-    does not know for TensorBoard.
+    Their ``log_video`` (torchrl 0.14.1) would encode frames once more, with moviepy, whose version 2 torch 2.13 does
+    not support for TensorBoard.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -102,17 +101,36 @@ def log_video(loggers: Sequence[Logger], name: str, path: Path, frame: int) -> N
 
 
 def close_loggers(loggers: Sequence[Logger]) -> None:
-    """Write out what the loggers still hold, and close them."""
+    """Flush the loggers and close them."""
     for logger in loggers:
         logger.shutdown()
-        if isinstance(logger, CSVLogger):  # which torchrl 0.14.1 leaves open
+        if isinstance(logger, CSVLogger):  # torchrl 0.14.1 leaves its files open
             for file in logger.experiment.files.values():
-                with contextlib.suppress(OSError):  # of a full disk, which the last row has told of
+                with contextlib.suppress(OSError):  # a full disk, which the last row has reported
                     file.close()
 
 
+def metric_lengths(folder: Path) -> dict[str, int]:
+    """Flush the CSV files below ``folder`` to the disk; return the bytes of each by its relative path."""
+    lengths = {}
+    for path in sorted(folder.rglob("*.csv")):
+        sync(path)
+        lengths[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return lengths
+
+
+def cut_back(folder: Path, lengths: dict[str, int]) -> None:
+    """Remove what was written to CSV files since :func:`metric_lengths`, and the files that are newer."""
+    for path in folder.rglob("*.csv"):
+        length = lengths.get(path.relative_to(folder).as_posix(), 0)
+        if length == 0:
+            path.unlink()
+        elif length < path.stat().st_size:
+            os.truncate(path, length)
+
+
 class _ResumedTensorboardLogger(TensorboardLogger):
-    """TorchRL's, which alone cannot hide the points of later steps (0.14.1)."""
+    """TorchRL's logger, which by itself cannot hide the points of later steps (0.14.1)."""
 
     def __init__(self, exp_name: str, log_dir: str, first_frame: int) -> None:
         self._first_frame = first_frame
@@ -130,9 +148,9 @@ def _make_tensorboard(config: RunConfig, folder: Path, first_frame: int) -> Tens
     is_new = not (folder / TENSORBOARD).exists()
     logger = _ResumedTensorboardLogger(TENSORBOARD, str(folder), first_frame)
     if is_new:
-        # Not by log_hparams: torch's add_hparams opens one more folder of events at each call.
+        # Not with log_hparams: torch's add_hparams opens one more folder of events at each call.
         shown = {
-            name: value if isinstance(value, (bool, int, float, str)) else str(value)  # it has no type for others
+            name: value if isinstance(value, (bool, int, float, str)) else str(value)  # it takes no other types
             for name, value in flatten_options(plain_options(config)).items()
         }
         for summary in hparams(shown, dict.fromkeys(COMPARED, 0.0)):
@@ -147,8 +165,8 @@ def _make_wandb(config: RunConfig, folder: Path) -> WandbLogger:
     files.mkdir(exist_ok=True)
     identity = files / "run_id.txt"
     if not identity.exists():
-        write_whole(identity, lambda temporary: temporary.write_text(uuid.uuid4().hex[:8] + "\n"))
-    os.environ.setdefault("WANDB_CACHE_DIR", str(files / "cache"))  # its logs would go to the home folder
+        write_text(identity, uuid.uuid4().hex[:8] + "\n")
+    os.environ.setdefault("WANDB_CACHE_DIR", str(files / "cache"))  # else its logs go to the home folder
     try:
         logger = WandbLogger(
             exp_name=files.parent.name,
@@ -158,9 +176,8 @@ def _make_wandb(config: RunConfig, folder: Path) -> WandbLogger:
             log_env_packages=False,
         )
     except wandb.Error as error:
-        reason = str(error).strip().splitlines()[0]
         raise UsageError(
-            f"logger=wandb cannot start ({reason}): set WANDB_MODE=offline to do without an account"
+            f"logger=wandb cannot start ({first_line(error)}): set WANDB_MODE=offline to do without an account"
         ) from error
     logger.log_hparams(plain_options(config))
     return logger

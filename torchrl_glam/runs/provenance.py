@@ -27,7 +27,7 @@ TIMEOUT = 5.0  # seconds for a command; a network drive may hang
 
 
 def describe_run(config: RunConfig) -> dict[str, Any]:
-    """What ran where, for ``run.json``; never raises, what cannot be found out is None.
+    """Return what ran where, for ``run.json``. Never raises: a value that cannot be found out is None.
 
     Args:
         config: the run's options, of which the seed is noted; ``config.yaml`` holds all of them.
@@ -38,19 +38,42 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
         >>> sorted(describe_run(GLAMConfig()))
         ['command', 'folder', 'git', 'machine', 'seed', 'started', 'versions']
     """
+    try:
+        folder = os.getcwd()
+    except OSError:  # it was removed
+        folder = None
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(sys.orig_argv),
-        "folder": _working_folder(),
+        "folder": folder,
         "seed": config.seed,  # all others are derived from it
+        **describe_setting(),
+    }
+
+
+def describe_setting() -> dict[str, Any]:
+    """Return the code and the machine that numbers come from: ``git``, ``versions``, ``machine``."""
+    return {
         "git": git_state(Path(torchrl_glam.__file__)),
         "versions": package_versions(),
         "machine": describe_machine(),
     }
 
 
+def describe_version(versions: Mapping[str, Any], git: Mapping[str, Any] | None) -> str:
+    """Return the package's version in words, with the commit of a checkout.
+
+    Examples:
+        >>> from torchrl_glam.runs.provenance import describe_version
+        >>> describe_version({"torchrl_glam": "0.1.0"}, {"commit": "e836967c0ffee"})
+        'torchrl_glam 0.1.0 (commit e836967)'
+    """
+    commit = f" (commit {str(git['commit'])[:7]})" if git else ""
+    return f"torchrl_glam {versions['torchrl_glam']}{commit}"
+
+
 def package_versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that results depend on; None for one that is not installed."""
+    """Return the versions of Python and of the packages that results depend on; None for one that is missing."""
     versions: dict[str, str | None] = {"python": platform.python_version(), "torchrl_glam": torchrl_glam.__version__}
     for package in PACKAGES:
         try:
@@ -61,8 +84,11 @@ def package_versions() -> dict[str, str | None]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Host, operating system, processor, threads; GPUs, if torch finds any, with the versions of CUDA and driver."""
-    gpus = _gpu_names()
+    """Return host, operating system, processor and threads; GPUs, if any, with the versions of CUDA and driver."""
+    try:
+        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    except RuntimeError:  # the driver counts them, and then refuses
+        gpus = []
     driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if gpus else None
     return {
         "host": platform.node(),
@@ -77,11 +103,10 @@ def describe_machine() -> dict[str, Any]:
 
 
 def git_state(file: Path) -> dict[str, Any] | None:
-    """Commit, branch (None: detached) and whether tracked files were changed, of the checkout that tracks ``file``.
+    """Return commit, branch (None: detached) and ``dirty`` of the checkout that tracks ``file``; None without one.
 
-    None where there is none: a package that was installed into a virtual environment inside somebody's checkout is not
-    tracked there. None also where git is missing, hangs, or refuses, as it does for a checkout of another user's
-    ("dubious ownership").
+    A package that was installed into a virtual environment inside somebody's checkout is not tracked there. None also
+    where git is missing, hangs, or refuses, as it does for another user's checkout ("dubious ownership").
     """
     folder, git = str(file.parent), ("git", "-C")
     if _output(*git, folder, "ls-files", "--error-unmatch", str(file)) is None:
@@ -93,7 +118,7 @@ def git_state(file: Path) -> dict[str, Any] | None:
 
 
 def options_hash(options: Mapping[str, Any]) -> str:
-    """A short hash that stays the same while the options do, whatever their order; for what defines a run's result.
+    """Return a short hash of the options that does not depend on their order.
 
     Args:
         options: names and values that JSON can hold, nested as you like; enums count by their value.
@@ -116,23 +141,9 @@ def options_hash(options: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _gpu_names() -> list[str]:
-    try:
-        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    except RuntimeError:  # counted by the driver, which then refuses
-        return []
-
-
-def _working_folder() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return None
-
-
 def _output(*command: str) -> str | None:
-    """What a command prints; None if it is missing, fails or hangs."""
-    # Not git's own variables: in a hook they name the repository that is committed to, whatever the folder.
+    """Return what a command prints; None if it is missing, fails or hangs."""
+    # Without git's own variables: in a hook they name the repository that is committed to, whatever the folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment["GIT_OPTIONAL_LOCKS"] = "0"  # only look
     try:

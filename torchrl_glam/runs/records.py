@@ -13,33 +13,13 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from torchrl_glam.runs.checkpoint import read_records
-from torchrl_glam.runs.checkpoint.replay_files import NAME, REPLAY
-from torchrl_glam.errors import UsageError
+from torchrl_glam.runs.checkpoint.replay_files import read_records, record_range
 
 AT_ONCE = 4096  # records of 64x64: 50 MB
 
 
-def record_range(folder: Path) -> range:
-    """The numbers of the records on disk.
-
-    Raises:
-        UsageError: if there are none, or some in between are missing.
-    """
-    found = [NAME.fullmatch(path.name) for path in (folder / REPLAY).glob("records-*")]
-    chunks = sorted((int(name[1]), int(name[2])) for name in found if name)
-    if not chunks:
-        raise UsageError(f"{folder} holds no records: give the run_dir of a run that wrote a checkpoint")
-    first, last = chunks[0]
-    for start, stop in chunks:
-        if start > last:
-            raise UsageError(f"{folder / REPLAY} lacks the records {last} to {start - 1}: restore the missing file")
-        last = max(last, stop)
-    return range(first, last)
-
-
 def stream_records(folder: Path, num_envs: int = 1) -> Iterator[TensorDictBase]:
-    """All records on disk in parts [n], the oldest first; each part begins with the first environment.
+    """Yield all records on disk in parts [n], the oldest first; each part begins with the first environment.
 
     Raises:
         UsageError: if there are none, or a file is missing or damaged.
@@ -53,8 +33,8 @@ def stream_episodes(folder: Path, num_envs: int = 1) -> Iterator[tuple[TensorDic
     """Cut the records on disk into episodes, those of an environment in the order in which they were played.
 
     Yields:
-        An episode's records [t], and whether it ended; the last one of each environment may go on. The first one of
-        each may have begun before the oldest record.
+        An episode's records [t], and whether it ended. The last one of each environment may be unfinished, and the
+        first one may have begun before the oldest record.
 
     Raises:
         UsageError: if there are none, or a file is missing or damaged.
@@ -68,7 +48,7 @@ def stream_episodes(folder: Path, num_envs: int = 1) -> Iterator[tuple[TensorDic
                 yield torch.cat([*begun[env], episode]), True
                 begun[env] = []
             if len(rest):
-                begun[env].append(rest.clone())  # the part that it is a view of may go
+                begun[env].append(rest.clone())  # so that the part that it is a view of is freed
     for pieces in begun:
         if pieces:
             yield torch.cat(pieces), False
@@ -97,19 +77,28 @@ class RecordedWindows:
         return max(max(_lengths(ends)) for ends in self._ends.unbind(1))
 
     def starts(self, length: int) -> Tensor:
-        """The numbers of all records from which a window of this length goes, ascending."""
-        ended = torch.nn.functional.pad(self._ends.int().cumsum(0), (0, 0, 1, 0))  # how often, before each record
-        last = len(self._ends) - length  # the last window's first record
-        crossed = ended[length - 1 : len(self._ends)] - ended[: last + 1]  # an end at its last record does not count
-        return (crossed == 0).flatten().nonzero().flatten() + self._first
+        """Return the numbers of all records at which a window of this length can begin, ascending."""
+        return window_starts(self._ends, length) + self._first
 
     def read(self, start: int, length: int) -> TensorDictBase:
-        """The window's records [t]."""
+        """Return the records [t] of the window that begins with record ``start``."""
         stop = start + (length - 1) * self.num_envs + 1
         return read_records(self._folder, start, stop)[:: self.num_envs]
 
 
+def window_starts(ends: Tensor, length: int) -> Tensor:
+    """Return the first record of every window of ``length`` records that no end interrupts, ascending.
+
+    Args:
+        ends: bool ``[t]`` or ``[t e]``, true at the last record of an episode, which may be the last of a window.
+        length: of the windows.
+    """
+    before = torch.cat([torch.zeros_like(ends[:1]), ends]).cumsum(0)  # number of ends before each record
+    last = max(0, len(ends) - length + 1)
+    return (before[length - 1 : len(ends)] == before[:last]).flatten().nonzero().flatten()
+
+
 def _lengths(done: Tensor) -> list[int]:
-    """From ``done [t]`` the lengths of the episodes that end, and of what is left over."""
+    """Return the lengths of the episodes that end in ``done [t]``, and of the rest."""
     ends = [0, *(done.nonzero().flatten() + 1).tolist(), len(done)]
     return [end - start for start, end in pairwise(ends)]

@@ -16,20 +16,18 @@ from torchrl.data import TensorDictReplayBuffer
 from torchrl.record.loggers import Logger
 from tqdm import tqdm
 
-from torchrl_glam.runs.checkpoint import WEIGHTS, ReplayFiles, TrainedNetworks, write_weights
-from torchrl_glam.runs.checkpoint.checkpoints import Checkpoints
-from torchrl_glam.runs.checkpoint.metric_files import cut_back, metric_lengths
-from torchrl_glam.runs.checkpoint.replay_files import REPLAY
-from torchrl_glam.runs.checkpoint.state_file import RandomState
 from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.machine.resources import device_name
-from torchrl_glam.runs.folder import RunFolder
-from torchrl_glam.runs.health import Health
-from torchrl_glam.runs.loggers import METRICS, check_logger, close_loggers, make_loggers
-from torchrl_glam.runs.progress import Progress, StateDict
-from torchrl_glam.runs.stop import StopNow, StopSignals
 from torchrl_glam.machine.terminal import progress_bar
+from torchrl_glam.runs.checkpoint import WEIGHTS, ReplayFiles, TrainedNetworks
+from torchrl_glam.runs.checkpoint.checkpoints import Checkpoints
+from torchrl_glam.runs.checkpoint.replay_files import REPLAY
+from torchrl_glam.runs.checkpoint.state_file import RandomState
+from torchrl_glam.runs.folder import RunFolder
+from torchrl_glam.runs.loggers import METRICS, check_logger, close_loggers, cut_back, make_loggers, metric_lengths
+from torchrl_glam.runs.progress import Health, Progress, StateDict
+from torchrl_glam.runs.stop import StopNow, StopSignals
 from torchrl_glam.training import check_finite
 from torchrl_glam.training.steps import KEPT
 
@@ -40,11 +38,11 @@ class Run:
     """Folder, checkpoints, progress bar and metrics of one run.
 
     The folder holds ``config.yaml``, ``run.json`` (versions, git state, machine), ``metrics/`` (one CSV file per
-    metric: step, value), ``checkpoints/`` to go on from, and at the end ``weights.safetensors`` and ``result.json``.
+    metric: step, value), ``checkpoints/`` to resume from, and at the end ``weights.safetensors`` and ``result.json``.
     While entered, SIGTERM and SIGINT end the run in order.
 
     Attributes:
-        SHOWN: metrics that the progress bar shows, and under which name.
+        SHOWN: the metrics in the progress bar, and their names there.
 
     Args:
         config: the run's options.
@@ -66,7 +64,7 @@ class Run:
         self.progress = Progress()
         self.bar = tqdm(disable=True)
         self.device_name, self.training_seconds = "", 0.0
-        logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes
+        logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage that it makes
 
     def __enter__(self) -> Run:
         self.signals.__enter__()
@@ -83,17 +81,17 @@ class Run:
             raise self._stopped() from None
 
     def begin(self, device: torch.device, line: str) -> None:
-        """Write the first line of a run on ``device``."""
+        """Print the first line of a run on ``device``."""
         self._health, self.device_name = Health(device), device_name(device)
         self.write(line)
 
     def resume(self, networks: TrainedNetworks, replay: TensorDictReplayBuffer | None, **parts: StateDict) -> None:
-        """Say what a checkpoint holds, and go on from the newest good one if the folder holds any.
+        """Declare the parts of a checkpoint, and resume from the newest good one if the folder holds any.
 
         From here on the folder is this run's: ``config.yaml`` is in it.
 
         Args:
-            networks: what others than this run read of a checkpoint.
+            networks: the part of a checkpoint that others than this run read.
             replay: the writing view of the records, if the run collects any.
             parts: everything else with a state: updates, collector.
 
@@ -116,7 +114,7 @@ class Run:
         if restored.frame > (total := self._config.num_steps):
             raise UsageError(f"{self._config.LENGTH}={total}, but the run has done {restored.frame} steps: give more")
         if self._folder.holds_run:
-            self.write(f"goes on from step {restored.frame} of {total}")
+            self.write(f"resumes from step {restored.frame} of {total}")
         try:
             self._folder.take()
             cut_back(self.folder / METRICS, self.progress.metric_lengths)
@@ -126,13 +124,13 @@ class Run:
         self.progress.begin()
 
     def track(self, items: Iterable[Item], size: Callable[[Item], int] = lambda _: 1) -> Iterator[tuple[range, Item]]:
-        """Number the run's steps, from 1 or where it goes on.
+        """Number the run's steps, from 1 or from where it resumes.
 
         A checkpoint is written after a step where one is due, after the last one, and where the run is asked to stop.
 
         Args:
-            items: what the steps bring, until the run has all of its own.
-            size: how many steps an item is.
+            items: the data of the steps, until the run has all of its own.
+            size: counts the steps of an item.
 
         Yields:
             The numbers of an item's steps, and the item.
@@ -155,10 +153,10 @@ class Run:
                 if self.signals.asked:
                     raise self._stopped()
         self.training_seconds = self.progress.seconds()
-        self.signals.at_once = True  # nothing that follows has to be saved
+        self.signals.at_once = True  # there is nothing left to save
 
     def log_updates(self, frame: int) -> None:
-        """Log the last updates' metrics, named ``update/metric``, speed and memory; show the main losses.
+        """Log the last updates' metrics as ``update/metric``, speed and memory; show the main losses.
 
         Raises:
             FloatingPointError: if one of them is not finite.
@@ -190,14 +188,13 @@ class Run:
             FloatingPointError: if a weight is not finite; the checkpoints before stay.
             UsageError: if it cannot be written; the checkpoints before stay.
         """
-        networks = self.networks.networks
-        bad = [name for name, module in networks.items() if not all(p.isfinite().all() for p in module.parameters())]
-        if bad:
+        parameters = {name: module.parameters() for name, module in self.networks.networks.items()}
+        if bad := [name for name, own in parameters.items() if not all(weight.isfinite().all() for weight in own)]:
             raise FloatingPointError(f"weights are not finite: {', '.join(bad)}; {KEPT}")
         self.signals.writing, began = True, time.monotonic()
         try:
             for logger in self.loggers:
-                logger.flush()  # TensorBoard's queues its points
+                logger.flush()  # TensorBoard queues its points
             self.progress.metric_lengths = metric_lengths(self.folder / METRICS)
             self.checkpoints.save(self.progress.frame, self.progress.train_return())
             self.progress.mark_saved()
@@ -209,9 +206,9 @@ class Run:
 
     def end(self, result: dict[str, Any], line: str) -> None:
         """Write the final weights and, last, ``result.json``; print the last line."""
-        networks = self.networks
+        self.networks.frame = self.progress.frame
         try:
-            write_weights(self.folder / WEIGHTS, networks.networks, networks.action_spec, self.progress.frame)
+            self.networks.write(self.folder / WEIGHTS)
             self._folder.write_result(result)
         except OSError as error:
             raise self._cannot_write("the result", error) from error
@@ -223,19 +220,19 @@ class Run:
 
     def _stopped(self) -> Stopped:
         saved, total = self.progress.saved_frame, self._config.num_steps
-        where = f"saved at step {saved} of {total}. Go on" if saved else "there was no checkpoint yet. Start again"
+        where = f"saved at step {saved} of {total}. Resume" if saved else "there was no checkpoint yet. Start again"
         return Stopped(f"stopped; {where} with: {self._command()}", asked=True)
 
     def _cannot_write(self, what: str, error: OSError) -> UsageError:
         saved = self.progress.saved_frame
         rest = f"the checkpoint of step {saved} is whole" if saved else "there is no checkpoint yet"
         return UsageError(
-            f"{what} cannot be written to {self.folder} ({error.strerror or error}); {rest}. Make room and go on with: "
-            f"{self._command()}"
+            f"{what} cannot be written to {self.folder} ({error.strerror or error}); {rest}. Make room and resume "
+            f"with: {self._command()}"
         )
 
     def _command(self) -> str:
-        """The command line that goes on with this run."""
+        """Return the command line that resumes this run."""
         if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
             return "the same command"  # that of the study
         given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]

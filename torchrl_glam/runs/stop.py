@@ -14,20 +14,20 @@ LOOK = 0.5  # seconds between two looks at a file
 
 
 class StopNow(BaseException):
-    """Raised wherever the program is. Not an ``Exception``, which somebody's code may catch."""
+    """An end raised wherever the program is. Not an ``Exception``, which a user's code may catch."""
 
 
 class StopSignals:
-    """While entered, SIGTERM and SIGINT set :attr:`asked`, for the loop to look at.
+    """A request to stop: while entered, SIGTERM and SIGINT set :attr:`asked`, which the loop reads.
 
     If the loop has not ended ``GRACE`` seconds later, or at a second signal, or where :attr:`at_once` is set,
-    :class:`StopNow` is raised; never while :attr:`writing` is. Outside the main thread nothing is changed.
+    :class:`StopNow` is raised; never while :attr:`writing` is set. Outside the main thread nothing is changed.
 
-    SIGUSR2 is taken likewise where somebody handles it already: submitit, which by it puts a job that runs out of time
-    back into the queue. That is done by :meth:`pass_on`, once the run has saved itself.
+    SIGUSR2 is taken likewise where it has a handler already. That is submitit's, which puts a job that runs out of
+    time back into the queue. :meth:`pass_on` calls it once the run has saved itself.
 
     Attributes:
-        file: of a study whose runs have processes of their own: while it exists, they are to end.
+        file: of a study whose runs have processes of their own; while it exists, they are to end.
     """
 
     file: ClassVar[Path | None] = None
@@ -53,11 +53,11 @@ class StopSignals:
         if self._previous:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._previous.items():
-            signal.signal(number, signal.SIG_IGN if self.asked else handler)  # asked again, it still ends in order
+            signal.signal(number, signal.SIG_IGN if self.asked else handler)  # a further signal changes nothing
         self._previous = {}
 
     def pass_on(self) -> None:
-        """Let submitit put the job back into the queue, if that was asked for; it ends the process."""
+        """Let submitit put the job back into the queue, if that was asked for, which ends the process."""
         if self._requeue is not None:
             self._requeue(signal.SIGUSR2, None)
 
@@ -67,14 +67,14 @@ class StopSignals:
             self._requeue = self._previous[number]
         if again or self.at_once:
             self._raise(number, frame)
-        signal.setitimer(signal.ITIMER_REAL, GRACE, 1.0)  # again, for what a destructor raises is lost
+        signal.setitimer(signal.ITIMER_REAL, GRACE, 1.0)  # repeated, because an error in a destructor is lost
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
-        if not self.writing:  # else the loop ends as soon as it is written
+        if not self.writing:  # else the loop ends as soon as that is done
             raise StopNow
 
     def _watch(self, file: Path) -> None:
-        """Ask as a signal does, unless one has: a terminal's Ctrl-C may reach the workers too."""
+        """Send SIGTERM when the file appears, unless a signal came: a terminal's Ctrl-C may reach the workers too."""
         while not self._left.wait(LOOK):
             if file.exists():
                 if not self.asked:

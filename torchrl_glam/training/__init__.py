@@ -1,19 +1,23 @@
-"""What one update does, for the world model and for each kind of agent; and evaluation. The loop is the example."""
+"""The updates of the world model and of each kind of agent, and the evaluation. The loop is the example."""
 
 from __future__ import annotations
 
+from torchrl_glam.training.agent import AgentConfig
 from torchrl_glam.training.dreamer import DreamerObjective
 from torchrl_glam.training.evaluation import Episode, FirstEpisode, Score, episode_returns, evaluate, play_episodes
+from torchrl_glam.training.objective import Objective, Start
 from torchrl_glam.training.off_policy import OffPolicyObjective
-from torchrl_glam.training.on_policy import OnPolicyObjective, make_glam_estimate, make_lambda_estimate
-from torchrl_glam.training.policy import Objective, PolicyUpdate, Start, trained_parameters
-from torchrl_glam.training.steps import autocast, check_finite, checked_loss, optimizer_step
+from torchrl_glam.training.on_policy import GLAMObjective, OnPolicyObjective
+from torchrl_glam.training.policy import PolicyUpdate
+from torchrl_glam.training.steps import autocast, check_finite, checked_loss, optimizer_step, trained_parameters
 from torchrl_glam.training.world_model import WorldModelUpdate
 
 __all__ = [
+    "AgentConfig",
     "DreamerObjective",
     "Episode",
     "FirstEpisode",
+    "GLAMObjective",
     "Objective",
     "OffPolicyObjective",
     "OnPolicyObjective",
@@ -26,8 +30,6 @@ __all__ = [
     "checked_loss",
     "episode_returns",
     "evaluate",
-    "make_glam_estimate",
-    "make_lambda_estimate",
     "optimizer_step",
     "play_episodes",
     "trained_parameters",

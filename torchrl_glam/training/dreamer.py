@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.objectives import TargetNetUpdater
-from torchrl.objectives.dreamer_v3 import DreamerV3ActorLoss, DreamerV3ValueLoss
+from torchrl.objectives import SoftUpdate, ValueEstimators
+from torchrl.objectives.dreamer_v3 import DreamerV3ValueLoss
 
+from torchrl_glam.modules.actor_critic import make_symexp_critic
+from torchrl_glam.modules.signature import passes_on
 from torchrl_glam.training.metrics import policy_entropy
-from torchrl_glam.training.policy import Start
+from torchrl_glam.training.objective import Objective
 
 
-class DreamerObjective:
+class DreamerObjective(Objective):
     """One gradient step on actor and critic for each rollout that the actor's loss makes.
 
+    The actor's loss rolls out our imagined environment. The critic has bins of its own, and a slow copy that it is held
+    to.
+
     Args:
-        actor_loss: rolls out our imagined environment; reads ``start`` as its state and its belief.
-        value_loss: learns the returns of that rollout.
-        start: from real data to where imagination starts.
-        target: moves the critic's slow copy.
+        inputs, options: as for every :class:`Objective`.
+        loss: import path of the actor's loss.
     """
 
-    def __init__(
-        self,
-        actor_loss: DreamerV3ActorLoss,
-        value_loss: DreamerV3ValueLoss,
-        *,
-        start: Start,
-        target: TargetNetUpdater,
-    ) -> None:
-        self.actor_loss, self.value_loss, self.start, self.target = actor_loss, value_loss, start, target
-        self.losses, self.buffer = [actor_loss, value_loss], None
+    @passes_on(Objective)
+    def __init__(self, *inputs: Any, loss: str = "torchrl.objectives.DreamerV3ActorLoss", **options: Any) -> None:
+        super().__init__(*inputs, loss=loss, **options)
+        self.check_bootstrap()
+        self.env.keep_memory = False  # the loss keeps all that a rollout holds
+        agent, self.critic = self.agent, self.make_critic(make_symexp_critic)
+        self.actor_loss = self.make_loss(
+            self.critic,
+            self.env,
+            continuation_model=self.env.make_continuation_model(),
+            entropy_bonus=agent.entropy_coeff,
+            return_normalization_rate=agent.return_norm_rate,
+        )
+        self.actor_loss.set_keys(state="start", belief="start")
+        self.actor_loss.make_value_estimator(ValueEstimators.TDLambda, gamma=agent.gamma, lmbda=agent.lmbda)
+        self.value_loss = DreamerV3ValueLoss(
+            self.critic, value_loss="two_hot", actor_loss=self.actor_loss, slow_critic_regularization=1.0
+        ).to(self.env.device)
+        self.target = SoftUpdate(self.value_loss, tau=agent.slow_critic_rate)
+        self.losses = [self.actor_loss, self.value_loss]
+        self.networks = {"actor": self.actor, "critic": self.critic}
 
     def terms(self, data: TensorDictBase, horizon: int) -> Iterator[TensorDictBase]:
-        """See :class:`~torchrl_glam.training.policy.Objective`."""
+        """See :meth:`Objective.terms`."""
         with torch.no_grad():
             start = self.start(data)
         self.actor_loss.imagination_horizon = horizon

@@ -32,7 +32,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Score:
-    """What episodes of an environment amount to under a protocol; printed, a part of a line.
+    """Score of an environment's episodes under a protocol; printed, a part of a line.
 
     Examples:
         >>> from torchrl_glam.training.evaluation import Score
@@ -112,7 +112,7 @@ def evaluate(
         episodes: how many.
         greedy: take the most likely action instead of a sample.
         progress: show a progress bar.
-        max_steps: of an episode; one that goes on is cut there, counts as it stands, and a line says so.
+        max_steps: of an episode; a longer one is cut there, counts as it stands, and a line says so.
     """
     played = play_episodes(env, policy, episodes, greedy=greedy, progress=progress, max_steps=max_steps)
     return [episode.episode_return for episode in played]
@@ -128,7 +128,7 @@ def play_episodes(
     max_steps: int = MAX_STEPS,
     on_step: Callable[[TensorDictBase], object] | None = None,
 ) -> list[Episode]:
-    """What :func:`evaluate` does, and returns more about each episode.
+    """Play as :func:`evaluate` does, and return more about each episode.
 
     Args:
         env, policy, episodes, greedy, progress, max_steps: as in :func:`evaluate`.
@@ -156,7 +156,7 @@ def play_episodes(
 def make_step_collector(
     env: EnvBase, policy: TensorDictModuleBase, *, total_frames: int = -1, greedy: bool = False
 ) -> Collector:
-    """A collector of single steps, records [1] on the CPU, of a policy that is not trained meanwhile.
+    """Make a collector of single steps, records [1] on the CPU, for a policy that is not trained meanwhile.
 
     Args:
         env: a real environment.
@@ -179,5 +179,5 @@ def make_step_collector(
 
 
 def episode_returns(batch: TensorDictBase) -> list[float]:
-    """Returns of the episodes that end in a batch of real steps."""
+    """Return the returns of the episodes that end in a batch of real steps."""
     return batch["next", "episode_reward"][batch["next", "done"]].tolist()

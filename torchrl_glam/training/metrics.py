@@ -1,4 +1,4 @@
-"""What is reported of a policy whatever its loss reports."""
+"""Metrics of a policy that every objective reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def policy_entropy(rollout: TensorDictBase) -> dict[str, Tensor]:
-    """The policy's ``entropy`` on imagined steps, estimated from the actions that it took: nothing else is drawn.
+    """Estimate the policy's ``entropy`` on imagined steps from the actions that it took: nothing else is drawn.
 
     Empty if the actor does not write ``action_log_prob``.
     """

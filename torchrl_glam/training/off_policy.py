@@ -2,56 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
-from torchrl.objectives import LossModule, TargetNetUpdater
+from torchrl.objectives import SoftUpdate, ValueEstimators
 
-from torchrl_glam.envs.imagined import GLAMImaginedEnv
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.actor_critic import make_q_values
+from torchrl_glam.modules.signature import passes_on
 from torchrl_glam.training.metrics import add_missing, policy_entropy
-from torchrl_glam.training.policy import Start
+from torchrl_glam.training.objective import Objective
 
 
-class OffPolicyObjective:
+class OffPolicyObjective(Objective):
     """Imagine a rollout, put its transitions into a buffer, take gradient steps on batches of that.
 
-    Latents and beliefs in the buffer are those of the world model as it was when they were imagined: a small capacity
-    keeps them fresh.
+    The loss holds critics shaped as the one that it is given. Latents and beliefs in the buffer are those of the world
+    model as it was when they were imagined: a small capacity keeps them fresh.
 
     Args:
-        env: the imagined environment.
-        actor: acts in it.
-        loss: a TorchRL loss on transitions.
-        start: from real data to where imagination starts.
-        target: moves the loss's target parameters after each step.
-        capacity: transitions kept.
-        batch_size: transitions in each step.
+        inputs, options: as for every :class:`Objective`.
+        loss: import path of a loss of the kind of :class:`torchrl.objectives.DiscreteSACLoss`.
         updates: gradient steps after each rollout.
+        batch_size: transitions in each step.
+        capacity: transitions kept.
+
+    Raises:
+        UsageError: if the actions are not discrete.
     """
 
+    shown: ClassVar[Mapping[str, str]] = {"loss_qvalue": "critic"}
+    buffer: TensorDictReplayBuffer
+
+    @passes_on(Objective)
     def __init__(
         self,
-        env: GLAMImaginedEnv,
-        actor: TensorDictModuleBase,
-        loss: LossModule,
-        *,
-        start: Start,
-        target: TargetNetUpdater,
-        capacity: int,
-        batch_size: int,
-        updates: int,
+        *inputs: Any,
+        loss: str = "torchrl.objectives.DiscreteSACLoss",
+        updates: int = 1,
+        batch_size: int = 256,
+        capacity: int = 65_536,
+        **options: Any,
     ) -> None:
-        self.env, self.actor, self.loss, self.start, self.target = env, actor, loss, start, target
-        self.losses = [loss]
-        self.updates = updates
-        storage = LazyTensorStorage(capacity, device=env.device)
+        super().__init__(*inputs, loss=loss, **options)
+        self.check_bootstrap()
+        spec = self.env.action_spec
+        if spec.domain != "discrete":
+            raise UsageError(
+                f"objective={self.name} wants discrete actions, which the environment does not have: choose glam, a2c, "
+                "ppo, reinforce or dreamer_v3"
+            )
+        critic = self.make_critic(make_q_values, num_actions=spec.shape[-1])
+        self.loss = self.make_loss(critic, action_space="one-hot", num_actions=spec.shape[-1])
+        self.loss.make_value_estimator(ValueEstimators.TD0, gamma=self.agent.gamma)
+        self.target = SoftUpdate(self.loss, tau=self.agent.slow_critic_rate)
+        self.losses, self.updates = [self.loss], updates
+        self.networks = {"actor": self.actor, "loss": self.loss}
+        storage = LazyTensorStorage(capacity, device=self.env.device)
         self.buffer = TensorDictReplayBuffer(storage=storage, batch_size=batch_size)
 
     def terms(self, data: TensorDictBase, horizon: int) -> Iterator[TensorDictBase]:
-        """See :class:`~torchrl_glam.training.policy.Objective`."""
+        """See :meth:`Objective.terms`."""
         with torch.no_grad():
             rollout = self.env.imagine(self.start(data), self.actor, horizon)
         self.buffer.extend(rollout.select(*self.loss.in_keys).reshape(-1))

@@ -3,64 +3,75 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.modules import PercentileValueNorm
-from torchrl.objectives import LossModule, TargetNetUpdater
+from torchrl.objectives import SoftUpdate
 
-from torchrl_glam.envs.imagined import GLAMImaginedEnv
 from torchrl_glam.machine.compilation import COMPILED
+from torchrl_glam.modules.actor_critic import make_critic, make_value
+from torchrl_glam.modules.signature import passes_on
 from torchrl_glam.objectives import GLAMCriticLoss
 from torchrl_glam.objectives.batch import check_keys, missing_key
-from torchrl_glam.objectives.returns import lambda_return, make_lambda_estimator
+from torchrl_glam.objectives.returns import check_bootstrap, lambda_return, make_lambda_estimator
 from torchrl_glam.training.metrics import add_missing, policy_entropy
-from torchrl_glam.training.policy import Start
-from torchrl_glam.training.steps import check_terms
-
-Estimate = Callable[[TensorDictBase], dict[str, Tensor]]
-"""Writes ``advantage`` and ``value_target`` into a rollout [b n], and returns metrics."""
+from torchrl_glam.training.objective import Objective
+from torchrl_glam.training.steps import check_terms, trained_parameters
 
 
-class OnPolicyObjective:
+class OnPolicyObjective(Objective):
     """Imagine a rollout, estimate its advantages once, then take gradient steps on it.
 
+    The loss is one on actor and critic, as TorchRL's A2C, PPO and REINFORCE, or one of the user's.
+
     Args:
-        env: the imagined environment.
-        actor: acts in it.
-        losses: TorchRL losses, whose terms are taken together.
-        estimate: writes ``advantage`` and ``value_target`` into the rollout ``[b n]``, and returns metrics.
-        start: from real data to where imagination starts.
-        target: moves the losses' target parameters after each step.
+        inputs, options: as for every :class:`Objective`.
         epochs: passes over the rollout.
         minibatches: gradient steps in each pass; with more than 1, each on transitions ``[b*n / minibatches]`` drawn
             without replacement.
-        compile: compile the losses, forward and backward.
     """
 
-    def __init__(
-        self,
-        env: GLAMImaginedEnv,
-        actor: TensorDictModuleBase,
-        losses: Sequence[LossModule],
-        estimate: Estimate,
-        *,
-        start: Start,
-        target: TargetNetUpdater | None = None,
-        epochs: int = 1,
-        minibatches: int = 1,
-        compile: bool = False,
-    ) -> None:
-        self.env, self.actor, self.losses, self.start, self.target = env, actor, losses, start, target
-        self.estimate, self.epochs, self.minibatches, self.buffer = estimate, epochs, minibatches, None
+    shown: ClassVar[Mapping[str, str]] = {"loss_value": "critic", "loss_critic": "critic"}
+    target: SoftUpdate | None
+
+    @passes_on(Objective)
+    def __init__(self, *inputs: Any, epochs: int = 1, minibatches: int = 1, **options: Any) -> None:
+        super().__init__(*inputs, **options)
+        check_bootstrap(self.agent.bootstrap)
+        self.epochs, self.minibatches = epochs, minibatches
+        self._make_losses()
         # Not as one graph: torch 2.13 cannot trace torchrl 0.14.1's OneHotCategorical.
-        self._run = torch.compile(self._losses, **{**COMPILED, "fullgraph": False}) if compile else self._losses
+        compiled = {**COMPILED, "fullgraph": False}
+        self._run = torch.compile(self._take_terms, **compiled) if self.compile else self._take_terms
+
+    def _make_losses(self) -> None:
+        """Make critic and losses, and set what is trained."""
+        self.critic = self.make_critic(make_value)
+        self._estimator = make_lambda_estimator(self.agent.gamma, self.agent.lmbda)
+        loss = self.make_loss(self.critic)
+        self.losses, self.target = [loss], self.make_target(loss)
+        self.networks = {"actor": self.actor, "critic": self.critic}
+        if not set(trained_parameters(loss)) <= set(trained_parameters(*self.networks.values())):
+            self.networks["loss"] = loss
+
+    def estimate(self, rollout: TensorDictBase) -> dict[str, Tensor]:
+        """Write ``advantage`` and ``value_target`` into the rollout ``[b n]``, and return metrics."""
+        bootstrap, lmbda = self.agent.bootstrap, self.agent.lmbda
+        target, value = lambda_return(
+            self._value, rollout, self._estimator, bootstrap=bootstrap, lmbda=lmbda, consecutive=True
+        )
+        rollout.update({"state_value": value, "value_target": target, "advantage": target - value})
+        return {"value_error": rollout["advantage"].abs().mean()}
+
+    def _value(self, states: TensorDictBase) -> Tensor:
+        return self.critic(states.select(*self.critic.in_keys)).get("state_value")
 
     def terms(self, data: TensorDictBase, horizon: int) -> Iterator[TensorDictBase]:
-        """See :class:`~torchrl_glam.training.policy.Objective`."""
+        """See :meth:`Objective.terms`."""
         with torch.no_grad():
             rollout = self.env.imagine(self.start(data), self.actor, horizon)
             metrics = {**policy_entropy(rollout), **self.estimate(rollout)}
@@ -81,7 +92,7 @@ class OnPolicyObjective:
                 if self.target is not None:
                     self.target.step()
 
-    def _losses(self, batch: TensorDictBase) -> TensorDictBase:
+    def _take_terms(self, batch: TensorDictBase) -> TensorDictBase:
         first, *others = (loss(batch) for loss in self.losses)
         for terms in others:
             first.update(terms)
@@ -95,35 +106,39 @@ class OnPolicyObjective:
         return [transitions[part] for part in order.chunk(self.minibatches)]
 
 
+class GLAMObjective(OnPolicyObjective):
+    """GLAM's and STORM's agent: REINFORCE on normalised advantages, a two-hot critic with a slow copy.
+
+    The actor's loss is TorchRL's A2C loss without a critic; the critic's is
+    :class:`~torchrl_glam.objectives.GLAMCriticLoss`. The norm of returns sees each rollout once.
+
+    Args:
+        inputs, options: as for :class:`OnPolicyObjective`.
+    """
+
+    @passes_on(OnPolicyObjective)
+    def __init__(self, *inputs: Any, **options: Any) -> None:
+        super().__init__(*inputs, **options)
+
+    def _make_losses(self) -> None:
+        agent, self.critic = self.agent, self.make_critic(make_critic)
+        self.return_norm = PercentileValueNorm(rate=agent.return_norm_rate, device=self.env.device)
+        actor_loss = self.make_loss(
+            self.critic, critic_coeff=None, entropy_coeff=agent.entropy_coeff, advantage_norm=self.return_norm
+        )
+        self.critic_loss = GLAMCriticLoss(self.critic, gamma=agent.gamma, lmbda=agent.lmbda, bootstrap=agent.bootstrap)
+        self.losses = [actor_loss, self.critic_loss]
+        self.target = SoftUpdate(self.critic_loss, tau=agent.slow_critic_rate)  # moves the critic's slow copy
+        self.networks = {"actor": self.actor, "critic": self.critic}
+
+    def estimate(self, rollout: TensorDictBase) -> dict[str, Tensor]:
+        """Write lambda returns under critic and slow critic, and advantages; see :meth:`OnPolicyObjective.estimate`."""
+        self.critic_loss.estimate(rollout, consecutive=True)
+        self.return_norm.update(rollout["value_target"])
+        return {"return_scale": self.return_norm.scale().squeeze(-1)}
+
+
 def missing_entry(error: KeyError) -> str | None:
-    """The entry that a TensorDict was asked for in vain, if that is the error."""
+    """Return the missing entry that a TensorDict was asked for, if that is the error."""
     found = re.match(r"key \"(.+?)\" not found in TensorDict", str(error.args[0] if error.args else ""))
     return found[1] if found else None
-
-
-def make_glam_estimate(critic_loss: GLAMCriticLoss, return_norm: PercentileValueNorm) -> Estimate:
-    """GLAM's (STORM's) advantages: lambda returns under critic and slow critic; the norm sees each rollout once."""
-
-    def estimate(rollout: TensorDictBase) -> dict[str, Tensor]:
-        critic_loss.estimate(rollout)
-        return_norm.update(rollout["value_target"])
-        return {"return_scale": return_norm.scale().squeeze(-1)}
-
-    return estimate
-
-
-def make_lambda_estimate(
-    critic: TensorDictModuleBase, *, gamma: float, lmbda: float, bootstrap: str = "next"
-) -> Estimate:
-    """Advantages from lambda returns under ``critic``; ``bootstrap`` as for ``GLAMCriticLoss``."""
-    estimator = make_lambda_estimator(gamma, lmbda)
-
-    def value_of(states: TensorDictBase) -> Tensor:
-        return critic(states.select(*critic.in_keys)).get("state_value")
-
-    def estimate(rollout: TensorDictBase) -> dict[str, Tensor]:
-        target, value = lambda_return(value_of, critic.in_keys, rollout, estimator, bootstrap=bootstrap, lmbda=lmbda)
-        rollout.update({"state_value": value, "value_target": target, "advantage": target - value})
-        return {"value_error": rollout["advantage"].abs().mean()}
-
-    return estimate

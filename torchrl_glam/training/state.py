@@ -10,7 +10,7 @@ from torchrl_glam.errors import DamagedError
 
 
 def own_state(module: nn.Module, known: Iterable[nn.Module]) -> dict[str, Tensor]:
-    """The entries of ``module``'s state that are not those of the ``known`` modules, by name, sharing their memory."""
+    """Return the entries of ``module``'s state that no ``known`` module has, by name, sharing their memory."""
     elsewhere = {entry.data_ptr() for other in known for entry in other.state_dict().values()}
     return {name: entry for name, entry in module.state_dict().items() if entry.data_ptr() not in elsewhere}
 

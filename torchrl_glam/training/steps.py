@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchrl_glam.errors import UsageError
@@ -37,7 +37,7 @@ def check_terms(terms: object) -> None:
         if value.numel() != 1:
             raise UsageError(f"the loss returned {name} of shape {list(value.shape)}: reduce it to a scalar")
     if not any(value.requires_grad for value in losses.values()):
-        raise UsageError(f"{', '.join(losses)} of the loss depend on no parameter: nothing would be learnt")
+        raise UsageError(f"{', '.join(losses)} of the loss depend on no parameter: nothing would be learned")
 
 
 def optimizer_step(loss: Tensor, parameters: Iterable[Tensor], optimizer: Optimizer, max_norm: float) -> Tensor:
@@ -59,3 +59,9 @@ def check_finite(metrics: TensorDictBase) -> None:
     bad = [key for key, value in metrics.items() if not torch.isfinite(value).all()]
     if bad:
         raise FloatingPointError(f"not finite: {', '.join(bad)}; {KEPT}")
+
+
+def trained_parameters(*modules: nn.Module) -> list[Tensor]:
+    """Return the parameters of ``modules`` that take a gradient, each once."""
+    found = (parameter for module in modules for parameter in module.parameters() if parameter.requires_grad)
+    return list(dict.fromkeys(found))

@@ -15,7 +15,7 @@ from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step
 
 
 class WorldModelUpdate:
-    """``update(batch [b t]) -> metrics``: one gradient step on the world model.
+    """``update(batch [b t]) -> metrics, latents``: one gradient step on the world model.
 
     BatchNorm is in training mode during the update only.
 
@@ -38,19 +38,20 @@ class WorldModelUpdate:
     ) -> None:
         self.loss, self.optimizer, self.max_norm, self.precision = loss.eval(), optimizer, max_norm, precision
         self.parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-        self._run = torch.compile(loss, **COMPILED) if compile else loss
+        run = loss.forward_with_latents
+        self._run = torch.compile(run, **COMPILED) if compile else run
 
-    def __call__(self, batch: TensorDictBase) -> TensorDictBase:
-        """Take the step; return the loss's terms and metrics."""
+    def __call__(self, batch: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        """Take the step; return the loss's terms and metrics, and the latents ``[b t]`` that it saw."""
         self.loss.train()
         with autocast(self.parameters[0].device, self.precision):
-            terms = self._run(batch)
+            terms, latents = self._run(batch)
         norm = optimizer_step(checked_loss(terms), self.parameters, self.optimizer, self.max_norm)
         self.loss.eval()
-        return terms.detach().set("grad_norm", norm)
+        return terms.detach().set("grad_norm", norm), latents
 
     def state_dict(self) -> dict[str, Any]:
-        """What is trained besides the world model, and the optimizer's state."""
+        """Return the optimizer's state, and what is trained besides the world model."""
         return {"loss": own_state(self.loss, [self.loss.world_model]), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Whole studies by examples/glam_atari.py: the same numbers from every launcher, and nothing lost by Ctrl-C or a kill.
 
-Run by name: `pytest -m slow tests/studies/test_launchers.py`. A launcher needs its extra: [joblib], [submitit], [ray].
+Run by name: `pytest -m slow tests/command/study/test_launchers.py`. Each launcher needs its extra.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(folder: Path, *options: str) -> str:
 
 
 def read(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
-    """What is in a study: of each run the result and a hash of the weights."""
+    """Return the result of each run of a study, and a hash of its weights."""
     studied = {}
     for path in sorted((folder / "study").rglob("result.json")):
         result = json.loads(path.read_text())
@@ -107,7 +107,7 @@ def test_a_study_that_is_killed_goes_on(undisturbed, tmp_path):
         process.kill()
     out = run(tmp_path, *CATCH, "threads=1")
     assert "is finished: 160 steps" in out
-    assert "goes on from step" in out
+    assert "resumes from step" in out
     assert read(tmp_path) == undisturbed
     began = time.monotonic()
     assert "study: 2 runs, 2 of them finished before" in run(tmp_path, *CATCH, "threads=1")
@@ -127,9 +127,9 @@ def test_ctrl_c_saves_every_run(launcher, to, undisturbed, tmp_path):
             os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
-    assert out.splitlines()[-1] == "study: stopped; 0 of 2 runs finished in study. Go on with the same command"
+    assert out.splitlines()[-1] == "study: stopped; 0 of 2 runs finished in study. Resume with the same command"
     assert len(list(tmp_path.glob("study/*/*/checkpoints/checkpoint-*"))) == 2
-    assert run(tmp_path, *options).count("goes on from step") == 2
+    assert run(tmp_path, *options).count("resumes from step") == 2
     assert read(tmp_path) == undisturbed
 
 
@@ -150,5 +150,5 @@ def test_a_job_that_runs_out_of_time_is_queued_again_and_goes_on(undisturbed, tm
     assert len(workers) == 2
     assert out.splitlines()[-1].startswith("study: 2 of 2 runs finished")
     logs = "".join(path.read_text() for path in (tmp_path / "study" / ".submitit").rglob("*_log.out"))
-    assert logs.count("goes on from step") == 2
+    assert logs.count("resumes from step") == 2
     assert read(tmp_path) == undisturbed

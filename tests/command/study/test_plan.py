@@ -13,8 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
 from tests.support.paths import CONFIGS
-from torchrl_glam.command.arguments import expand_arguments, expand_games, study_arguments
-from torchrl_glam.command.study.plan import PlannedRun, plan_runs, write_override
+from torchrl_glam.command.arguments import expand_arguments, expand_games, quote_override, study_arguments
+from torchrl_glam.command.study.plan import PlannedRun, plan_runs
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.envs.scores import atari_100k_games
 from torchrl_glam.errors import UsageError
@@ -124,7 +124,7 @@ def test_a_run_dir_that_is_given_must_tell_the_runs_apart(plan):
     top, runs = plan("seed=0,1", "run_dir=mine/${env.name}-${hydra:runtime.choices.preset}/${seed}", "preset=debug")
     assert top == "mine/ALE/Pong-v5-debug"
     assert [run.label for run in runs] == ["0", "1"]
-    assert write_override("run_dir", "mine/ALE/Pong-v5-debug/1") in runs[1].overrides
+    assert quote_override("run_dir", "mine/ALE/Pong-v5-debug/1") in runs[1].overrides
     with pytest.raises(UsageError, match=r"run_dir=mine is that of several runs: .*\$\{seed\}"):
         plan("seed=0,1", "run_dir=mine")
 

@@ -16,7 +16,7 @@ from torchrl_glam.runs import estimate
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As the runs in other processes have, so that their numbers are the same."""
+    """Use one thread, like the runs in other processes, so that the numbers are equal."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -34,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 @pytest.fixture
-def go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+def run_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """A function that gives the run's command in this process, which saves the seconds that imports take."""
     monkeypatch.setattr(estimate, "estimate_seconds", lambda *_: 1.0)  # takes as long as the run itself
 

@@ -15,7 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.killed_runs import ENVIRONMENT, Finished, OPTIONS, checkpoints, differences, lines, outcome, start, wait_until
+from tests.support.killed_runs import (
+    ENVIRONMENT,
+    OPTIONS,
+    Finished,
+    checkpoints,
+    differences,
+    lines,
+    outcome,
+    start,
+    wait_until,
+)
 
 SELDOM = "checkpoint.every=1000000"
 
@@ -47,7 +57,7 @@ def stop(process: subprocess.Popen[str], number: signal.Signals) -> float:
 
 
 def trains(folder: Path) -> Callable[[], bool]:
-    """Whether it has begun to update."""
+    """Return a condition: the run has begun to update."""
     return lambda: (folder / "metrics/scalars/policy").exists()
 
 
@@ -65,7 +75,7 @@ def test_a_signal_during_training_saves_and_the_command_it_prints_goes_on(number
     (saved,) = checkpoints(folder)
     last = lines(log.read_text())[-1]
     assert f"saved at step {int(saved.name.split('-')[1])} of 40" in last
-    words = shlex.split(last.split("Go on with: ")[1])
+    words = shlex.split(last.split("Resume with: ")[1])
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as in an activated virtual environment
     again = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT, "PATH": path})
     assert (again.returncode, again.stderr) == (0, "")
@@ -74,7 +84,7 @@ def test_a_signal_during_training_saves_and_the_command_it_prints_goes_on(number
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.3, 1.0])
-def test_an_impatient_user_stops_twice(delay, finished, tmp_path, go_on):
+def test_an_impatient_user_stops_twice(delay, finished, tmp_path, run_again):
     folder, log = tmp_path / "run", tmp_path / "log"
     process = start(folder, *OPTIONS, "checkpoint.every=1", log=log)
     assert wait_until(lambda: len(checkpoints(folder)) > 1, process)
@@ -83,26 +93,26 @@ def test_an_impatient_user_stops_twice(delay, finished, tmp_path, go_on):
     assert stop(process, signal.SIGINT) < 10
     assert "Traceback" not in log.read_text()
     assert process.returncode == 0, log.read_text()
-    go_on(folder).check_done()
+    run_again(folder).check_done()
     assert same(folder, finished)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_start_up_loses_nothing(number, delay, half_done, finished, tmp_path, go_on):
+def test_a_signal_during_start_up_loses_nothing(number, delay, half_done, finished, tmp_path, run_again):
     log = tmp_path / "log"
     process = start(half_done, *OPTIONS, SELDOM, log=log)
     time.sleep(delay)
     assert stop(process, number) < 10
     if delay > 5:  # before, Python itself is starting
         assert "Traceback" not in log.read_text()
-    go_on(half_done)
+    run_again(half_done)
     assert same(half_done, finished)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT)])
-def test_a_signal_during_the_evaluation(number, half_done, finished, tmp_path, go_on):
+def test_a_signal_during_the_evaluation(number, half_done, finished, tmp_path, run_again):
     log = tmp_path / "log"
     process = start(half_done, *OPTIONS, "evaluation.episodes=100000", log=log)
     assert wait_until(lambda: "episode/s" in log.read_text(), process)
@@ -111,7 +121,7 @@ def test_a_signal_during_the_evaluation(number, half_done, finished, tmp_path, g
     assert "Traceback" not in log.read_text()
     assert "saved at step 40 of 40" in lines(log.read_text())[-1]
     assert not (half_done / "result.json").exists()
-    go_on(half_done).check_done()
+    run_again(half_done).check_done()
     assert same(half_done, finished)
 
 
@@ -174,52 +184,52 @@ SIZES = (0, 4_096, 20_000, 60_000, 100_000, 150_000, 200_000, 300_000, 400_000, 
 
 
 @pytest.mark.parametrize("leave", [300_000, *slow(*SIZES)])
-def test_a_disk_that_fills_up_stops_the_run_and_spoils_nothing(leave, disk, half_done, finished, go_on):
+def test_a_disk_that_fills_up_stops_the_run_and_spoils_nothing(leave, disk, half_done, finished, run_again):
     folder = shutil.copytree(half_done, disk.folder / "run")
     before = states(folder)
     with disk.filled(leave):
-        full = go_on(folder)
+        full = run_again(folder)
         if full.status:  # else all of it fitted
             assert "No space left" in full.error
             assert str(folder) in full.error
             assert states(folder).items() >= before.items()
     assert full.status or leave > 300_000
-    go_on(folder)
+    run_again(folder)
     assert same(folder, finished)
 
 
 @pytest.mark.parametrize("leave", [0, *slow(*SIZES[1:])])
-def test_a_run_that_begins_on_a_full_disk(leave, disk, finished, go_on):
+def test_a_run_that_begins_on_a_full_disk(leave, disk, finished, run_again):
     folder = disk.folder / "run"
     with disk.filled(leave):
-        full = go_on(folder)
+        full = run_again(folder)
         if full.status:
             assert "No space left" in full.error
-    go_on(folder)
+    run_again(folder)
     assert same(folder, finished)
 
 
-def test_a_disk_that_may_not_be_written(disk, half_done, finished, go_on):
+def test_a_disk_that_may_not_be_written(disk, half_done, finished, run_again):
     folder = shutil.copytree(half_done, disk.folder / "run")
     disk.remount("ro")
     for where in (folder, disk.folder / "new"):
-        line = go_on(where).error
+        line = run_again(where).error
         assert "cannot be written" in line
         assert str(where) in line
     disk.remount("rw")
-    go_on(folder).check_done()
+    run_again(folder).check_done()
     assert same(folder, finished)
 
 
 # Two processes.
 
 
-def test_a_second_process_in_the_folder_is_refused_and_disturbs_nothing(finished, tmp_path, go_on):
+def test_a_second_process_in_the_folder_is_refused_and_disturbs_nothing(finished, tmp_path, run_again):
     folder, log = tmp_path / "run", tmp_path / "log"
     first = start(folder, *OPTIONS, log=log)
     assert wait_until(lambda: len(checkpoints(folder)) > 3, first)
     first.send_signal(signal.SIGSTOP)  # so that it surely still runs
-    line = go_on(folder).error
+    line = run_again(folder).error
     first.send_signal(signal.SIGCONT)
     assert "in use by another process" in line
     assert str(folder) in line
@@ -244,35 +254,35 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_finished_run_says_so_and_stays_as_it_is(finished, go_on):
+def test_a_finished_run_says_so_and_stays_as_it_is(finished, run_again):
     before = files(finished.folder)
-    (line,) = go_on(finished.folder).check_done().out
+    (line,) = run_again(finished.folder).check_done().out
     assert "finished" in line
     assert "40 steps" in line
     assert files(finished.folder) == before
 
 
-def test_other_options_are_refused_with_the_list_of_differences(half_done, finished, go_on):
+def test_other_options_are_refused_with_the_list_of_differences(half_done, finished, run_again):
     before = files(half_done)
-    line = go_on(half_done, "seed=1", "agent.hidden=16", "replay.batch_size=3", SELDOM).error
+    line = run_again(half_done, "seed=1", "agent.hidden=16", "replay.batch_size=3", SELDOM).error
     for part in ("seed=0, now 1", "agent.hidden=8, now 16", "replay.batch_size=4, now 3", "resume=force"):
         assert part in line
     assert "every" not in line
     assert files(half_done) == before
-    go_on(half_done, SELDOM, "evaluation.episodes=1", "training.keep_memory=false").check_done()
+    run_again(half_done, SELDOM, "evaluation.episodes=1", "training.keep_memory=false").check_done()
     assert same(half_done, finished)
 
 
-def test_force_goes_on_with_other_options(half_done, go_on):
-    forced = go_on(half_done, "agent.gamma=0.9", "resume=force").check_done()
-    assert forced.goes_on_from() == 30
+def test_force_goes_on_with_other_options(half_done, run_again):
+    forced = run_again(half_done, "agent.gamma=0.9", "resume=force").check_done()
+    assert forced.resumed_from() == 30
     assert "gamma: 0.9\n" in (half_done / "config.yaml").read_text()
 
 
-def test_force_with_options_that_cannot_fit_leaves_the_run_to_its_own(half_done, finished, go_on):
-    line = go_on(half_done, "agent.hidden=16", "resume=force").error
+def test_force_with_options_that_cannot_fit_leaves_the_run_to_its_own(half_done, finished, run_again):
+    line = run_again(half_done, "agent.hidden=16", "resume=force").error
     assert str(half_done) in line
-    go_on(half_done).check_done()
+    run_again(half_done).check_done()
     assert same(half_done, finished)
 
 
@@ -286,11 +296,11 @@ TRAIN_ON = {
 
 
 @pytest.mark.parametrize("kind", ["plain", *slow(*list(TRAIN_ON)[1:])])
-def test_a_finished_run_trains_on_as_if_it_had_been_longer_from_the_start(kind, tmp_path, go_on):
+def test_a_finished_run_trains_on_as_if_it_had_been_longer_from_the_start(kind, tmp_path, run_again):
     options = [*TRAIN_ON[kind], "evaluation.episodes=1"]
-    go_on(tmp_path / "alone", *options, "total_frames=60", SELDOM).check_done()
-    go_on(tmp_path / "run", *options).check_done()
-    assert go_on(tmp_path / "run", *options, "total_frames=60").check_done().goes_on_from() == 40
+    run_again(tmp_path / "alone", *options, "total_frames=60", SELDOM).check_done()
+    run_again(tmp_path / "run", *options).check_done()
+    assert run_again(tmp_path / "run", *options, "total_frames=60").check_done().resumed_from() == 40
     longer = outcome(tmp_path / "run")
     if kind.startswith("overlapped"):  # where action 41 is chosen before update 40, which was made without one
         assert longer["number of records"] == 60
@@ -298,9 +308,9 @@ def test_a_finished_run_trains_on_as_if_it_had_been_longer_from_the_start(kind, 
         assert differences(longer, outcome(tmp_path / "alone")) == []
 
 
-def test_a_total_that_is_passed_already_is_refused_or_finished(half_done, go_on):
+def test_a_total_that_is_passed_already_is_refused_or_finished(half_done, run_again):
     before = files(half_done)
-    ran = go_on(half_done, "total_frames=24")  # the run is at 30
+    ran = run_again(half_done, "total_frames=24")  # the run is at 30
     assert ran.status == 2, ran.out
     assert "total_frames=24" in ran.error
     assert files(half_done) == before
@@ -310,15 +320,15 @@ def test_a_total_that_is_passed_already_is_refused_or_finished(half_done, go_on)
     ("resume", "there", "wanted"),
     [("true", False, "holds no run"), ("false", True, "already holds a run"), ("maybe", False, "resume=maybe")],
 )
-def test_what_resume_may_be(resume, there, wanted, half_done, tmp_path, go_on):
+def test_what_resume_may_be(resume, there, wanted, half_done, tmp_path, run_again):
     folder = half_done if there else tmp_path / "none"
-    assert wanted in go_on(folder, f"resume={resume}").error
+    assert wanted in run_again(folder, f"resume={resume}").error
 
 
-def test_a_folder_that_moved_goes_on_from_anywhere(half_done, finished, tmp_path, monkeypatch, go_on):
+def test_a_folder_that_moved_resumed_from_anywhere(half_done, finished, tmp_path, monkeypatch, run_again):
     moved = tmp_path / "elsewhere" / "under another name"
     moved.parent.mkdir()
     half_done.rename(moved)
     monkeypatch.chdir(moved.parent)
-    assert go_on("under another name").check_done().goes_on_from() == 30
+    assert run_again("under another name").check_done().resumed_from() == 30
     assert same(moved, finished)

@@ -12,10 +12,10 @@ from torchrl.checkpoint import GlobalRNGState
 from torchrl.data import OneHot
 
 from tests.runs.checkpoint.test_replay_files import records
-from torchrl_glam.runs.checkpoint import ReplayFiles, TrainedNetworks
-from torchrl_glam.runs.checkpoint.checkpoints import Checkpoints, find_weights
 from torchrl_glam.data import make_replay
 from torchrl_glam.errors import UsageError
+from torchrl_glam.runs.checkpoint import ReplayFiles, TrainedNetworks
+from torchrl_glam.runs.checkpoint.checkpoints import Checkpoints, find_weights
 
 
 class Counter:
@@ -96,7 +96,7 @@ def test_a_damaged_one_is_named_set_aside_and_the_one_before_used(tmp_path):
     restored = other.checkpoints.restore()
     assert restored.frame == other.counter.count == 2
     (line,) = restored.skipped
-    assert "checkpoint-000000000003 is passed over" in line
+    assert "checkpoint-000000000003 is skipped" in line
     assert "counter/state.safetensors is damaged" in line
     assert names(tmp_path) == ["checkpoint-000000000002", "rejected-checkpoint-000000000003"]
     other.step(3)  # its step comes again
@@ -110,7 +110,7 @@ def test_all_damaged_ends_in_one_line_and_nothing_moves(tmp_path):
     for manifest in tmp_path.glob("checkpoints/*/manifest.json"):
         manifest.unlink()
     before = names(tmp_path)
-    with pytest.raises(UsageError, match="cannot be gone on with") as refusal:
+    with pytest.raises(UsageError, match="cannot be resumed") as refusal:
         Small(tmp_path).checkpoints.restore()
     assert str(refusal.value).count("manifest.json is missing") == 2
     assert names(tmp_path) == before

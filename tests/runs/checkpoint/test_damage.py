@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torchrl.checkpoint import Checkpoint, StateDictCheckpointAdapter
 
 from tests.support.killed_runs import Finished, checkpoints, differences, outcome
+from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.checkpoint import read_records, read_state, write_state
 from torchrl_glam.runs.files import write_sums
-from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.loading import load_run
 
 LAST = 40  # step of the newest checkpoint; one every 2 steps
@@ -30,7 +30,7 @@ def files_of(checkpoint: Path) -> list[Path]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every byte that a run needs to go on."""
+    """Return every byte that a run needs to resume."""
     paths = [path for part in ("checkpoints", "replay", "metrics") for path in files_of(folder / part)]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
@@ -82,7 +82,7 @@ def first_then_slow(names: Iterable[Any], number: int = 1) -> list[Any]:
 
 
 @pytest.mark.parametrize("turn", first_then_slow(range(len(DAMAGES))))
-def test_each_file_damaged_in_a_checkpoint_of_its_own(turn, finished, go_on, tmp_path):
+def test_each_file_damaged_in_a_checkpoint_of_its_own(turn, finished, run_again, tmp_path):
     """Each in another way; in seven turns each in all."""
     folder = finished.copy_to(tmp_path / "run")
     newest_first = checkpoints(folder)[::-1]
@@ -92,107 +92,107 @@ def test_each_file_damaged_in_a_checkpoint_of_its_own(turn, finished, go_on, tmp
     for checkpoint, name, kind in zip(newest_first, names, kinds, strict=False):
         DAMAGES[kind](checkpoint / name)
 
-    ran = go_on(folder).check_done()
-    assert len(ran.passed_over) == len(names)
-    for line, checkpoint, name, kind in zip(ran.passed_over, newest_first, names, kinds, strict=False):
+    ran = run_again(folder).check_done()
+    assert len(ran.skipped) == len(names)
+    for line, checkpoint, name, kind in zip(ran.skipped, newest_first, names, kinds, strict=False):
         assert checkpoint.name in line
         assert name in line or (name == "SHA256SUMS" and kind == "flipped"), f"{name} {kind}: {line}"
-    assert ran.goes_on_from() == LAST - 2 * len(names)
+    assert ran.resumed_from() == LAST - 2 * len(names)
     assert differences(outcome(folder), finished.outcome) == []
 
 
-def test_a_damaged_older_checkpoint_does_not_stop_a_run_that_needs_it_not(finished, go_on, tmp_path):
+def test_a_damaged_older_checkpoint_does_not_stop_a_run_that_needs_it_not(finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     newest, *older = checkpoints(folder)[::-1]
     shutil.rmtree(newest)
     for checkpoint, name in zip(older[1:], files_of(older[0]), strict=False):
         flip(checkpoint / name.relative_to(older[0]))
-    ran = go_on(folder).check_done()
-    assert ran.passed_over == []
-    assert ran.goes_on_from() == LAST - 2
+    ran = run_again(folder).check_done()
+    assert ran.skipped == []
+    assert ran.resumed_from() == LAST - 2
     assert differences(outcome(folder), finished.outcome) == []
 
 
 @pytest.mark.parametrize("damage", first_then_slow(["flipped", "truncated", "empty", "lengthened", "text", "missing"]))
-def test_a_damaged_chunk_of_the_replay_spoils_the_checkpoints_that_need_it(damage, finished, go_on, tmp_path):
+def test_a_damaged_chunk_of_the_replay_spoils_the_checkpoints_that_need_it(damage, finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     chunk = sorted((folder / "replay").iterdir())[-2]  # of steps 36 to 38
     DAMAGES[damage](chunk)
-    ran = go_on(folder).check_done()
-    assert [chunk.name in line for line in ran.passed_over] == [True, True]
-    assert ran.goes_on_from() == 36
+    ran = run_again(folder).check_done()
+    assert [chunk.name in line for line in ran.skipped] == [True, True]
+    assert ran.resumed_from() == 36
     assert differences(outcome(folder), finished.outcome) == []
 
 
-def test_what_is_passed_over_once_is_kept_aside_and_not_said_again(finished, go_on, tmp_path):
+def test_what_is_skipped_once_is_kept_aside_and_not_said_again(finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     newest = checkpoints(folder)[-1]
     flip(newest / "manifest.json")
     before = contents(newest.parent.parent)
-    go_on(folder)
+    run_again(folder)
     (aside,) = (folder / "checkpoints").glob("rejected-*")
     for path in files_of(aside):
         assert before[f"checkpoints/{newest.name}/{path.relative_to(aside)}"] == path.read_bytes()
     (folder / "result.json").unlink()
-    ran = go_on(folder).check_done()
-    assert ran.passed_over == []
-    assert ran.goes_on_from() == LAST
+    ran = run_again(folder).check_done()
+    assert ran.skipped == []
+    assert ran.resumed_from() == LAST
 
 
-def test_if_all_are_damaged_nothing_is_lost_and_one_repaired_is_enough(finished, go_on, tmp_path):
+def test_if_all_are_damaged_nothing_is_lost_and_one_repaired_is_enough(finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     for checkpoint in checkpoints(folder):
         flip(checkpoint / "manifest.json")
     before = contents(folder)
-    line = go_on(folder).error
+    line = run_again(folder).error
     for part in (*(checkpoint.name for checkpoint in checkpoints(folder)), "manifest.json", str(folder)):
         assert part in line
     assert contents(folder) == before
 
     middle = checkpoints(folder)[8]
     shutil.copytree(finished.folder / "checkpoints" / middle.name, middle, dirs_exist_ok=True)
-    ran = go_on(folder).check_done()
-    assert ran.goes_on_from() == int(middle.name.split("-")[1])
+    ran = run_again(folder).check_done()
+    assert ran.resumed_from() == int(middle.name.split("-")[1])
     assert differences(outcome(folder), finished.outcome) == []
 
 
 @pytest.mark.parametrize("damage", first_then_slow(["missing", "truncated", "empty", "text"]))
-def test_a_run_whose_record_is_lost_goes_on(damage, finished, go_on, tmp_path):
+def test_a_run_whose_record_is_lost_resumes(damage, finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     DAMAGES[damage](folder / "run.json")
-    ran = go_on(folder).check_done()
-    assert ran.goes_on_from() == LAST
+    ran = run_again(folder).check_done()
+    assert ran.resumed_from() == LAST
     assert differences(outcome(folder), finished.outcome) == []
 
 
 @pytest.mark.parametrize("damage", first_then_slow(["truncated", "empty", "text", "a folder", "binary"]))
-def test_options_that_cannot_be_read_are_said_and_nothing_is_lost(damage, finished, go_on, tmp_path):
+def test_options_that_cannot_be_read_are_said_and_nothing_is_lost(damage, finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     config = folder / "config.yaml"
     if damage == "binary":
         config.write_bytes(b"\xff\xfe\x00")
     else:
         DAMAGES[damage](config)
-    assert str(folder) in go_on(folder).error
+    assert str(folder) in run_again(folder).error
     shutil.rmtree(config) if config.is_dir() else config.unlink()
     shutil.copy(finished.folder / "config.yaml", config)
-    go_on(folder).check_done()
+    run_again(folder).check_done()
     assert differences(outcome(folder), finished.outcome) == []
 
 
-def test_a_result_that_is_damaged_is_made_again(finished, go_on, tmp_path):
+def test_a_result_that_is_damaged_is_made_again(finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     (folder / "result.json").write_text('{"total_frames": 40, "me')
     (folder / "weights.safetensors").write_text("")
-    go_on(folder).check_done()
+    run_again(folder).check_done()
     assert differences(outcome(folder), finished.outcome) == []
 
 
-def test_metrics_that_are_lost_do_not_stop_a_run(finished, go_on, tmp_path):
+def test_metrics_that_are_lost_do_not_stop_a_run(finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     shutil.rmtree(folder / "metrics")
     shutil.rmtree(checkpoints(folder)[-1])
-    go_on(folder).check_done()
+    run_again(folder).check_done()
     others = {name for name in finished.outcome if not name.startswith("metrics")}
     assert others.isdisjoint(differences(outcome(folder), finished.outcome))
 
@@ -255,29 +255,29 @@ FOREIGN: dict[str, Callable[[Path, Finished], None]] = {
 }
 
 
-def test_foreign_checkpoints_are_passed_over_and_kept(finished, go_on, tmp_path):
+def test_foreign_checkpoints_are_skipped_and_kept(finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     newest_of_it = checkpoints(folder)[-1]
     for number, put in enumerate(FOREIGN.values()):
         put(folder / "checkpoints" / f"checkpoint-{900 + number:012d}", finished)
-    ran = go_on(folder).check_done()
+    ran = run_again(folder).check_done()
     names = [f"checkpoint-{900 + number:012d}" for number in reversed(range(len(FOREIGN)))]
-    for line, name in zip(ran.passed_over, names, strict=True):
+    for line, name in zip(ran.skipped, names, strict=True):
         assert name in line
-    assert ran.goes_on_from() == LAST
+    assert ran.resumed_from() == LAST
     assert newest_of_it.is_dir()
     assert differences(outcome(folder), finished.outcome) == []
     assert len([*(folder / "checkpoints").glob("*-0000000009*")]) == len(FOREIGN)  # set aside, under whatever name
 
 
 @pytest.mark.parametrize("kind", first_then_slow(FOREIGN))
-def test_a_foreign_checkpoint_alone_is_refused_in_one_line(kind, finished, go_on, tmp_path):
+def test_a_foreign_checkpoint_alone_is_refused_in_one_line(kind, finished, run_again, tmp_path):
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
     for name in ("config.yaml", "run.json"):
         shutil.copy(finished.folder / name, folder / name)
     FOREIGN[kind](folder / "checkpoints" / "checkpoint-000000000900", finished)
-    assert "checkpoint-000000000900" in go_on(folder).error
+    assert "checkpoint-000000000900" in run_again(folder).error
     assert len([*(folder / "checkpoints").iterdir()]) == 1
 
 
@@ -360,19 +360,19 @@ def marker(tmp_path: Path) -> Path:
     return path
 
 
-def test_nothing_in_a_checkpoint_is_unpickled(finished, go_on, tmp_path, marker):
+def test_nothing_in_a_checkpoint_is_unpickled(finished, run_again, tmp_path, marker):
     folder = finished.copy_to(tmp_path / "run")
     for checkpoint, bomb in zip(checkpoints(folder)[::-1], BOMBS, strict=False):
         bomb(checkpoint, Bomb(marker))
         reseal(checkpoint)
-    ran = go_on(folder)
+    ran = run_again(folder)
     assert not marker.exists()
     ran.check_done()
-    assert len(ran.passed_over) >= 2  # the companions are only files that nobody reads
+    assert len(ran.skipped) >= 2  # the companions are only files that nobody reads
     assert differences(outcome(folder), finished.outcome) == []
 
 
-def test_nothing_beside_the_checkpoints_is_unpickled(finished, go_on, tmp_path, marker):
+def test_nothing_beside_the_checkpoints_is_unpickled(finished, run_again, tmp_path, marker):
     folder = finished.copy_to(tmp_path / "run")
     torch.save(Bomb(marker), folder / "weights.safetensors")
     torch.save(Bomb(marker), folder / "weights.pt")
@@ -381,17 +381,17 @@ def test_nothing_beside_the_checkpoints_is_unpickled(finished, go_on, tmp_path, 
     assert load_run(folder).frame == LAST  # the newest checkpoint's
     with pytest.raises(UsageError, match="damaged"):
         read_records(folder)
-    go_on(folder).check_done()
+    run_again(folder).check_done()
     assert not marker.exists()
     assert differences(outcome(folder), finished.outcome) == []
 
 
-def test_options_run_nothing(finished, go_on, tmp_path, marker):
+def test_options_run_nothing(finished, run_again, tmp_path, marker):
     folder = finished.copy_to(tmp_path / "run")
     config = folder / "config.yaml"
     before = config.read_text()
     config.write_text(f"{before}\nextra: !!python/object/apply:os.system ['touch {marker}']\n")
-    ran = go_on(folder)
+    ran = run_again(folder)
     assert not marker.exists()
     assert "config.yaml" in ran.error
     with pytest.raises(UsageError):
@@ -475,39 +475,39 @@ CRAFTED = [
 ]
 
 
-def test_crafted_checkpoints_are_passed_over(finished, go_on, tmp_path):
+def test_crafted_checkpoints_are_skipped(finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     newest_first = checkpoints(folder)[::-1]
     for checkpoint, craft in zip(newest_first, CRAFTED, strict=False):
         craft(checkpoint)
         reseal(checkpoint)
-    ran = go_on(folder).check_done()
-    for line, checkpoint in zip(ran.passed_over, newest_first[: len(CRAFTED)], strict=True):
+    ran = run_again(folder).check_done()
+    for line, checkpoint in zip(ran.skipped, newest_first[: len(CRAFTED)], strict=True):
         assert checkpoint.name in line
-    assert ran.goes_on_from() == LAST - 2 * len(CRAFTED)
+    assert ran.resumed_from() == LAST - 2 * len(CRAFTED)
     assert differences(outcome(folder), finished.outcome) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("craft", CRAFTED)
-def test_a_crafted_checkpoint_among_good_ones(craft, finished, go_on, tmp_path):
+def test_a_crafted_checkpoint_among_good_ones(craft, finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     newest = checkpoints(folder)[-1]
     craft(newest)
     reseal(newest)
-    ran = go_on(folder).check_done()
-    (line,) = ran.passed_over
+    ran = run_again(folder).check_done()
+    (line,) = ran.skipped
     assert newest.name in line
-    assert ran.goes_on_from() == LAST - 2
+    assert ran.resumed_from() == LAST - 2
     assert differences(outcome(folder), finished.outcome) == []
 
 
-def test_a_checkpoint_without_a_part_is_refused_by_name(finished, go_on, tmp_path):
+def test_a_checkpoint_without_a_part_is_refused_by_name(finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
     newest = checkpoints(folder)[-1]
     component_missing(newest)
     before = contents(folder)
-    assert newest.name in go_on(folder).error  # whole, so not damaged: it may be of another version
+    assert newest.name in run_again(folder).error  # whole, so not damaged: it may be of another version
     assert contents(folder) == before
     shutil.rmtree(newest)
-    assert go_on(folder).check_done().goes_on_from() == LAST - 2
+    assert run_again(folder).check_done().resumed_from() == LAST - 2

@@ -6,10 +6,9 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from torchrl_glam.errors import DamagedError
-from torchrl_glam.runs.checkpoint import ReplayFiles, read_records, read_state, write_state
 from torchrl_glam.data import make_replay, newest_records
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.runs.checkpoint import ReplayFiles, read_records, read_state, write_state
 
 
 def make(capacity: int = 10, num_envs: int = 1):

@@ -31,7 +31,7 @@ def test_a_nested_state_comes_back_with_its_types(tmp_path):
     assert isinstance(back[0]["betas"], tuple)
 
 
-def test_an_optimizer_goes_on_from_a_state_file(tmp_path):
+def test_an_optimizer_resumes_from_a_state_file(tmp_path):
     def make() -> tuple[nn.Linear, torch.optim.Adam]:
         torch.manual_seed(0)
         layer = nn.Linear(3, 2)
@@ -129,6 +129,6 @@ def test_the_state_of_a_part_leaves_out_what_is_saved_elsewhere():
     place = outer[1].running_mean.data_ptr()
     load_own_state(outer, [inner], state)
     assert torch.equal(outer[1].running_mean, torch.zeros(2))
-    assert outer[1].running_mean.data_ptr() == place  # in place: a captured graph goes on
+    assert outer[1].running_mean.data_ptr() == place  # in place, where a captured graph reads it
     with pytest.raises(DamagedError, match="other entries"):
         load_own_state(outer, [inner], {})

@@ -1,4 +1,4 @@
-"""Updates and collectors go on from a file as if they had never stopped."""
+"""Updates and collectors resume from a file as if they had never stopped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from tests.support.configs import load
 from tests.support.trained import CPU, OBJECTIVES, SMALL, Trained
 from torchrl_glam import factory
-from torchrl_glam.runs.checkpoint import load_networks, read_state, read_weights, write_state, write_weights
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.runs.checkpoint import TrainedNetworks, load_networks, read_state, read_weights, write_state
 
 SWAPS = [
     *[[f"objective={name}"] for name in OBJECTIVES],
@@ -20,13 +20,13 @@ SWAPS = [
 
 
 @pytest.mark.parametrize("swap", SWAPS, ids=lambda swap: " ".join(swap))
-def test_updates_go_on(tmp_path, swap):
+def test_updates_resume(tmp_path, swap):
     """Every number of the next update: slow critics, norms, optimizers and imagined transitions are all there."""
     first = Trained(*swap)
     for _ in range(3):
         first.update()
     networks = {"world_model": first.world_model, **first.update_policy.networks}
-    write_weights(tmp_path / "weights", networks, first.imagined.action_spec, 3)
+    TrainedNetworks(networks, first.imagined.action_spec, 3).write(tmp_path / "weights")
     state = {"model": first.update_world_model.state_dict(), "policy": first.update_policy.state_dict()}
     write_state(tmp_path / "state", {**state, "random": torch.get_rng_state()})
     wanted = [first.update_world_model(first.sequences.sample()), first.update()]
@@ -52,7 +52,7 @@ def make_collector(config: GLAMConfig):
     factory.set_seeds(0)
     env = factory.make_env(config)
     world_model = factory.make_world_model(config, env.action_spec_unbatched, CPU)
-    actor, _ = factory.make_agent(config, world_model, env.action_spec_unbatched)
+    actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
     policy = factory.make_policy(config, world_model, actor, env.action_spec_unbatched)
     return factory.make_collector(config, env, policy)
 
@@ -69,7 +69,7 @@ def make_collector(config: GLAMConfig):
     ids=["plain", "overlapped", "two", "continuous", "atari"],
 )
 @pytest.mark.parametrize("stop", [5, 60, 80])
-def test_collectors_go_on(tmp_path, options, stop):
+def test_collectors_resume(tmp_path, options, stop):
     """In the random warm-up (to step 40) and after it, when episodes have ended; a step that is under way too."""
     config = load(*SMALL, "total_frames=80", "training.warmup_frames=40", *options)
     stop //= config.env.num_envs

@@ -20,7 +20,7 @@ def test_hits_and_misses_are_counted():
 
 
 def test_one_step_of_tolerance():
-    """Foretold at steps 0 and 1, real at 0, 3 and 5: step 1 is near 0, and nothing is near 3 or 5."""
+    """Predicted at steps 0 and 1, real at 0, 3 and 5: step 1 is near 0, and nothing is near 3 or 5."""
     said = SCORE > 0.5
     near = {"near_real": widen(REAL[None])[0], "near_said": widen(said[None])[0]}
     found = detect(REAL, said, SCORE, **near)
@@ -34,7 +34,7 @@ def test_tolerance_stays_within_its_row():
     assert widen(flags).tolist() == [[False, True, True], [False, False, False]]
 
 
-def test_nothing_real_or_foretold_is_no_share():
+def test_nothing_real_or_predicted_is_no_share():
     none = torch.zeros(4, dtype=torch.bool)
     found = detect(none, none, torch.zeros(4))
     assert (found.recall, found.precision, found.ranking) == (None, None, None)

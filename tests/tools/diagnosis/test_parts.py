@@ -38,7 +38,7 @@ def make_steps(reward, terminated=None, ends=None, pixels=None):
     )
 
 
-def test_a_reward_is_foretold_beyond_half_of_the_smallest():
+def test_a_reward_is_predicted_beyond_half_of_the_smallest():
     assert reward_threshold(torch.tensor([0.0, -4.0, 10.0])) == 2.0
     assert reward_threshold(torch.zeros(3)) is None
     real = torch.tensor([[0.0, 10.0], [-4.0, 0.0], [10.0, 0.0]])
@@ -48,7 +48,7 @@ def test_a_reward_is_foretold_beyond_half_of_the_smallest():
     first = found["non-zero", 0].exact
     assert (first.real, first.said, first.found) == (2, 2, 2), "of any sign"
     first = found["positive", 0].exact
-    assert (first.real, first.said, first.found) == (1, 0, 0), "10 was foretold as -9"
+    assert (first.real, first.said, first.found) == (1, 0, 0), "10 was predicted as -9"
     first = found["negative", 0].exact
     assert (first.real, first.said, first.found) == (1, 2, 1)
     second = found["non-zero", 1]
@@ -71,7 +71,7 @@ def test_mean_rewards_where_there_is_one_and_where_there_is_none():
     assert (found.real_where_some, found.predicted_where_some, found.predicted_where_none) == (None, None, 1.0)
 
 
-def test_an_end_is_foretold_where_it_is_likelier_than_not():
+def test_an_end_is_predicted_where_it_is_likelier_than_not():
     (event,) = ending_events(torch.tensor([[True], [False]]), torch.tensor([[0.1], [-0.1]]))
     assert (event.what, event.exact.found, event.exact.said) == ("termination", 1, 1)
 
@@ -82,12 +82,11 @@ def test_errors_where_it_moved():
     real, imagined = context[:, None].clone(), context[:, None].clone()
     real[0, 0, 0, 0] = 255
     imagined[0, 0, 0, 0], imagined[0, 0, 1, 1] = 204, 255
-    comparison = Comparison({"real": real, "reconstructed": real.clone(), "imagined": imagined}, {})
-    (found,) = frame_errors(comparison, context)
+    (found,) = frame_errors(Comparison({"real": real, "reconstructed": real.clone(), "imagined": imagined}, context))
     assert (found.step, found.share) == (1, 0.25)
     assert found.whole == pytest.approx({"reconstructed": 0, "imagined": 1.2 / 4, "context frame": 0.25})
     assert found.moved == pytest.approx({"reconstructed": 0, "imagined": 0.2, "context frame": 1})
-    (still,) = frame_errors(Comparison({"real": context[:, None], "imagined": imagined}, {}), context)
+    (still,) = frame_errors(Comparison({"real": context[:, None], "imagined": imagined}, context))
     assert (still.share, still.moved) == (0, {})
 
 

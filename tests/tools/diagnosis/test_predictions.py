@@ -6,12 +6,10 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
-from torchrl.data import OneHot
 
-from torchrl_glam.envs.imagined import GLAMImaginedEnv
 from torchrl_glam.modules.world_model import LatentTransition
 from torchrl_glam.tools.diagnosis import join_steps
-from torchrl_glam.tools.diagnosis.predictions import encode, predict
+from torchrl_glam.tools.diagnosis.predictions import predict
 
 NUMBER, ENDS = 12, (4, 11)
 
@@ -107,29 +105,5 @@ def test_predictions_are_those_that_the_loss_trains(make_world_model, make_batch
     torch.testing.assert_close(found["ending"][0], outputs["termination_logits"][0, -1])
     logs, bins = outputs["reward_logits"][0, -1].double(), world_model.reward_head.bins.double()
     expected = (logs.softmax(-1) * bins.sign() * (bins.abs().exp() - 1)).sum()
-    torch.testing.assert_close(found["expected"][0, 0], expected)
+    torch.testing.assert_close(found["expected"][0, 0], expected, rtol=1e-5, atol=0)  # of float32 logits
     torch.testing.assert_close(found["belief"][0], outputs["belief"][0, -1])
-
-
-def test_imagination_is_that_of_the_environment(make_world_model, make_batch):
-    """Another one: the imagined environment, stepped by hand with the same draws."""
-    world_model, batch = make_world_model(), make_batch(batch=1, time=8)
-    batch["next", "done"].zero_()
-    steps = join_steps([batch[0]])
-    env = GLAMImaginedEnv(world_model, OneHot(3), batch_size=1)
-    torch.manual_seed(3)
-    latents = encode(world_model, steps.pixels)
-    torch.manual_seed(4)
-    found = predict(env.transition, latents, steps, torch.tensor([3]), 4, 4)
-    torch.manual_seed(4)
-    with torch.no_grad():
-        tokens = world_model.embedding(latents[None, :4], steps.action[None, :4])
-        belief, memory = world_model.dynamics.prefill(tokens)
-        state = TensorDict({"state": world_model.predict_state(belief), "belief": belief, "memory": memory}, [1])
-        rewards = []
-        step = env.reset(state)
-        for action in steps.action[4:8]:
-            following = env.step(step.set("action", action[None].float()))["next"]
-            rewards.append(following["reward"].item())
-            step = following.exclude("reward")
-    torch.testing.assert_close(found["reward"][0, 1:], torch.tensor(rewards))

@@ -44,7 +44,7 @@ CASES = {
     "no difference": (
         "reward",
         {"reward": [event(found=2)], "means": [RewardMeans(0, 1.0, 0.1, 1.1, 10.0, 0.15, 0.1)]},
-        "foretold 10% of the mean reward .110% expected by the head.s distribution.; how often is known, when is not",
+        "predicted 10% of the mean reward .110% expected by the head.s distribution.; how often is known, when is not",
     ),
     "false alarms": ("reward", {"reward": [event(said=100)]}, "precision 0.18, .*rewards that do not come"),
     "lost in imagination": ("reward", {"reward": [event(), event(step=8, found=3)]}, "imagination loses them; look at"),
@@ -70,12 +70,16 @@ CASES = {
     "values flat": ("value", {"value": Calibration(500, 10.0, 1.0, 10.0, 4.0, 0.8, 3.0, [])}, "differ by too little"),
     "values blind": ("value", {"value": Calibration(500, 10.0, 3.0, 10.0, 4.0, 0.1, 0.1, [])}, "do not tell good"),
     "no critic": ("value", {"value": None}, "no critic of states"),
-    "dreams up": ("dream", {"dream": replace(GOOD.dream, reward=2.0)}, "other reward is dreamt up"),
-    "dreams of the contrary": ("dream", {"dream": replace(GOOD.dream, reward=-1.0)}, "other reward is dreamt up"),
+    "imagines more": ("dream", {"dream": replace(GOOD.dream, reward=2.0)}, "other reward is imagined"),
+    "dreams of the contrary": ("dream", {"dream": replace(GOOD.dream, reward=-1.0)}, "other reward is imagined"),
     "dreams too little": ("dream", {"dream": replace(GOOD.dream, reward=0.2)}, "less reward is imagined"),
     "never ends": ("dream", {"dream": replace(GOOD.dream, ending=0.0)}, "it ends too seldom"),
     "uniform": ("policy", {"policy": replace(GOOD.policy, entropy=1.96)}, "nearly uniform"),
-    "fixed": ("policy", {"policy": replace(GOOD.policy, entropy=0.1)}, "explores no more; look at agent.entropy_coeff"),
+    "fixed": (
+        "policy",
+        {"policy": replace(GOOD.policy, entropy=0.1)},
+        "no longer explores; look at agent.entropy",
+    ),
     "continuous": ("policy", {"policy": replace(GOOD.policy, most=None)}, "continuous actions"),
 }
 

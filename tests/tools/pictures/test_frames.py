@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.tools.pictures.frames import imagine_frames, outline_changes, write_imagined
+from torchrl_glam.tools.pictures.frames import outline_changes, write_imagined
 
 RED = (255, 0, 0)
 SCALE = 3
@@ -111,32 +111,3 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(UsageError, match=r"a\.png cannot be written \(.+\): make room, or choose") as error:
         write_imagined(tmp_path / "file" / "a.png", moving_square(), moving_square())
     assert len(str(error.value).splitlines()) == 1
-
-
-def test_imagination_sees_the_context_and_the_actions_alone(make_world_model, make_batch, shake):
-    world_model, batch = shake(make_world_model(), scale=3.0), make_batch(1)[0]  # so much that every input tells
-
-    def imagine(pixels: Tensor, action: Tensor) -> Tensor:
-        torch.manual_seed(3)
-        return imagine_frames(world_model, pixels, action, context_length=5)
-
-    pixels, action = batch["pixels"], batch["action"]
-    frames = imagine(pixels, action)
-    assert (frames.shape, frames.dtype) == ((3, 8, 8, 3), torch.uint8)
-    changed = [255 - pixels[:5], pixels[5:]], [pixels[:5], 255 - pixels[5:]]
-    assert not torch.equal(frames, imagine(torch.cat(changed[0]), action))
-    assert torch.equal(frames, imagine(torch.cat(changed[1]), action))
-    # Frame 5 + i follows action 4 + i; the last action has no frame any more.
-    moved = [torch.cat([action[:at], action[at : at + 1].roll(1, -1), action[at + 1 :]]) for at in range(4, 8)]
-    same = [(frames == imagine(pixels, other)).flatten(1).all(1).tolist() for other in moved]
-    assert same[1][:1] == [True]
-    assert same[2][:2] == [True, True]
-    assert same[3] == [True, True, True]
-    assert not all(map(all, same))
-
-
-@pytest.mark.parametrize("context_length", [0, 8])
-def test_a_context_leaves_something_to_imagine(context_length, make_world_model, make_batch):
-    batch = make_batch(1)[0]
-    with pytest.raises(UsageError, match=f"context_length={context_length} of 8 frames"):
-        imagine_frames(make_world_model(), batch["pixels"], batch["action"], context_length)

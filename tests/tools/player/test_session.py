@@ -287,7 +287,9 @@ def test_an_environment_without_a_name_leaves_imagination(make_run):
 @pytest.mark.parametrize("name", ["my-own-game", "tests.support.games:SteerBall-v0"])
 def test_without_records_there_is_nothing_to_play(make_run, tmp_path, name):
     run = replace(replace_env(make_run(), name), folder=tmp_path)
-    with pytest.raises(UsageError, match=rf"{name}.*; imagination alone would want the run's replay.*has none$"):
+    with pytest.raises(
+        UsageError, match=rf"{name}.*; to play only in imagination, the run's replay is needed.*has none$"
+    ):
         make_session(run)
 
 

@@ -1,7 +1,3 @@
-"""A study: many runs of one command, next to or after each other, that goes on where it was interrupted."""
+"""Studies: many runs of one command, beside or after each other, that the same command resumes."""
 
 from __future__ import annotations
-
-from torchrl_glam.command.study.launch import run_study
-
-__all__ = ["run_study"]

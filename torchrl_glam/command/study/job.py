@@ -1,4 +1,4 @@
-"""One run of a study, in whatever process its launcher has for it."""
+"""One run of a study, in the process that its launcher has for it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
+from torchrl_glam.command.explain import SHORT_ERRORS, exit_status, explain
 from torchrl_glam.errors import Stopped, UsageError, describe_error
 from torchrl_glam.machine.terminal import LabelledLines
 from torchrl_glam.runs.stop import StopSignals
 
-STOP = ".stop"  # in the study's folder: the runs are to save themselves and end
+STOP = ".stop"  # a file in the study's folder: the runs are to save themselves and end
 
 
 class State(Enum):
-    """How a run ended."""
+    """The end of a run."""
 
     finished = "finished"
     stopped = "stopped"
@@ -32,7 +34,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: of the one called ``label``, with a line on why it failed, and an exit status."""
+    """The end of the run called ``label``, with a line on why it failed, and an exit status."""
 
     label: str
     state: State
@@ -42,14 +44,13 @@ class Outcome:
 
 @dataclass
 class Job:
-    """Runs what ``options`` say, and returns what became of it: an error would end the other runs too.
+    """Runs with given options and returns the outcome, because an error would end the other runs too.
 
-    Pickled for a launcher's workers, so that it holds nothing but plain values and functions.
+    Pickled for a launcher's workers, so that it holds only plain values and functions.
 
     Args:
         run: one run, which raises what goes wrong.
-        expected: errors that a user can cause.
-        explain: one of these, in one line.
+        schema: the dataclass of the options.
         folder: the study's.
         home: the working folder that relative paths are meant from.
         parallel: several runs write to one terminal, and the study's process stops them by a file.
@@ -57,8 +58,7 @@ class Job:
     """
 
     run: Callable[[DictConfig], None]
-    expected: tuple[type[Exception], ...]
-    explain: Callable[[Exception], str]
+    schema: type[Any]
     folder: str
     home: str
     parallel: bool
@@ -66,11 +66,11 @@ class Job:
     stopped: bool = False
 
     def __call__(self, options: DictConfig) -> Outcome:
-        """One run."""
+        """Run once, unless the study is to stop."""
         if os.getcwd() != self.home:
             os.chdir(self.home)
         if self.home not in sys.path:
-            sys.path.append(self.home)  # for modules of the user's
+            sys.path.append(self.home)  # for the user's modules
         label = os.path.relpath(options.run_dir, self.folder)
         stop = Path(self.folder, STOP)
         if self.stopped or (self.parallel and stop.exists()):
@@ -85,27 +85,26 @@ class Job:
         try:
             self._check_gpu(options)
             self.run(options)
+            return Outcome(label, State.finished)
         except Stopped as stopped:
             print_line(str(stopped))
             self.stopped = stopped.asked
             return Outcome(label, State.stopped if stopped.asked else State.finished)
-        except self.expected as error:
-            line, status = self.explain(error), 1 if isinstance(error, FloatingPointError) else 2
-        except KeyboardInterrupt:  # while it was being set up
+        except SHORT_ERRORS as error:
+            line, status = explain(error, self.schema), exit_status(error)
+        except KeyboardInterrupt:  # while the run was being set up
             if not self.parallel:
                 raise
             return Outcome(label, State.stopped)
         except Exception as error:  # a bug, which is no reason to end the others
             traceback.print_exc()
             line, status = describe_error(error), 1
-        else:
-            return Outcome(label, State.finished)
         with contextlib.suppress(OSError):
-            print_line(f"{'' if self.parallel else f'{label}: '}failed, which the other runs do not mind: {line}")
+            print_line(f"{'' if self.parallel else f'{label}: '}failed, and the other runs continue: {line}")
         return Outcome(label, State.failed, line, status)
 
     def _check_gpu(self, options: DictConfig) -> None:
-        """Raise UsageError where a launcher keeps the GPU from its workers, who would quietly take the CPU."""
+        """Raise UsageError where a launcher keeps the GPU from its workers, which would silently take the CPU."""
         if self.on_gpu and options.device.value != "cpu" and not torch.cuda.is_available():
             raise UsageError(
                 "this worker was given no GPU, and there is one: ask the launcher for it, "

@@ -1,4 +1,4 @@
-"""The process of a study: it plans the runs, has a Hydra launcher run those that are not finished, and sums up."""
+"""The process of a study: it plans the runs, has a Hydra launcher run the unfinished ones, and sums up."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra import initialize_config_dir
@@ -24,44 +23,26 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from torchrl_glam.command.arguments import quote_override
+from torchrl_glam.command.explain import SHORT_ERRORS, explain
 from torchrl_glam.command.study.job import STOP, Job, Outcome, State, print_line
-from torchrl_glam.command.study.plan import PlannedRun, plan_runs, write_override
+from torchrl_glam.command.study.plan import PlannedRun, plan_runs
 from torchrl_glam.errors import Stopped
 from torchrl_glam.runs.folder import RunFolder
 from torchrl_glam.runs.stop import LOOK
+
+if TYPE_CHECKING:
+    from torchrl_glam.command.cli import Command
 
 RAY_LINES = 1.0  # seconds until the last lines of Ray's workers are here
 BASIC = "basic"  # Hydra's own launcher: one run after the other, in this process
 
 
-@dataclass(frozen=True)
-class Command:
-    """What a study's command does with the options of one run.
+def run_study(command: Command[Any], arguments: list[str]) -> int:
+    """Run the unfinished runs of a study, and return its exit status.
 
-    Args:
-        config_dir: folder of the yaml files.
-        config_name: the one to start from.
-        schema: the dataclass of the options, a :class:`~torchrl_glam.config.RunConfig`.
-        read: makes it of what Hydra composes, given the run's overrides.
-        run: runs what Hydra composes, and raises what goes wrong.
-        expected: errors that a user can cause.
-        explain: one of these, in one line.
-    """
-
-    config_dir: Path
-    config_name: str
-    schema: type[Any]
-    read: Callable[[DictConfig, list[str]], Any]
-    run: Callable[[DictConfig], None]
-    expected: tuple[type[Exception], ...]
-    explain: Callable[[Exception], str]
-
-
-def run_study(command: Command, arguments: list[str]) -> int:
-    """Run what is left to do of a study, and return its exit status.
-
-    The same arguments name the same runs in the same folders: those that are finished are passed over, others go on
-    from their checkpoints. What goes wrong in one run leaves the others alone.
+    The same arguments name the same runs in the same folders: finished ones are skipped, others resume from their
+    checkpoints. An error in one run does not affect the others.
 
     Args:
         command: the command, without options.
@@ -79,7 +60,7 @@ def run_study(command: Command, arguments: list[str]) -> int:
         folder, runs = plan_runs(options, hydra.config_loader, command.schema)
         with read_write(options), open_dict(options):
             options.hydra.sweep.dir = folder
-            options.hydra.overrides.hydra.append(write_override("hydra.sweep.dir", folder))  # for each run's own
+            options.hydra.overrides.hydra.append(quote_override("hydra.sweep.dir", folder))  # for each run's own
         return Study(command, folder, runs, options).run(HydraContext(hydra.config_loader, Callbacks(options)))
 
 
@@ -87,13 +68,13 @@ class Study:
     """The runs of one study.
 
     Args:
-        command: what one run does.
+        command: its schema is a :class:`~torchrl_glam.config.RunConfig`.
         folder: the study's.
         runs: all of them.
         options: of the study, Hydra's own among them.
     """
 
-    def __init__(self, command: Command, folder: str, runs: list[PlannedRun], options: DictConfig) -> None:
+    def __init__(self, command: Command[Any], folder: str, runs: list[PlannedRun], options: DictConfig) -> None:
         self.command, self.folder, self.runs, self.options = command, folder, runs, options
         choices = options.hydra.runtime.choices
         self.launcher = str(choices["hydra/launcher"])
@@ -102,7 +83,7 @@ class Study:
         self.outcomes = {run.label: self._fail(run) for run in runs if run.error is not None}
 
     def run(self, context: HydraContext) -> int:
-        """Run what is not finished; the exit status."""
+        """Run the unfinished runs, and return the exit status."""
         self.stop.unlink(missing_ok=True)
         left = [run for run in self.runs if run.error is None and not self._is_finished(run, say=True)]
         total, before = len(self.runs), self._count(State.finished)
@@ -123,12 +104,12 @@ class Study:
             time.sleep(RAY_LINES)
         lost = [run for run in left if run.label not in self.outcomes and not self._is_finished(run)]
         for run in lost if died else ():
-            line = f"launcher {self.launcher} gave up before it had ended: see above; the same command goes on"
+            line = f"launcher {self.launcher} gave up before it had ended: see above; the same command resumes it"
             self.outcomes[run.label] = Outcome(run.label, State.failed, line, status=1)
         return self._sum_up(interrupted)
 
     def _is_finished(self, run: PlannedRun, *, say: bool = False) -> bool:
-        """Note a run that is, as far as this machine can tell; one that another has to tell is left to its job."""
+        """Return True, and record it, for a run that this machine knows to be finished."""
         assert run.options is not None
         if not Path(run.options.run_dir).exists():
             return False
@@ -139,7 +120,7 @@ class Study:
                 print_line(f"{run.label}: {finished}")
             self.outcomes[run.label] = Outcome(run.label, State.finished)
             return True
-        except self.command.expected:
+        except SHORT_ERRORS:  # its job will report them
             pass
         return False
 
@@ -147,15 +128,14 @@ class Study:
         command = self.command
         job = Job(
             command.run,
-            command.expected,
-            command.explain,
+            command.schema,
             folder=self.folder,
             home=os.getcwd(),
             parallel=self.parallel,
             on_gpu=self.launcher != "submitit_slurm" and torch.cuda.is_available(),
         )
         paths = [sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])]
-        os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # workers import what the script does
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # workers import the same modules as the script
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=job, config=self.options
         )
@@ -164,7 +144,7 @@ class Study:
 
     @contextlib.contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM ask the workers' runs to save themselves; at a second one this process ends."""
+        """Let SIGINT and SIGTERM ask the workers' runs to save themselves; a second one ends this process."""
         if not self.parallel:
             yield
             return
@@ -189,17 +169,17 @@ class Study:
 
     def _fail(self, run: PlannedRun) -> Outcome:
         assert run.error is not None
-        return Outcome(run.label, State.failed, self.command.explain(run.error), status=2)
+        return Outcome(run.label, State.failed, explain(run.error, self.command.schema), status=2)
 
     def _sum_up(self, interrupted: bool) -> int:
-        """A line for each run that failed, and one for the study; the exit status."""
+        """Print a line for each run that failed, and one for the study; return the exit status."""
         failed = [outcome for outcome in self.outcomes.values() if outcome.state is State.failed]
         for outcome in failed:
             sys.stderr.write(f"error: {outcome.label}: {outcome.line}\n")
         done = self._count(State.finished)
         summary = f"{done} of {len(self.runs)} runs finished in {self.folder}"
         if done + len(failed) < len(self.runs):
-            print_line(f"study: stopped; {summary}. Go on with the same command")
+            print_line(f"study: stopped; {summary}. Resume with the same command")
         else:
             print_line(f"study: {summary}; compare: {self.command.schema.COMPARE.format(folder=self.folder)}")
         with contextlib.suppress(OSError):
@@ -209,13 +189,13 @@ class Study:
 
 @contextlib.contextmanager
 def keep_from_workers(number: signal.Signals) -> Iterator[None]:
-    """What a terminal sends to all processes reaches this one alone, as SIGTERM: workers started meanwhile block it.
+    """Keep a signal of the terminal from workers that are started meanwhile: only this process gets it, as SIGTERM.
 
-    Of joblib's workers (1.5) one that is idle dies of SIGINT, whereupon the others are killed while they save.
+    An idle worker of joblib (1.5) dies of SIGINT, whereupon the others are killed while they save.
     """
     for module in ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker"):
         with contextlib.suppress(ImportError):
-            import_module(module).ensure_running()  # started later, they would let the signal through again
+            import_module(module).ensure_running()  # if started later, they would unblock the signal
     over = threading.Event()
 
     def hand_on() -> None:
@@ -235,8 +215,8 @@ def keep_from_workers(number: signal.Signals) -> Iterator[None]:
 
 
 def start_ray(options: DictConfig) -> None:
-    """Start or join Ray as its launcher will not have to: its start takes SIGTERM away from the study."""
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # it takes the lines of two runs for one; read while it is imported
+    """Start or join Ray before its launcher would, because its start replaces the study's handler of SIGTERM."""
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # read at import; else it drops equal lines of two runs
     import ray
 
     init: Any = OmegaConf.to_container(options.hydra.launcher.ray.init, resolve=True)

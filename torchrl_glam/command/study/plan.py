@@ -1,4 +1,4 @@
-"""Which runs a study has, and the folder of each: the same for the same options, and never that of another run."""
+"""The runs of a study, and the folder of each: the same for the same options, and never that of another run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from torchrl_glam.command.arguments import expand_arguments
+from torchrl_glam.command.arguments import expand_arguments, quote_override
+from torchrl_glam.command.explain import GROUP
 from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.folder import is_harmless
 
-LONGEST = 120  # characters of a folder's name; what is longer is cut, and told apart by a hash
-GROUP = "study"
+LONGEST = 120  # characters of a folder's name; a longer one is cut, and gets a hash
 
 
 @dataclass
@@ -31,10 +31,10 @@ class PlannedRun:
     """One run of a study.
 
     Attributes:
-        label: what it is called in the study's lines: its folder within the study's.
+        label: its name in the study's lines: its folder within the study's.
         overrides: its options, ``run_dir`` among them.
-        options: what they compose to, without Hydra's own; None if they do not.
-        error: why they do not.
+        options: composed of them, without Hydra's own; None if they do not compose.
+        error: the reason why not.
     """
 
     label: str
@@ -44,13 +44,13 @@ class PlannedRun:
 
 
 def plan_runs(study: DictConfig, loader: ConfigLoader, schema: type[RunConfig]) -> tuple[str, list[PlannedRun]]:
-    """The study's folder and its runs, in the order of the options given, the last of them changing fastest.
+    """Return the study's folder and its runs, in the order of the options given, the last of them changing fastest.
 
-    A run is in ``hydra.sweep.dir``, see :func:`run_name`. A ``run_dir`` that is given is kept, if it is another one for
-    each run.
+    A run is in ``hydra.sweep.dir``, see :func:`run_name`. A ``run_dir`` that is given is kept, if it differs between
+    runs.
 
     Args:
-        study: what Hydra composes of the study's options, its own among them.
+        study: the study's options as Hydra composes them, its own among them.
         loader: Hydra's.
         schema: the options of one run.
 
@@ -66,7 +66,7 @@ def plan_runs(study: DictConfig, loader: ConfigLoader, schema: type[RunConfig]) 
     for options in product(*map(_values, overrides.values())):
         named = dict(zip(overrides, options, strict=True))
         folder = os.path.join(study.hydra.sweep.dir, run_name(named, swept, study, schema))
-        run = _compose({"run_dir": write_override("run_dir", folder), **named}, study, loader)
+        run = _compose({"run_dir": quote_override("run_dir", folder), **named}, study, loader)
         if run.label in runs and runs[run.label].overrides != run.overrides:
             raise UsageError(
                 f"run_dir={run.label} is that of several runs: leave it out, or write what tells them apart into it, "
@@ -80,16 +80,16 @@ def plan_runs(study: DictConfig, loader: ConfigLoader, schema: type[RunConfig]) 
 
 
 def run_name(options: dict[str, str], swept: set[str], study: DictConfig, schema: type[RunConfig]) -> str:
-    """The folder of a run within the study's.
+    """Return the folder of a run within the study's.
 
-    ``SUBJECT/seedN``, and before ``seedN`` each other option that is given, as ``name-value``: but those alone that
-    change what is computed, so that ``total_frames`` may grow, or over which this study sweeps.
+    It is ``SUBJECT/seedN``, with ``name-value`` before ``seedN`` for each other option that is given and that either
+    changes the numbers or is swept over. So ``total_frames`` may grow.
 
     Args:
         options: those given, ``name=value``, by their names.
-        swept: names of those of which the study has several values.
-        study: as composed, for what is not given.
-        schema: knows what is harmless.
+        swept: names of those with several values in the study.
+        study: as composed, for the options that are not given.
+        schema: knows which options are harmless.
     """
 
     def value(name: str) -> str:
@@ -102,18 +102,13 @@ def run_name(options: dict[str, str], swept: set[str], study: DictConfig, schema
 
 
 def task_overrides(hydra: Any) -> list[str]:
-    """The options given, but for those of ``hydra``, whose node this is; as they were written."""
+    """Return the options given, as they were written, without those of ``hydra``, whose node this is."""
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     return overrides
 
 
-def write_override(name: str, value: str) -> str:
-    """``name=value`` as Hydra reads it whatever the text."""
-    return f"{name}={QuotedString(value, Quote.single).with_quotes()}"
-
-
 def _values(override: Override) -> list[str]:
-    """One option's values, as options of a run."""
+    """Return one option's values, each as an option of a run."""
     key = override.get_key_element()
     if override.is_sweep_override():
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
@@ -125,13 +120,13 @@ def _value(option: str) -> str:
 
 
 def _plain(text: str, also: str = "") -> str:
-    """Text that shells and Hydra take as it is; where that says less, with a hash of the whole."""
+    """Return text that shells and Hydra take as it is; with a hash of the whole where characters were lost."""
     plain = re.sub(rf"[^\w.:+@{also}-]+|\.\.+", "_", text)[:LONGEST]
     return plain if plain == text else f"{plain}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _compose(named: dict[str, str], study: DictConfig, loader: ConfigLoader) -> PlannedRun:
-    """Try the options of one run, as its launcher will."""
+    """Compose the options of one run, as its launcher will."""
     overrides = list(named.values())
     try:
         options = loader.load_sweep_config(study, overrides)
@@ -142,4 +137,4 @@ def _compose(named: dict[str, str], study: DictConfig, loader: ConfigLoader) -> 
     with read_write(options), open_dict(options):
         del options["hydra"]
         options.run_dir = run_dir
-    return PlannedRun(run_dir, list({**named, "run_dir": write_override("run_dir", run_dir)}.values()), options)
+    return PlannedRun(run_dir, list({**named, "run_dir": quote_override("run_dir", run_dir)}.values()), options)

@@ -21,9 +21,14 @@ from torch import Tensor, nn
 class SequenceBackbone(nn.Module, abc.ABC):
     """Base class of sequence backbones.
 
+    Attributes:
+        has_variation: ``forward_variation`` returns a variation, which the variation loss (Eq. 10) trains.
+
     Args:
         width: ``d``, of tokens and beliefs.
     """
+
+    has_variation: bool = False
 
     def __init__(self, width: int) -> None:
         super().__init__()

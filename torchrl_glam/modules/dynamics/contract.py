@@ -165,6 +165,9 @@ class _Trial:
         belief = self.run("prefill", self.tokens, like=self.tokens[:, -1])[0]
         self.compare("prefill is not as forward", belief.unsqueeze(1), self.tokens.shape[1] - 1)
         beliefs, variation, _ = self.run("forward_variation", self.tokens, size=3)
+        if self.backbone.has_variation is not (variation is not None):
+            returned = "none" if variation is None else "one"
+            self.fail(f"has_variation is {self.backbone.has_variation}, but forward_variation returned {returned}")
         if variation is not None:
             self.check_beliefs("forward_variation", variation, self.tokens)
         self.compare("forward_variation is not as forward", beliefs)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from torchrl_glam.modules.dynamics.gmamba import GMamba
+from torchrl_glam.modules.dynamics.layers import ResidualMamba
 from torchrl_glam.modules.dynamics.lmamba import LMamba
 from torchrl_glam.modules.dynamics.parallel import ParallelDynamics
+from torchrl_glam.modules.signature import passes_on
 
 
 class GLAMDynamics(ParallelDynamics):
@@ -32,6 +34,7 @@ class GLAMDynamics(ParallelDynamics):
     gmamba: GMamba
     lmamba: LMamba
 
+    @passes_on(ResidualMamba)
     def __init__(
         self, width: int = 256, *, global_layers: int = 1, local_layers: int = 1, window: int = 4, **mamba: Any
     ) -> None:

@@ -14,7 +14,8 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
-from torchrl_glam.modules.dynamics.layers import MambaStack
+from torchrl_glam.modules.dynamics.layers import MambaStack, ResidualMamba
+from torchrl_glam.modules.signature import passes_on
 
 
 class GMamba(SequenceBackbone):
@@ -35,6 +36,9 @@ class GMamba(SequenceBackbone):
         (torch.Size([2, 16, 32]), False)
     """
 
+    has_variation = True
+
+    @passes_on(ResidualMamba)
     def __init__(self, width: int, num_layers: int = 1, **mamba: Any) -> None:
         super().__init__(width)
         self.layers = MambaStack(width, num_layers, **mamba)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
-from torchrl_glam.modules.dynamics.layers import MambaStack
+from torchrl_glam.modules.dynamics.layers import MambaStack, ResidualMamba
+from torchrl_glam.modules.signature import passes_on
 
 
 class LMamba(SequenceBackbone):
@@ -45,7 +46,8 @@ class LMamba(SequenceBackbone):
         (torch.Size([2, 16, 32]), torch.Size([2, 32]))
     """
 
-    def __init__(self, width: int, num_layers: int = 1, window: int = 4, **mamba: Any) -> None:
+    @passes_on(ResidualMamba)
+    def __init__(self, width: int = 256, num_layers: int = 1, window: int = 4, **mamba: Any) -> None:
         super().__init__(width)
         if window < 1:
             raise UsageError(f"window={window}: LMamba sees at least 1 token, the current one")

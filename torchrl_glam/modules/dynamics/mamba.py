@@ -12,7 +12,8 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
-from torchrl_glam.modules.dynamics.layers import MambaStack
+from torchrl_glam.modules.dynamics.layers import MambaStack, ResidualMamba
+from torchrl_glam.modules.signature import passes_on
 
 
 class MambaDynamics(SequenceBackbone):
@@ -36,6 +37,7 @@ class MambaDynamics(SequenceBackbone):
         (torch.Size([2, 16, 32]), torch.Size([2, 32]))
     """
 
+    @passes_on(ResidualMamba)
     def __init__(self, width: int = 256, *, num_layers: int = 1, **mamba: Any) -> None:
         super().__init__(width)
         self.layers = MambaStack(width, num_layers, **mamba)

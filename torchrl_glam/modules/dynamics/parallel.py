@@ -46,6 +46,7 @@ class ParallelDynamics(SequenceBackbone):
         super().__init__(next(iter(widths.values())))
         self.names = tuple(widths)
         self.variation = variation
+        self.has_variation = variation is not None
         for name, branch in branches.items():
             if not name.isidentifier() or name in dir(self):
                 raise UsageError(f"a branch cannot be called {name!r}: choose a name that is free for an attribute")

@@ -112,7 +112,7 @@ class TransformerDynamics(SequenceBackbone):
         num_layers: Transformer layers. (STORM has 2; GLAM's ablation, with 1 Mamba layer in a branch, compares with 1.)
         num_heads: attention heads.
         dropout: probability, in training mode.
-        max_length: length of the longest sequence, ``m``.
+        max_length: length of the longest sequence, ``m``; 64 if not given (a run gives its own longest one).
         norm_first: place norms before attention and feed-forward network, and one at the end instead of the norm of
             the embedded tokens, as in GPT-2.
         expand: width of the feed-forward network, in multiples of ``d``.
@@ -139,12 +139,13 @@ class TransformerDynamics(SequenceBackbone):
         num_layers: int = 1,
         num_heads: int = 8,
         dropout: float = 0.1,
-        max_length: int = 64,
+        max_length: int | None = None,
         norm_first: bool = False,
         expand: int = 2,
         activation: str = "relu",
     ) -> None:
         super().__init__(width)
+        max_length = 64 if max_length is None else max_length
         if num_layers < 1 or max_length < 1:
             raise UsageError(f"num_layers={num_layers} and max_length={max_length}: at least 1 of each is wanted")
         if num_heads < 1 or width % num_heads:

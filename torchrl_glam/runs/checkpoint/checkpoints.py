@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written whole, looked at before they are used, the newest and the best kept."""
+"""The checkpoints of a run: written whole, verified before they are used, the newest and the best kept."""
 
 from __future__ import annotations
 
@@ -10,45 +10,38 @@ from typing import Any
 
 from torchrl.checkpoint import Checkpoint, CheckpointError, CheckpointRotation
 
-from torchrl_glam.errors import DamagedError
-from torchrl_glam.runs.files import check_sums, sync, write_sums
+import torchrl_glam
+from torchrl_glam.errors import DamagedError, UsageError, describe_error
 from torchrl_glam.runs.checkpoint.replay_files import REPLAY, ReplayFiles, check_chunk
-from torchrl_glam.runs.checkpoint.state_file import StateFileAdapter, read_state
-from torchrl_glam.runs.checkpoint.weights_file import (
-    WEIGHTS,
-    TrainedNetworks,
-    Weights,
-    WeightsAdapter,
-    read_weights,
-)
-from torchrl_glam.errors import UsageError, describe_error
+from torchrl_glam.runs.checkpoint.state_file import STATE, STATES, read_state
+from torchrl_glam.runs.checkpoint.weights_file import NETWORKS, WEIGHTS, TrainedNetworks, Weights, read_weights
+from torchrl_glam.runs.files import check_sums, sync, write_sums
 
-CHECKPOINTS = "checkpoints"
-PREFIX = "checkpoint"
+CHECKPOINTS, PREFIX = "checkpoints", "checkpoint"
 BEST = ("train_return", "max")
 UNREADABLE = (CheckpointError, OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
-"""What torchrl 0.14.1 raises where a manifest is none."""
+"""The errors of torchrl 0.14.1 for a manifest that is none."""
 
 
 @dataclass
 class Restored:
-    """What :meth:`Checkpoints.restore` found: the step to go on from, and a line for each checkpoint passed over."""
+    """The step that :meth:`Checkpoints.restore` resumes from, and a line for each checkpoint that it skipped."""
 
     frame: int
     skipped: list[str] = field(default_factory=list)
 
 
 class Checkpoints:
-    """Saves and restores the parts of a run as ``torchrl.checkpoint`` does, and trusts nothing that it reads.
+    """Saves and restores the parts of a run as ``torchrl.checkpoint`` does, and verifies all that it reads.
 
     Parts with ``state_dict`` and ``load_state_dict`` go to state files, the networks to a weights file, the replay to
-    chunks outside the checkpoint. ``torchrl.checkpoint`` (0.14.1) neither flushes its files to the disk nor
-    checks them when they are read; here a checkpoint gets its name when all of it is on the disk, with checksums.
+    chunks outside the checkpoint. ``torchrl.checkpoint`` (0.14.1) neither flushes its files to the disk nor checks
+    them when they are read. Here a checkpoint gets its name when all of it is on the disk, with checksums.
 
     Args:
         folder: the run's.
         run_id: of the run; a checkpoint with another one is not its own.
-        networks: what else than training reads of a checkpoint.
+        networks: the part of a checkpoint that others than this run read.
         replay: the records, of a run that collects any.
         random_state: restored after everything else.
         parts: all the others, by name.
@@ -69,10 +62,10 @@ class Checkpoints:
         self._folder, self._run_id, self._keep = folder / CHECKPOINTS, run_id, keep
         self._networks, self._replay = networks, replay
         self._rotation = CheckpointRotation(self._folder, keep_last=keep, keep_best=BEST, prefix=PREFIX)
-        self._checkpoint = Checkpoint().register("weights", networks, adapter=WeightsAdapter())
+        self._checkpoint = Checkpoint().register("weights", networks, adapter=NETWORKS)
         records = {} if replay is None else {"replay": replay}
         for name, part in {**records, "random_state": random_state, **parts}.items():
-            self._checkpoint.register(name, part, adapter=StateFileAdapter())
+            self._checkpoint.register(name, part, adapter=STATES)
 
     def save(self, frame: int, train_return: float | None) -> None:
         """Write a checkpoint of step ``frame``, and remove those that are no longer kept.
@@ -80,11 +73,12 @@ class Checkpoints:
         Raises:
             OSError: if it cannot be written; those written before are as they were.
         """
-        final = _path(self._folder, frame)
+        final = self._folder / f"{PREFIX}-{frame:012d}"
         self._folder.mkdir(exist_ok=True)
-        self._remove_unfinished()
+        for unfinished in self._folder.glob(".*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         self._networks.frame = frame
-        metadata = {"run": self._run_id, "frame": frame}
+        metadata = {"run": self._run_id, "frame": frame, "version": torchrl_glam.__version__}
         if train_return is not None:
             metadata[BEST[0]] = train_return
         temporary = self._checkpoint.save(self._folder / f".{final.name}", metadata=metadata)
@@ -99,9 +93,9 @@ class Checkpoints:
             self._replay.prune(state for path in newest if (state := _replay_state(path)) is not None)
 
     def restore(self) -> Restored:
-        """Go on from the newest checkpoint that is whole and this run's, or from step 0 if none was ever written.
+        """Resume from the newest checkpoint that is whole and this run's, or from step 0 if none was ever written.
 
-        Those passed over are renamed, so that they are not taken for newer ones later.
+        Skipped ones are renamed, so that they are not taken for newer ones later.
 
         Raises:
             UsageError: if there are checkpoints and none can be used, or one cannot be loaded here.
@@ -112,21 +106,21 @@ class Checkpoints:
             try:
                 self._load(path)
             except DamagedError as error:
-                skipped[path] = f"{CHECKPOINTS}/{path.name} is passed over: {error}"
+                skipped[path] = f"{CHECKPOINTS}/{path.name} is skipped: {error}"
                 continue
             for rejected in skipped:
                 os.replace(rejected, _free_name(rejected.with_name(f"rejected-{rejected.name}")))
             return Restored(self._networks.frame, list(skipped.values()))
         if found:
             raise UsageError(
-                f"{self._folder.parent} cannot be gone on with ({'; '.join(skipped.values())}): restore the files, or "
+                f"{self._folder.parent} cannot be resumed ({'; '.join(skipped.values())}): restore the files, or "
                 "choose another run_dir"
             )
         return Restored(0)
 
     def _load(self, path: Path) -> None:
-        verify(path, self._run_id)
-        # Last what can be done but once, the environment's steps, and what all else may draw from.
+        metadata = verify(path, self._run_id)
+        # Last come the environment's steps, which can be taken only once, and the random state that all may draw from.
         first, last = set(self._checkpoint.components), ("collector", "random_state")
         try:
             self._checkpoint.load(path, components=first.difference(last))
@@ -135,21 +129,24 @@ class Checkpoints:
         except CheckpointError as error:
             if isinstance(error.__cause__, (DamagedError, UsageError)):
                 raise error.__cause__ from error
-            reason = describe_error(error.__cause__ or error)
-            raise UsageError(f"{path} does not fit this run ({reason}): was it made by another version?") from error
-
-    def _remove_unfinished(self) -> None:
-        for path in self._folder.glob(".*"):
-            shutil.rmtree(path, ignore_errors=True)
+            raise UsageError(
+                f"{path} does not fit this run ({describe_error(error.__cause__ or error)}): torchrl_glam "
+                f"{metadata.get('version', '(unknown version)')} wrote it, this is {torchrl_glam.__version__}"
+            ) from error
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """The checkpoints in ``folder``, damaged ones too, the newest first."""
+    """Return the checkpoints in ``folder``, damaged ones too, the newest first."""
     return sorted((path for path in folder.glob(f"{PREFIX}-*") if path.name.split("-")[-1].isdigit()), reverse=True)
 
 
-def verify(path: Path, run_id: str) -> None:
-    """Look at every byte of a checkpoint and at the chunks of the replay that it names.
+def frame_of(checkpoint: Path) -> int:
+    """Return the step that a checkpoint's name gives."""
+    return int(checkpoint.name.split("-")[-1])
+
+
+def verify(path: Path, run_id: str) -> dict[str, Any]:
+    """Check every byte of a checkpoint and of the chunks of the replay that it names; return its metadata.
 
     Raises:
         DamagedError: if anything is missing, changed or another run's.
@@ -157,18 +154,19 @@ def verify(path: Path, run_id: str) -> None:
     check_sums(path)
     if run_id_of(path) != run_id:
         raise DamagedError("it is another run's")
-    if "replay" not in Checkpoint.manifest(path)["components"]:
-        return
-    state = read_state(_part(path, "replay") / StateFileAdapter.filename)
-    try:
-        for chunk in state["chunks"]:
-            check_chunk(path.parents[1] / REPLAY, chunk)
-    except (KeyError, TypeError) as error:
-        raise DamagedError("its list of records is damaged") from error
+    manifest = Checkpoint.manifest(path)
+    if "replay" in manifest["components"]:
+        state = read_state(_part(path, "replay") / STATE)
+        try:
+            for chunk in state["chunks"]:
+                check_chunk(path.parents[1] / REPLAY, chunk)
+        except (KeyError, TypeError) as error:
+            raise DamagedError("its list of records is damaged") from error
+    return manifest["metadata"]
 
 
 def run_id_of(path: Path) -> str:
-    """Which run a checkpoint says that it is of.
+    """Return the run that a checkpoint says it is of.
 
     Raises:
         DamagedError: if it says nothing.
@@ -180,7 +178,7 @@ def run_id_of(path: Path) -> str:
 
 
 def find_weights(folder: Path, which: str) -> Weights:
-    """The networks of a run: ``newest``, its final ones or the newest checkpoint's, or ``best``.
+    """Read the networks of a run: ``newest``, its final ones or the newest checkpoint's, or ``best``.
 
     Raises:
         UsageError: if there are none.
@@ -192,21 +190,18 @@ def find_weights(folder: Path, which: str) -> Weights:
         best = CheckpointRotation(folder / CHECKPOINTS, keep_last=1, keep_best=BEST, prefix=PREFIX).best()
         if best is None:
             raise UsageError(f"{folder} has no checkpoint with a return in training: use weights=newest")
-        check_sums(best)
-        return read_weights(_part(best, "weights") / WEIGHTS)
-    final: Weights | None = None
-    damage: DamagedError | None = None
+        return _checked_weights(best)
+    final, damage = None, None
     if (folder / WEIGHTS).exists():
         try:
             final = read_weights(folder / WEIGHTS)
         except DamagedError as error:
             damage = error
     for path in newest_first(folder / CHECKPOINTS):
-        if final is not None and final.frame >= int(path.name.split("-")[-1]):
+        if final is not None and final.frame >= frame_of(path):
             break
         try:
-            check_sums(path)
-            return read_weights(_part(path, "weights") / WEIGHTS)
+            return _checked_weights(path)
         except DamagedError as error:
             damage = damage or error
     if final is not None:
@@ -214,12 +209,13 @@ def find_weights(folder: Path, which: str) -> Weights:
     raise damage or UsageError(f"{folder} has no weights yet: its run wrote no checkpoint")
 
 
-def _path(folder: Path, frame: int) -> Path:
-    return folder / f"{PREFIX}-{frame:012d}"
+def _checked_weights(checkpoint: Path) -> Weights:
+    check_sums(checkpoint)
+    return read_weights(_part(checkpoint, "weights") / WEIGHTS)
 
 
 def _part(checkpoint: Path, name: str) -> Path:
-    """The folder of one part of a checkpoint.
+    """Return the folder of one part of a checkpoint.
 
     Raises:
         DamagedError: if there is no such part.
@@ -231,9 +227,9 @@ def _part(checkpoint: Path, name: str) -> Path:
 
 
 def _replay_state(checkpoint: Path) -> dict[str, Any] | None:
-    """What it needs of the replay; ``None`` if it is damaged."""
+    """Return the state of the replay in a checkpoint, or None if it is damaged."""
     try:
-        state = read_state(_part(checkpoint, "replay") / StateFileAdapter.filename)
+        state = read_state(_part(checkpoint, "replay") / STATE)
     except DamagedError:
         return None
     return state if isinstance(state, dict) and "chunks" in state else None

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
 
-from torchrl_glam.errors import DamagedError
-from torchrl_glam.runs.files import sha256, write_whole
 from torchrl_glam.data.replay import PackPixels
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.runs.files import read_tensors, sha256, write_tensors
 
 REPLAY = "replay"
 NAME = re.compile(r"records-(\d{12})-(\d{12})\.safetensors")
@@ -72,7 +69,7 @@ class ReplayFiles:
         for chunk in state["chunks"]:
             first = max(chunk["start"], written - held)
             if first < chunk["stop"]:
-                records = read_chunk(self.folder / chunk["file"])[first - chunk["start"] :]
+                records = _read_chunk(self.folder / chunk["file"])[first - chunk["start"] :]
                 places = torch.arange(first, chunk["stop"]) % capacity
                 storage.set(places, records.to(storage.device))
         self._replay.writer.load_state_dict({"_cursor": written % capacity, "_write_count": written})
@@ -91,10 +88,9 @@ class ReplayFiles:
 
     def _write(self, start: int, stop: int) -> dict[str, Any]:
         places = torch.arange(start, stop) % self._replay.storage.max_size
-        records = self._replay.storage.get(places).cpu()
-        tensors = {".".join(_path(key)): entry.contiguous() for key, entry in records.items(True, True)}
+        records = self._replay.storage.get(places).cpu().flatten_keys(".")
         name = f"records-{start:012d}-{stop:012d}.safetensors"
-        write_whole(self.folder / name, lambda temporary: save_file(tensors, temporary))
+        write_tensors(self.folder / name, {key: entry.contiguous() for key, entry in records.items()})
         return {"file": name, "start": start, "stop": stop, "sha256": sha256(self.folder / name)}
 
 
@@ -107,22 +103,28 @@ def check_chunk(folder: Path, chunk: dict[str, Any]) -> None:
         raise DamagedError(f"{folder.name}/{path.name} is damaged")
 
 
-def read_chunk(path: Path) -> TensorDict:
-    """The records [n] of a chunk, packed as the ring holds them.
+def record_range(folder: Path) -> range:
+    """Return the numbers of the records on disk.
+
+    Args:
+        folder: the run's.
 
     Raises:
-        DamagedError: if it is no such file, or not whole.
+        UsageError: if there are none, or some in between are missing.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            entries = {tuple(name.split(".")): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise DamagedError(f"{path.parent.name}/{path.name} is damaged or missing") from error
-    return TensorDict(entries, batch_size=[len(next(iter(entries.values())))])
+    chunks = _find_chunks(folder)
+    if not chunks:
+        raise UsageError(f"{folder} holds no records: give the run_dir of a run that wrote a checkpoint")
+    last = chunks[0][0]
+    for start, stop, _ in chunks:
+        if start > last:
+            raise UsageError(f"{folder / REPLAY} lacks the records {last} to {start - 1}: restore the missing file")
+        last = max(last, stop)
+    return range(chunks[0][0], last)
 
 
 def read_records(folder: str | Path, start: int = 0, stop: int | None = None) -> TensorDictBase:
-    """Real records [n] from a run's folder, numbers ``start`` to below ``stop`` of those written, oldest first.
+    """Read real records [n] from a run's folder, numbers ``start`` to below ``stop`` of those written, oldest first.
 
     Their keys are ``torchrl_glam.data.replay.KEYS``. With several environments, record ``i`` is of environment
     ``i % num_envs``.
@@ -134,18 +136,14 @@ def read_records(folder: str | Path, start: int = 0, stop: int | None = None) ->
     Raises:
         UsageError: if there are no such records, or a file is damaged.
     """
-    chunks = sorted(
-        (int(found[1]), int(found[2]), path)
-        for path in Path(folder, REPLAY).glob("records-*")
-        if (found := NAME.fullmatch(path.name))
-    )
+    chunks = _find_chunks(folder)
     stop = max((end for _, end, _ in chunks), default=0) if stop is None else stop
     parts, reached = [], start
     try:
         for first, end, path in chunks:
             if end > reached and first < stop:
                 begin = max(first, reached)
-                parts.append(read_chunk(path)[begin - first : stop - first])
+                parts.append(_read_chunk(path)[begin - first : stop - first])
                 reached = min(end, stop)
     except DamagedError as error:
         raise UsageError(f"{folder}: {error}; give start and stop that leave it out") from error
@@ -154,5 +152,13 @@ def read_records(folder: str | Path, start: int = 0, stop: int | None = None) ->
     return PackPixels()(torch.cat(parts))
 
 
-def _path(key: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (key,) if isinstance(key, str) else key
+def _find_chunks(folder: str | Path) -> list[tuple[int, int, Path]]:
+    """Return first record, end and file of each chunk of a run, oldest first."""
+    named = [(NAME.fullmatch(path.name), path) for path in Path(folder, REPLAY).glob("records-*")]
+    return sorted((int(found[1]), int(found[2]), path) for found, path in named if found)
+
+
+def _read_chunk(path: Path) -> TensorDict:
+    """Return the records [n] of a chunk, packed as the ring holds them; errors as of :func:`read_tensors`."""
+    tensors, _ = read_tensors(path)
+    return TensorDict(tensors, batch_size=[len(next(iter(tensors.values()), ()))]).unflatten_keys(".")

@@ -1,26 +1,24 @@
 """A state dict of any nesting in one file that holds tensors and JSON, and nothing that could run when it is read.
 
 Not torchrl's ``StateDictCheckpointAdapter``: in 0.14.1 its formats end in ``tensordict.load``, which unpickles a file
-called ``other.pickle`` if there is one (tensordict 0.14.3), and its folders hold a file per tensor, hundreds to flush.
+called ``other.pickle`` if there is one (tensordict 0.14.3). Its folders hold a file per tensor, hundreds to flush.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torchrl.checkpoint import CheckpointAdapter, GlobalRNGState
 
 from torchrl_glam.errors import DamagedError
-from torchrl_glam.runs.files import write_whole
+from torchrl_glam.runs.files import read_tensors, write_tensors
 
-STRUCTURE = "structure"
+STATE, STRUCTURE = "state.safetensors", "structure"
 
 
 def write_state(path: Path, state: Any) -> None:
@@ -34,7 +32,7 @@ def write_state(path: Path, state: Any) -> None:
     """
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_encode(state, tensors, {}))
-    write_whole(path, lambda temporary: save_file(tensors, temporary, {STRUCTURE: structure}))
+    write_tensors(path, tensors, {STRUCTURE: structure})
 
 
 def read_state(path: Path) -> Any:
@@ -43,47 +41,68 @@ def read_state(path: Path) -> Any:
     Raises:
         DamagedError: if it is no such file, or not whole.
     """
+    tensors, metadata = read_tensors(path)
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            return _decode(json.loads(file.metadata()[STRUCTURE]), tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        return _decode(json.loads(metadata[STRUCTURE]), tensors)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path.name} is damaged or no state file") from error
 
 
-class StateFileAdapter(CheckpointAdapter):
-    """Lets ``torchrl.checkpoint`` keep an object's ``state_dict`` in a state file."""
+class FileAdapter(CheckpointAdapter):
+    """Lets ``torchrl.checkpoint`` keep a part in one file.
 
-    adapter_id = "torchrl_glam.state_file"
-    filename = "state.safetensors"
+    Args:
+        adapter_id: name of the file's format, for the manifest.
+        filename: in the part's folder.
+        write: writes a part to a file.
+        read: restores a part from a file.
+    """
+
+    def __init__(
+        self,
+        adapter_id: str,
+        filename: str,
+        write: Callable[[Any, Path], object],
+        read: Callable[[Any, Path], object],
+    ) -> None:
+        self.adapter_id, self._filename, self._write, self._read = adapter_id, filename, write, read
 
     def save(self, component: Any, path: Path, *, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Write ``component.state_dict()`` below ``path``."""
+        """Write the part below ``path``."""
         path.mkdir(parents=True)
-        write_state(path / self.filename, component.state_dict(*args, **kwargs))
+        self._write(component, path / self._filename)
 
-    def load(
-        self,
-        component: Any,
-        path: Path,
-        *,
-        map_location: Any,
-        tensor_load_kwargs: Mapping[str, Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> None:
-        """Give ``component.load_state_dict`` what was written."""
-        component.load_state_dict(read_state(path / self.filename), *args, **kwargs)
+    def load(self, component: Any, path: Path, **_: Any) -> None:
+        """Restore the part from below ``path``."""
+        self._read(component, path / self._filename)
+
+
+STATES = FileAdapter(
+    "torchrl_glam.state_file",
+    STATE,
+    lambda part, path: write_state(path, part.state_dict()),
+    lambda part, path: part.load_state_dict(read_state(path)),
+)
+
+
+class RandomState(GlobalRNGState):
+    """TorchRL's random state, restored also on a machine with fewer GPUs: its own (0.14.1) wants as many."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what this machine has."""
+        gpus = list(state_dict.get("torch_cuda", ()))[: torch.cuda.device_count()]
+        others = {name: state for name, state in state_dict.items() if name != "torch_cuda"}
+        super().load_state_dict({**others, "torch_cuda": gpus} if gpus else others)
 
 
 def _encode(value: Any, tensors: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> Any:
-    """``value`` as JSON, in which a tensor is its name in ``tensors``."""
+    """Return ``value`` as JSON, in which a tensor is its name in ``tensors``."""
     if isinstance(value, Tensor):
         value = value.detach()
         seen = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
         if value.numel() == 0 or seen not in names:
             names[seen] = f"{len(tensors):06d}"
-            # A copy where memory is shared with another tensor, which safetensors refuses to write.
+            # A copy, because safetensors refuses to write memory that is shared with another tensor.
             tensors[names[seen]] = value.to("cpu", copy=True).contiguous()
         return {"tensor": names[seen]}
     if isinstance(value, Mapping):
@@ -110,15 +129,3 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "dict":
         return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
     raise ValueError(f"unknown kind {kind!r}")
-
-
-class RandomState(GlobalRNGState):
-    """TorchRL's, for a machine with fewer GPUs too: its own (0.14.1) wants as many as there were."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what this machine has."""
-        gpus = list(state_dict.get("torch_cuda", ()))[: torch.cuda.device_count()]
-        others = {name: state for name, state in state_dict.items() if name != "torch_cuda"}
-        super().load_state_dict({**others, "torch_cuda": gpus} if gpus else others)
-
-

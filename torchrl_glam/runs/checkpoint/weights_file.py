@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchrl.checkpoint import CheckpointAdapter
 from torchrl.data import Bounded, OneHot, TensorSpec
 
 from torchrl_glam.errors import DamagedError
-from torchrl_glam.runs.files import write_whole
+from torchrl_glam.runs.checkpoint.state_file import FileAdapter
+from torchrl_glam.runs.files import read_tensors, write_tensors
 
 WEIGHTS = "weights.safetensors"
-METADATA = "torchrl_glam"  # one entry, for safetensors (0.8) writes several in no certain order
+METADATA = "torchrl_glam"  # one entry, because safetensors (0.8) writes several in no certain order
 
 
 @dataclass
 class Weights:
-    """What a weights file holds.
+    """The content of a weights file.
 
     Args:
         networks: state dicts by the network's name: ``world_model``, ``actor``, ``critic`` (or ``loss``).
@@ -37,39 +35,24 @@ class Weights:
     frame: int
 
 
-def write_weights(path: Path, networks: Mapping[str, nn.Module], action_spec: TensorSpec, frame: int) -> None:
-    """Write the networks' parameters and buffers as ``network.name``, and in the file's metadata what else is needed.
-
-    Raises:
-        OSError: if it cannot be written; what was at ``path`` stays.
-    """
-    tensors = {
-        f"{name}.{key}": entry.detach().cpu().contiguous().clone()  # safetensors refuses memory that is shared
-        for name, network in networks.items()
-        for key, entry in network.state_dict().items()
-    }
-    metadata = json.dumps({"frame": frame, "action": _describe_actions(action_spec)})
-    write_whole(path, lambda temporary: save_file(tensors, temporary, {METADATA: metadata}))
-
-
 def read_weights(path: Path) -> Weights:
     """Read a weights file; tensors come out on the CPU.
 
     Raises:
         DamagedError: if it is no weights file, or not whole.
     """
+    tensors, found = read_tensors(path)
+    if METADATA not in found:
+        raise DamagedError(f"{path.name} is no weights file of torchrl_glam")
     networks: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, entry = key.partition(".")
+        networks.setdefault(name, {})[entry] = tensor
     try:
-        with safe_open(path, "pt") as file:
-            if METADATA not in (file.metadata() or {}):
-                raise DamagedError(f"{path.name} is no weights file of torchrl_glam")
-            metadata = json.loads(file.metadata()[METADATA])
-            for key in file.keys():  # noqa: SIM118 (it is no dict)
-                name, _, entry = key.partition(".")
-                networks.setdefault(name, {})[entry] = file.get_tensor(key)
+        metadata = json.loads(found[METADATA])
         return Weights(networks, _make_spec(metadata["action"]), int(metadata["frame"]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{path.name} is damaged or missing") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{path.name} is damaged") from error
 
 
 def load_networks(networks: Mapping[str, nn.Module], weights: Weights) -> None:
@@ -87,37 +70,34 @@ def load_networks(networks: Mapping[str, nn.Module], weights: Weights) -> None:
 
 @dataclass
 class TrainedNetworks:
-    """The networks of a run as one part of its checkpoints."""
+    """The networks of a run, as one part of its checkpoints that others can read; attributes as of :class:`Weights`."""
 
     networks: Mapping[str, nn.Module]
     action_spec: TensorSpec
-    frame: int = field(default=0, init=False)
+    frame: int = 0
+
+    def write(self, path: Path) -> None:
+        """Write parameters and buffers as ``network.name``, with the rest of :class:`Weights` as metadata.
+
+        Raises:
+            OSError: if they cannot be written; what was at ``path`` stays.
+        """
+        tensors = {
+            f"{name}.{key}": entry.detach().cpu().contiguous().clone()  # safetensors refuses memory that is shared
+            for name, network in self.networks.items()
+            for key, entry in network.state_dict().items()
+        }
+        metadata = {"frame": self.frame, "action": _describe_actions(self.action_spec)}
+        write_tensors(path, tensors, {METADATA: json.dumps(metadata)})
+
+    def read(self, path: Path) -> None:
+        """Copy a weights file into the networks; errors as of :func:`read_weights` and :func:`load_networks`."""
+        weights = read_weights(path)
+        load_networks(self.networks, weights)
+        self.frame = weights.frame
 
 
-class WeightsAdapter(CheckpointAdapter):
-    """Lets ``torchrl.checkpoint`` keep :class:`TrainedNetworks` in a weights file."""
-
-    adapter_id = "torchrl_glam.weights"
-
-    def save(self, component: TrainedNetworks, path: Path, *, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Write the networks below ``path``."""
-        path.mkdir(parents=True)
-        write_weights(path / WEIGHTS, component.networks, component.action_spec, component.frame)
-
-    def load(
-        self,
-        component: TrainedNetworks,
-        path: Path,
-        *,
-        map_location: Any,
-        tensor_load_kwargs: Mapping[str, Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> None:
-        """Copy what was written into the networks."""
-        weights = read_weights(path / WEIGHTS)
-        load_networks(component.networks, weights)
-        component.frame = weights.frame
+NETWORKS = FileAdapter("torchrl_glam.weights", WEIGHTS, TrainedNetworks.write, TrainedNetworks.read)
 
 
 def _describe_actions(spec: TensorSpec) -> dict[str, Any]:

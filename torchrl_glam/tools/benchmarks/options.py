@@ -11,7 +11,7 @@ import torch
 from hydra.core.config_store import ConfigStore
 
 from torchrl_glam import presentation as figures
-from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config import GLAMConfig, make_schema
 from torchrl_glam.errors import UsageError
 from torchrl_glam.machine.compilation import check_compiler
 
@@ -96,4 +96,4 @@ def variant_config(config: BenchmarkConfig, variant: Variant) -> BenchmarkConfig
     return changed
 
 
-ConfigStore.instance().store(name="benchmark_config", node=BenchmarkConfig)
+ConfigStore.instance().store(name="benchmark_config", node=make_schema({}, BenchmarkConfig))

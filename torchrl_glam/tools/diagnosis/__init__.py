@@ -1,4 +1,4 @@
-"""What a run's networks know: held against real steps, part by part."""
+"""Diagnosis of a run: its networks compared with real steps, part by part."""
 
 from __future__ import annotations
 

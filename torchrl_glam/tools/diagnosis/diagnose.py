@@ -1,4 +1,4 @@
-"""A run's networks put to the test on real steps."""
+"""The diagnosis of a run: its networks tested on real steps."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import torch
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
 from torch import Tensor
 
 from torchrl_glam.config import GLAMConfig, Sees, Starts
-from torchrl_glam.config.checks import TRANSFORMERS
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.loading import LoadedRun
@@ -35,32 +35,33 @@ from torchrl_glam.tools.diagnosis.parts import (
 from torchrl_glam.tools.diagnosis.predictions import at_states, encode, predict, read_contexts
 from torchrl_glam.tools.diagnosis.probes import Probes, probe_rewards
 from torchrl_glam.tools.diagnosis.steps import RealSteps
+from torchrl_glam.tools.imagination import longest_memory
 from torchrl_glam.tools.pictures.comparison import compare_imagination
 from torchrl_glam.training.on_policy import make_lambda_estimate
 
 AtStep = TypeVar("AtStep", Event, RewardMeans)
 
-HORIZON = 15  # steps that are foretold in imagination; one more, for the tolerance at the last one
-IMAGINED = 2048  # contexts from which imagination goes on under the actions really taken, at most
-DREAMT = 512  # and under the policy
+HORIZON = 15  # steps predicted in imagination; one more is imagined, for the tolerance at the last one
+IMAGINED = 2048  # contexts from which the actions really taken are imagined, at most
+DREAMT = 512  # and those of the policy
 FRAMES = 64  # windows whose frames are compared
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found on some real steps.
+    """The results on some real steps.
 
     Args:
-        number: real steps looked at.
+        number: real steps.
         rewarded, terminated: how many of them brought a reward, or lost a life.
-        context: real steps before what is foretold.
-        threshold: a reward is foretold where the prediction's size exceeds this; ``None``: no step was rewarded.
+        context: real steps before a prediction.
+        threshold: a reward is predicted where the prediction's size exceeds this; ``None``: no step was rewarded.
         reward, means, ending: by step, from 0; ``reward`` is empty without a threshold.
         probes: where the knowledge of rewards is lost; ``None`` with too few of them.
         frames: by step, from 1.
         value: ``None`` without a critic, or where no return is known.
-        dream: what imagination holds under the policy.
-        policy: what it would do in real states.
+        dream: imagination under the policy.
+        policy: its actions in real states.
     """
 
     number: int
@@ -79,25 +80,26 @@ class Diagnosis:
 
 
 def context_length(config: GLAMConfig) -> int:
-    """Real steps before imagination; with ``imagination.starts=batch``, which has any number, those before acting."""
+    """Return the number of real steps before imagination; with ``imagination.starts=batch``, that before acting."""
     from_batch = config.imagination.starts is Starts.batch
     return config.agent.context_length if from_batch else config.imagination.context_length
 
 
+@torch.no_grad()
 def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
-    """Compare what the run's networks say with what really happened.
+    """Compare the run's predictions with what really happened.
 
     Latents and actions are sampled: seed torch for the same result again.
 
     Args:
         run: the networks.
         steps: the real steps.
-        context: how many of them are read before something is foretold.
+        context: number of steps that are read before a prediction.
 
     Raises:
         UsageError: if no episode has as many steps as are wanted, or the backbone remembers fewer.
     """
-    every, far = _choose_contexts(run.config, steps, context)
+    every, far = _choose_contexts(run, steps, context)
     env = run.make_imagined_env()
     latents = encode(run.world_model, steps.pixels)
     now = predict(env.transition, latents, steps, every, context, 0)
@@ -106,17 +108,18 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
     threshold = reward_threshold(steps.reward)
 
     def compare(compared: Callable[..., list[AtStep]], real: Tensor, *guesses: str) -> list[AtStep]:
-        """What is foretold from real steps alone of all contexts, what in imagination of fewer."""
+        """Compare step 0 in all contexts, and the imagined steps, which start from fewer."""
         first = compared(real[every, None], *map(now.get, guesses))
         others = compared(real[later], *map(ahead.get, guesses))
         return first + [row for row in others if 1 <= row.step <= HORIZON]
 
     followed = ~steps.ends[every]
     at = every[followed] + 1
-    foretold = now.select("state", "belief")[followed.to(latents.device)]
-    seen = foretold.copy().set("state", latents[at.to(latents.device)])
-    valued = seen if run.config.imagination.starts is Starts.batch else foretold  # as imagination starts
-    acted = seen if run.config.agent.sees is Sees.posterior else foretold
+    imagined = now.select("state", "belief")[followed.to(latents.device)]
+    seen = imagined.copy().set("state", latents[at.to(latents.device)])
+    from_batch = run.config.imagination.starts is Starts.batch
+    critic = run.critic if run.critic is not None and "state_value" in run.critic.out_keys else None
+    probed = (every > 0) & ~steps.ends[every - 1]  # a context of one step may be an episode's first
     return Diagnosis(
         number=len(steps),
         rewarded=int((steps.reward != 0).sum()),
@@ -126,20 +129,21 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
         reward=compare(partial(reward_events, threshold=threshold), steps.reward, "reward") if threshold else [],
         means=compare(reward_means, steps.reward, "reward", "expected"),
         ending=compare(ending_events, steps.terminated, "ending"),
-        probes=_probe(steps, latents, every, now),
+        probes=probe_rewards(steps, latents, every[probed], now["belief"].cpu()[probed], now["reward"][probed, 0]),
         frames=_compare_frames(env, steps, far, context),
-        value=_judge_values(run, valued, at, steps),
-        dream=_dream(run, env, latents, steps, at, context),
-        policy=policy_part(at_states(run.actor, acted), steps.action),
+        value=_judge_values(run, critic, seen if from_batch else imagined, at, steps),
+        dream=_dream(run, critic, env, latents, steps, at, context),
+        policy=policy_part(
+            at_states(run.actor, seen if run.config.agent.sees is Sees.posterior else imagined), steps.action
+        ),
     )
 
 
-def _choose_contexts(config: GLAMConfig, steps: RealSteps, context: int) -> tuple[Tensor, Tensor]:
-    """The last steps of all contexts, and of those that are followed by as many steps as are imagined."""
+def _choose_contexts(run: LoadedRun, steps: RealSteps, context: int) -> tuple[Tensor, Tensor]:
+    """Return the last steps of all contexts, and of contexts that as many steps follow as are imagined."""
     length = context + HORIZON + 1
-    dynamics = config.world_model.dynamics
-    remembered = dynamics.max_length or config.longest_sequence()
-    if dynamics.name in TRANSFORMERS and remembered < length:
+    remembered = longest_memory(run.world_model.dynamics)
+    if remembered is not None and remembered < length:
         raise UsageError(
             f"context={context} and {HORIZON + 1} imagined steps, but the backbone remembers {remembered}: give "
             f"context={max(1, remembered - HORIZON - 1)}"
@@ -154,42 +158,42 @@ def _choose_contexts(config: GLAMConfig, steps: RealSteps, context: int) -> tupl
 
 
 def spread(numbers: Tensor, most: int) -> Tensor:
-    """At most so many of ``numbers [n]``, evenly from all of them."""
+    """Choose at most ``most`` of ``numbers [n]``, evenly from all of them."""
     if len(numbers) <= most:
         return numbers
     return numbers[torch.linspace(0, len(numbers) - 1, most).long()]
 
 
-def _probe(steps: RealSteps, latents: Tensor, every: Tensor, now: TensorDict) -> Probes | None:
-    later = (every > 0) & ~steps.ends[every - 1]  # a context of one step may be an episode's first
-    return probe_rewards(steps, latents, every[later], now["belief"].cpu()[later], now["reward"][later, 0])
+def _compare_frames(env: GLAMImaginedEnv, steps: RealSteps, far: Tensor, context: int) -> list[FrameErrors]:
+    window = spread(far, FRAMES)[:, None] + torch.arange(1 - context, HORIZON + 1)
+    records = TensorDict({"pixels": steps.pixels[window], "action": steps.action[window]}, window.shape)
+    return frame_errors(compare_imagination(env, records, context))
 
 
-def _judge_values(run: LoadedRun, states: TensorDict, at: Tensor, steps: RealSteps) -> Calibration | None:
-    if run.critic is None or "state_value" not in run.critic.out_keys:
+def _judge_values(
+    run: LoadedRun, critic: TensorDictModule | None, states: TensorDict, at: Tensor, steps: RealSteps
+) -> Calibration | None:
+    if critic is None:
         return None
-    value = at_states(run.critic, states)["state_value"].squeeze(-1)
+    value = at_states(critic, states)["state_value"].squeeze(-1)
     return value_part(value, at, steps, run.config.agent.gamma)
 
 
-@torch.no_grad()
-def _dream(run: LoadedRun, env: GLAMImaginedEnv, latents: Tensor, steps: RealSteps, at: Tensor, context: int) -> Dream:
-    """Roll out the policy in imagination, as long as the run does by now."""
+def _dream(
+    run: LoadedRun,
+    critic: TensorDictModule | None,
+    env: GLAMImaginedEnv,
+    latents: Tensor,
+    steps: RealSteps,
+    at: Tensor,
+    context: int,
+) -> Dream:
+    """Roll out the policy in imagination, for the horizon that the run has by now."""
     chosen, agent = spread(at, DREAMT), run.config.agent
     start = read_contexts(env.transition, latents, steps, chosen - 1, context)
     if run.config.imagination.starts is Starts.batch:
         start["state"] = latents[chosen.to(latents.device)]
     rollout = env.imagine(start, run.actor, run.config.imagination.horizon_at(run.frame))
-    if run.critic is not None and "state_value" in run.critic.out_keys:
-        estimate = make_lambda_estimate(
-            run.critic, gamma=agent.gamma, lmbda=agent.lmbda, bootstrap=agent.bootstrap.value
-        )
-        estimate(rollout)
+    if critic is not None:
+        make_lambda_estimate(critic, gamma=agent.gamma, lmbda=agent.lmbda, bootstrap=agent.bootstrap.value)(rollout)
     return dream_part(rollout, steps)
-
-
-def _compare_frames(env: GLAMImaginedEnv, steps: RealSteps, far: Tensor, context: int) -> list[FrameErrors]:
-    window = spread(far, FRAMES)[:, None] + torch.arange(1 - context, HORIZON + 1)
-    pixels = steps.pixels[window]
-    records = TensorDict({"pixels": pixels, "action": steps.action[window]}, window.shape)
-    return frame_errors(compare_imagination(env, records, context), pixels[:, context - 1])

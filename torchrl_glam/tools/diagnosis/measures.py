@@ -1,4 +1,4 @@
-"""How predictions compare with what happened: pure functions on tensors.
+"""Measures of predictions against what happened: pure functions on tensors.
 
 ``n`` steps, ``h`` horizon.
 """
@@ -14,14 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Detection:
-    """How well rare events are foretold.
+    """Counts of how well rare events are predicted.
 
     Args:
         number: steps.
         real: steps with the event.
-        said: steps for which it was foretold.
-        found: of the real ones, those that were foretold.
-        right: of those foretold, the real ones; with a tolerance in time not always as many as ``found``.
+        said: steps for which it was predicted.
+        found: real ones that were predicted.
+        right: predicted ones that were real; with a tolerance in time this may differ from ``found``.
         ranking: the probability that a step with the event scores higher than one without (area under the ROC curve);
             0.5 is chance. ``None`` where one of the two kinds does not occur.
     """
@@ -40,12 +40,12 @@ class Detection:
 
     @property
     def recall(self) -> float | None:
-        """The share of the real ones that were foretold; ``None`` if there are none."""
+        """The predicted share of the real ones; ``None`` if there are none."""
         return self.found / self.real if self.real else None
 
     @property
     def precision(self) -> float | None:
-        """The share of those foretold that were real; ``None`` if there are none."""
+        """The real share of the predicted ones; ``None`` if there are none."""
         return self.right / self.said if self.said else None
 
 
@@ -56,8 +56,8 @@ def detect(
 
     Args:
         real, said: bool ``[n]``.
-        score: ``[n]``, what ``said`` was decided by.
-        near_real, near_said: the same with a tolerance, see :func:`widen`; without one ``real`` and ``said``.
+        score: ``[n]``, by which ``said`` was decided.
+        near_real, near_said: the same with a tolerance, see :func:`widen`; by default ``real`` and ``said``.
 
     Examples:
         >>> import torch
@@ -67,18 +67,12 @@ def detect(
     """
     found = real & (said if near_said is None else near_said)
     right = said & (real if near_real is None else near_real)
-    return Detection(
-        number=real.numel(),
-        real=int(real.sum()),
-        said=int(said.sum()),
-        found=int(found.sum()),
-        right=int(right.sum()),
-        ranking=ranking(score, real),
-    )
+    counts = (int(flags.sum()) for flags in (real, said, found, right))
+    return Detection(real.numel(), *counts, ranking(score, real))
 
 
 def widen(flags: Tensor) -> Tensor:
-    """``flags [n h]``, true also where the step before or after is."""
+    """Return ``flags [n h]``, true also where the step before or after is."""
     wide = flags.clone()
     wide[:, 1:] |= flags[:, :-1]
     wide[:, :-1] |= flags[:, 1:]
@@ -86,7 +80,7 @@ def widen(flags: Tensor) -> Tensor:
 
 
 def ranking(score: Tensor, real: Tensor) -> float | None:
-    """The area under the ROC curve of ``score [n]``, ties counted by half; see :class:`Detection`."""
+    """Return the area under the ROC curve of ``score [n]``, ties counted by half; see :class:`Detection`."""
     with_event, without = score[real], score[~real].sort().values
     if not len(with_event) or not len(without):
         return None
@@ -96,17 +90,17 @@ def ranking(score: Tensor, real: Tensor) -> float | None:
 
 
 def discounted_returns(reward: Tensor, terminated: Tensor, ends: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """``G_i = r_i + gamma * G_{i+1}``, where nothing follows a termination, and nothing is known after an end.
+    """Compute ``G_i = r_i + gamma * G_{i+1}``, cut at terminations and ends.
 
     Args:
         reward: ``[n]``, consecutive.
         terminated: bool ``[n]``: the return ends with this step's reward.
-        ends: bool ``[n]``: what follows this step is unknown, or no part of its episode.
+        ends: bool ``[n]``: what follows this step is unknown, or of another episode.
         gamma: discount.
 
     Returns:
-        The returns of what is known, ``[n]`` in float64, and the discount ``[n]`` of the first reward that is unknown,
-        0 where all are known.
+        The known part of the returns, ``[n]`` in float64, and the discount ``[n]`` of the first unknown reward, 0
+        where all are known.
     """
     returns, rests, value, rest = [], [], 0.0, 1.0
     for step in zip(*(entry.flip(0).tolist() for entry in (reward, terminated, ends)), strict=True):
@@ -127,8 +121,8 @@ class Calibration:
         number: steps.
         value_mean, value_deviation, return_mean, return_deviation: their means and standard deviations.
         correlation: Pearson's; ``None`` where one of them does not vary.
-        slope: of the least-squares line from value to return: 1 is calibrated, below 1 values differ by too much.
-        curve: of steps sorted by value and cut into parts of a size: mean value and mean return of each.
+        slope: of the least-squares line from value to return. 1 is calibrated; below 1, values differ by too much.
+        curve: mean value and mean return of each tenth of the steps, sorted by value.
     """
 
     number: int
@@ -142,12 +136,12 @@ class Calibration:
 
     @property
     def bias(self) -> float:
-        """By how much values exceed returns on average."""
+        """The mean by which values exceed returns."""
         return self.value_mean - self.return_mean
 
 
 def calibrate(value: Tensor, returns: Tensor, parts: int = 10) -> Calibration | None:
-    """Compare ``value [n]`` with ``returns [n]``; ``None`` without any."""
+    """Compare ``value [n]`` with ``returns [n]``; return ``None`` without any."""
     if not len(value):
         return None
     value, returns = value.double(), returns.double()
@@ -155,7 +149,7 @@ def calibrate(value: Tensor, returns: Tensor, parts: int = 10) -> Calibration | 
     covariance = ((value - value.mean()) * (returns - returns.mean())).mean().item()
     tiny = 1e-9 * (1 + torch.cat([value, returns]).abs().max().item())
     varies = [deviation > tiny for deviation in deviations]
-    order = value.argsort()
+    cut = value.argsort().tensor_split(min(parts, len(value)))
     return Calibration(
         len(value),
         value.mean().item(),
@@ -164,8 +158,5 @@ def calibrate(value: Tensor, returns: Tensor, parts: int = 10) -> Calibration | 
         deviations[1],
         covariance / math.prod(deviations) if all(varies) else None,
         covariance / deviations[0] ** 2 if varies[0] else None,
-        [
-            (value[part].mean().item(), returns[part].mean().item())
-            for part in order.tensor_split(min(parts, len(order)))
-        ],
+        [(value[part].mean().item(), returns[part].mean().item()) for part in cut],
     )

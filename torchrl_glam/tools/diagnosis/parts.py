@@ -1,6 +1,6 @@
-"""The parts of a diagnosis: reward and termination, frames, value, policy, and what imagination dreams up.
+"""The parts of a diagnosis: reward and termination, frames, value, dream and policy.
 
-``n`` contexts, ``h`` horizon, ``a`` action size. Step 0 is foretold from real steps alone, step ``h`` after ``h``
+``n`` contexts, ``h`` horizon, ``a`` action size. Step 0 is predicted from real steps only, step ``h`` after ``h``
 imagined latents (:func:`~torchrl_glam.tools.diagnosis.predictions.predict`).
 """
 
@@ -29,7 +29,7 @@ FORGOTTEN = 0.05  # a return is known if the discount of the first unknown rewar
 
 @dataclass(frozen=True)
 class Event:
-    """How well an event is foretold at a step: at this very step, and with one step of tolerance."""
+    """Predictions of an event at a step: at this very step, and with one step of tolerance."""
 
     what: str
     step: int
@@ -39,9 +39,9 @@ class Event:
 
 @dataclass(frozen=True)
 class RewardMeans:
-    """Mean rewards at a step, per step; ``None`` where there are no such steps.
+    """Mean rewards at a step; ``None`` where there are no such steps.
 
-    ``expected`` is the mean of what the head holds possible. ``predicted`` is less where that is uncertain: ``symexp``
+    ``expected`` is the mean of the head's distribution. ``predicted`` is less where the head is uncertain: ``symexp``
     of the mean in symlog space turns a chance of 0.1 of a reward of 100 into 0.6, where 10 is to be expected.
     """
 
@@ -72,10 +72,10 @@ class FrameErrors:
 
 @dataclass(frozen=True)
 class Dream:
-    """Imagination under the policy beside what really came, from the same states on average.
+    """Imagination under the policy beside the real steps.
 
     Args:
-        number, horizon: rollouts, and steps of each; what follows a termination does not count.
+        number, horizon: rollouts, and steps of each; steps after a termination do not count.
         reward, real_reward: per step.
         ending, real_ending: terminations per step.
         target: mean lambda return of the first imagined step; ``None`` without a critic.
@@ -94,7 +94,7 @@ class Dream:
 
 @dataclass(frozen=True)
 class PolicyPart:
-    """What the policy would do in real states.
+    """Actions of the policy in real states.
 
     Args:
         number: states.
@@ -112,41 +112,36 @@ class PolicyPart:
 
 
 def reward_threshold(reward: Tensor) -> float | None:
-    """Half of the smallest reward that is not 0: what is foretold as some reward. ``None`` if all are 0."""
+    """Return half of the smallest reward that is not 0; larger predictions count as a reward. ``None`` if all are 0."""
     some = reward[reward != 0]
     return some.abs().min().item() / 2 if len(some) else None
 
 
 def reward_events(real: Tensor, predicted: Tensor, threshold: float) -> list[Event]:
-    """For rewards ``[n 1+h]`` of any sign, and by sign where both occur, an event for each step."""
-    kinds = {"non-zero": (real != 0, predicted.abs()), "positive": (real > 0, predicted)}
-    kinds["negative"] = (real < 0, -predicted)
-    both = bool((real > 0).any() and (real < 0).any())
-    events: list[Event] = []
-    for what, (flags, score) in kinds.items():
-        if both or what == "non-zero":
-            events += foretold(what, flags, score > threshold, score)
+    """Count rewards ``[n 1+h]`` of any sign and, where both signs occur, of each; an event for each step."""
+    events = count_events("non-zero", real != 0, predicted.abs() > threshold, predicted.abs())
+    if (real > 0).any() and (real < 0).any():
+        events += count_events("positive", real > 0, predicted > threshold, predicted)
+        events += count_events("negative", real < 0, -predicted > threshold, -predicted)
     return events
 
 
 def ending_events(real: Tensor, logit: Tensor) -> list[Event]:
-    """For terminations ``[n 1+h]``, foretold where their probability exceeds 1/2."""
-    return foretold("termination", real, logit > 0, logit)
+    """Count terminations ``[n 1+h]``, predicted where their probability exceeds 1/2."""
+    return count_events("termination", real, logit > 0, logit)
 
 
-def foretold(what: str, real: Tensor, said: Tensor, score: Tensor) -> list[Event]:
-    """An event for each step of ``[n 1+h]``."""
-    near_real, near_said = widen(real), widen(said)
-    events = []
-    for step in range(real.shape[1]):
-        at = (real[:, step], said[:, step], score[:, step])
-        near = detect(*at, near_real=near_real[:, step], near_said=near_said[:, step])
-        events.append(Event(what, step, detect(*at), near))
-    return events
+def count_events(what: str, real: Tensor, said: Tensor, score: Tensor) -> list[Event]:
+    """Return an event for each step of ``[n 1+h]``."""
+    columns = zip(*(entry.unbind(1) for entry in (real, said, score, widen(real), widen(said))), strict=True)
+    return [
+        Event(what, step, detect(*at), detect(*at, near_real=near_real, near_said=near_said))
+        for step, (*at, near_real, near_said) in enumerate(columns)
+    ]
 
 
 def reward_means(real: Tensor, predicted: Tensor, expected: Tensor) -> list[RewardMeans]:
-    """Means for each step of rewards ``[n 1+h]``."""
+    """Return the means of rewards ``[n 1+h]`` for each step."""
 
     def mean(values: Tensor) -> float | None:
         return values.mean().item() if len(values) else None
@@ -159,31 +154,21 @@ def reward_means(real: Tensor, predicted: Tensor, expected: Tensor) -> list[Rewa
     return rows
 
 
-def frame_errors(comparison: Comparison, context_frame: Tensor) -> list[FrameErrors]:
-    """Errors for each step.
-
-    Args:
-        comparison: of :func:`~torchrl_glam.tools.pictures.comparison.compare_imagination`, of windows ``[r t]``.
-        context_frame: uint8 ``[r h w 3]``, the last real frame before the steps.
-    """
-    real = comparison.frames["real"]
-    guesses = {**comparison.frames, "context frame": context_frame[:, None].expand_as(real)}
-    del guesses["real"]
-    moved = (real.int() - context_frame[:, None].int()).abs().amax(-1) > MOVED
+def frame_errors(comparison: Comparison) -> list[FrameErrors]:
+    """Return the errors of a comparison of windows ``[r t]`` for each step."""
+    moved = (comparison.frames["real"].int() - comparison.still[:, None].int()).abs().amax(-1) > MOVED  # (r t h w)
+    differences = {name: comparison.difference(guess) for name, guess in comparison.guesses.items()}
     rows = []
-    for step in range(real.shape[1]):
-        at, whole, there = moved[:, step], {}, {}
-        for name, guess in guesses.items():
-            error = (guess[:, step].int() - real[:, step].int()).abs().double().mean(-1) / 255
-            whole[name] = error.mean().item()
-            if at.any():
-                there[name] = error[at].mean().item()
+    for step, at in enumerate(moved.unbind(1)):
+        errors = {name: difference[:, step].mean(-1) / 255 for name, difference in differences.items()}  # (r h w)
+        whole = {name: error.mean().item() for name, error in errors.items()}
+        there = {name: error[at].mean().item() for name, error in errors.items()} if at.any() else {}
         rows.append(FrameErrors(step + 1, at.double().mean().item(), whole, there))
     return rows
 
 
 def value_part(value: Tensor, at: Tensor, steps: RealSteps, gamma: float) -> Calibration | None:
-    """Values ``[n]`` at the steps of the numbers ``at [n]``, against the discounted returns that followed from there.
+    """Compare values ``[n]`` at the steps ``at [n]`` with the discounted returns that followed from there.
 
     Steps whose return is cut off before the discount has fallen to ``FORGOTTEN`` are left out.
     """
@@ -193,7 +178,7 @@ def value_part(value: Tensor, at: Tensor, steps: RealSteps, gamma: float) -> Cal
 
 
 def dream_part(rollout: TensorDictBase, steps: RealSteps) -> Dream:
-    """From an imagined ``rollout [n h]``, with ``value_target`` if there is a critic."""
+    """Sum up an imagined ``rollout [n h]``, which holds ``value_target`` if there is a critic."""
     outcome = rollout["next"]
     reward, ended = outcome["reward"].squeeze(-1).cpu(), outcome["terminated"].squeeze(-1).cpu()
     alive = torch.ones_like(ended)
@@ -207,16 +192,16 @@ def dream_part(rollout: TensorDictBase, steps: RealSteps) -> Dream:
         ending=ended[alive].float().mean().item(),
         real_ending=steps.terminated.float().mean().item(),
         target=None if target is None else target[:, 0].mean().item(),
-        curve=[(reward[:, step][alive[:, step]].mean().nan_to_num()).item() for step in range(reward.shape[1])],
+        curve=[reward[there, step].mean().nan_to_num().item() for step, there in enumerate(alive.unbind(1))],
     )
 
 
 def policy_part(acted: TensorDictBase, taken: Tensor) -> PolicyPart:
-    """From what the actor wrote ``[n]`` and the actions really ``taken [m a]``."""
+    """Sum up what the actor wrote ``[n]``, beside the actions really ``taken [m a]``."""
     logits = acted.get("logits", None)
     if logits is None:
-        entropy = -acted["action_log_prob"].mean().item()
-        wanted, most = acted["action"], None
+        entropy, most = -acted["action_log_prob"].mean().item(), None
+        wanted = acted["action"]
     else:
         logs = logits.log_softmax(-1)
         wanted = logs.exp()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from torchrl_glam.presentation import BLUE, GREEN, GREY, ORANGE, VERMILION, make_figure, save_figure
 from torchrl_glam.tools.diagnosis.diagnose import Diagnosis
+from torchrl_glam.tools.diagnosis.parts import Event
 
 STYLES = ("-", "--")
 COLOURS = (BLUE, ORANGE, GREEN)
 
 
 def draw(path: Path, title: str, found: dict[str, Diagnosis]) -> None:
-    """Write a PNG file; matplotlib must be there.
+    """Write a PNG file by matplotlib, which must be installed.
 
     Raises:
         UsageError: if the file cannot be written.
@@ -22,7 +24,7 @@ def draw(path: Path, title: str, found: dict[str, Diagnosis]) -> None:
     figure.suptitle(title)
     panels = figure.subplots(2, 3).flatten()
     for (source, diagnosis), style in zip(found.items(), STYLES, strict=False):
-        for panel, plot in zip(panels, (_events, _means, _frames, _endings, _values, _policy), strict=True):
+        for panel, plot in zip(panels, (_rewards, _means, _frames, _endings, _values, _policy), strict=True):
             plot(panel, diagnosis, source, style)
     for panel in panels:
         panel.grid(alpha=0.3)
@@ -31,54 +33,43 @@ def draw(path: Path, title: str, found: dict[str, Diagnosis]) -> None:
     save_figure(figure, path)
 
 
-def _events(axes: Any, found: Diagnosis, source: str, style: str) -> None:
-    axes.set(title="rewards foretold", xlabel="imagined steps", ylabel="share", ylim=(-0.02, 1.02))
-    _curves(axes, [event for event in found.reward if event.what == "non-zero"], source, style)
+def _rewards(axes: Any, found: Diagnosis, source: str, style: str) -> None:
+    _events(axes, "rewards predicted", [event for event in found.reward if event.what == "non-zero"], source, style)
 
 
 def _endings(axes: Any, found: Diagnosis, source: str, style: str) -> None:
-    axes.set(title="terminations foretold", xlabel="imagined steps", ylabel="share", ylim=(-0.02, 1.02))
-    _curves(axes, found.ending, source, style)
+    _events(axes, "terminations predicted", found.ending, source, style)
 
 
-def _curves(axes: Any, events: list[Any], source: str, style: str) -> None:
-    measures = {
-        "recall, +-1 step": lambda event: event.near.recall,
-        "precision, +-1 step": lambda event: event.near.precision,
-        "ranking": lambda event: event.exact.ranking,
-    }
-    if not any(event.exact.real for event in events):
-        return
-    for (name, measure), colour in zip(measures.items(), COLOURS, strict=False):
-        points = [(event.step, measure(event)) for event in events if measure(event) is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=f"{name} ({source})")
+def _events(axes: Any, title: str, events: list[Event], source: str, style: str) -> None:
+    axes.set(title=title, xlabel="imagined steps", ylabel="share", ylim=(-0.02, 1.02))
+    if any(event.exact.real for event in events):
+        curves = {
+            "recall, +-1 step": [(event.step, event.near.recall) for event in events],
+            "precision, +-1 step": [(event.step, event.near.precision) for event in events],
+            "ranking": [(event.step, event.exact.ranking) for event in events],
+        }
+        _curves(axes, curves, source, style)
 
 
 def _means(axes: Any, found: Diagnosis, source: str, style: str) -> None:
     axes.set(title="reward per step", xlabel="imagined steps")
-    steps = [row.step for row in found.means]
-    curves = {name: [getattr(row, name) for row in found.means] for name in ("real", "predicted", "expected")}
-    for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
-        axes.plot(steps, values, style, color=colour, marker=".", label=f"{name} ({source})")
-    dreamt = range(len(found.dream.curve))
-    axes.plot(dreamt, found.dream.curve, style, color=VERMILION, label=f"imagined under the policy ({source})")
+    names = ("real", "predicted", "expected")
+    _curves(axes, {name: [(row.step, getattr(row, name)) for row in found.means] for name in names}, source, style)
+    axes.plot(found.dream.curve, style, color=VERMILION, label=f"imagined under the policy ({source})")
 
 
 def _frames(axes: Any, found: Diagnosis, source: str, style: str) -> None:
     axes.set(title="error of frames, where they moved", xlabel="steps after the context", ylabel="of 1")
-    for name, colour in zip(("reconstructed", "imagined", "context frame"), COLOURS, strict=False):
-        points = [(row.step, row.moved[name]) for row in found.frames if row.moved]
-        if points:
-            axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=f"{name} ({source})")
+    names = ("reconstructed", "imagined", "context frame")
+    _curves(axes, {name: [(row.step, row.moved.get(name)) for row in found.frames] for name in names}, source, style)
 
 
 def _values(axes: Any, found: Diagnosis, source: str, style: str) -> None:
     axes.set(title="value and the return that followed", xlabel="value", ylabel="discounted return")
     if found.value is not None:
-        values, returns = zip(*found.value.curve, strict=True)
-        axes.plot(values, returns, style, color=BLUE, marker=".", label=f"tenths of steps ({source})")
-        ends = [min(*values, *returns), max(*values, *returns)]
+        _curves(axes, {"tenths of steps": found.value.curve}, source, style)
+        ends = [end(number for pair in found.value.curve for number in pair) for end in (min, max)]
         axes.plot(ends, ends, color=GREY, linewidth=0.8)
 
 
@@ -88,3 +79,11 @@ def _policy(axes: Any, found: Diagnosis, source: str, style: str) -> None:
     actions = {"policy": found.policy.wanted, "taken": found.policy.taken}
     for (name, shares), colour in zip(actions.items(), COLOURS, strict=False):
         axes.step(range(len(shares)), shares, style, where="mid", color=colour, label=f"{name} ({source})")
+
+
+def _curves(axes: Any, curves: dict[str, Iterable[tuple[float, float | None]]], source: str, style: str) -> None:
+    """Draw each curve's points ``(x, y)``, without those whose ``y`` is ``None``."""
+    for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        points = [(x, y) for x, y in curve if y is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=f"{name} ({source})")

@@ -1,6 +1,6 @@
-"""Where the knowledge of rewards is lost: in the frames, the latents, the beliefs, or not before the head.
+"""Probes of where the knowledge of rewards is lost: in the frames, the latents, the beliefs, or only in the head.
 
-A probe is a logistic regression that learns to foretell rewards of two thirds of the steps, and is judged on the rest.
+A probe is a logistic regression that learns to predict rewards from two thirds of the steps, and is judged on the rest.
 ``n`` contexts, ``x`` width of the features.
 """
 
@@ -24,7 +24,7 @@ ITERATIONS = 60
 
 @dataclass(frozen=True)
 class Probes:
-    """Ranking of held-out steps, see :class:`~torchrl_glam.tools.diagnosis.measures.Detection`.
+    """Rankings of held-out steps, see :class:`~torchrl_glam.tools.diagnosis.measures.Detection`.
 
     Args:
         held_out: rewarded steps among them.
@@ -42,12 +42,12 @@ class Probes:
 
 
 def probe_rewards(steps: RealSteps, latents: Tensor, last: Tensor, belief: Tensor, predicted: Tensor) -> Probes | None:
-    """Probe what is known at the steps ``last [n]``, none of them the first of its episode.
+    """Probe the steps ``last [n]``, none of them the first of its episode.
 
     Args:
         steps: the real ones.
         latents: of all of them, ``[steps k*c]``.
-        last: the steps whose reward is foretold.
+        last: the steps whose reward is predicted.
         belief: ``[n d]``, there.
         predicted: rewards ``[n]``, there.
 
@@ -55,9 +55,8 @@ def probe_rewards(steps: RealSteps, latents: Tensor, last: Tensor, belief: Tenso
         ``None`` with too few rewards, or too unevenly spread ones.
     """
     rewarded, held_out = steps.reward[last] != 0, (last // BLOCK) % 3 == 2
-    if rewarded.sum() < ENOUGH or not all(
-        some.any() and not some.all() for some in (rewarded[held_out], rewarded[~held_out])
-    ):
+    parts = (rewarded[held_out], rewarded[~held_out])
+    if rewarded.sum() < ENOUGH or not all(part.any() and not part.all() for part in parts):
         return None
     latents, belief = latents.cpu(), belief.cpu()
     now, before, action = coarse(steps.pixels[last]), coarse(steps.pixels[last - 1]), steps.action[last].float()
@@ -72,7 +71,7 @@ def probe_rewards(steps: RealSteps, latents: Tensor, last: Tensor, belief: Tenso
 
 
 def probe(features: Tensor, wanted: Tensor, held_out: Tensor) -> Tensor:
-    """Scores ``[n]`` of a logistic regression of ``features [n x]`` that was fitted where ``held_out [n]`` is false."""
+    """Fit a logistic regression of ``features [n x]`` where ``held_out [n]`` is false; return its scores ``[n]``."""
     seen = features[~held_out]
     features = (features - seen.mean(0)) / (seen.std(0) + 1e-3)
     weight = torch.zeros(features.shape[1] + 1, requires_grad=True)
@@ -92,6 +91,6 @@ def probe(features: Tensor, wanted: Tensor, held_out: Tensor) -> Tensor:
 
 
 def coarse(pixels: Tensor) -> Tensor:
-    """Frames ``[n h w 3]`` as ``[n 768]`` from 0 to 1, some at a time."""
+    """Shrink frames ``[n h w 3]`` to ``[n 768]`` from 0 to 1, some at a time."""
     parts = (functional.adaptive_avg_pool2d(part.movedim(-1, 1).float(), COARSE) for part in pixels.split(512))
     return torch.cat([part.flatten(1) / 255 for part in parts])

@@ -1,4 +1,4 @@
-"""Real steps of a run to look at: those it was trained on, or fresh ones.
+"""Real steps of a run to look at: steps it was trained on, or fresh ones.
 
 ``n`` steps, ``a`` action size.
 """
@@ -18,20 +18,20 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.runs.checkpoint import read_records
 from torchrl_glam.runs.loading import LoadedRun
-from torchrl_glam.runs.records import record_range
+from torchrl_glam.runs.records import record_range, window_starts
 from torchrl_glam.training.evaluation import make_step_collector
 
 
 @dataclass
 class RealSteps:
-    """Consecutive steps of one environment, after them those of the next one, if there are several.
+    """Consecutive steps of one environment, followed by those of the next one, if there are several.
 
     Args:
         pixels: uint8 ``[n h w 3]``, the frame in which the action was chosen.
         action: ``[n a]``.
-        reward: ``[n]``, what followed it.
-        terminated: bool ``[n]``, whether a life or the episode was lost: the world model's termination.
-        ends: bool ``[n]``, whether the next one is of another episode or environment, or there is none.
+        reward: ``[n]``, of the action.
+        terminated: bool ``[n]``, true where a life or the episode was lost: the world model's termination.
+        ends: bool ``[n]``, true where no step of the same episode and environment follows.
     """
 
     pixels: Tensor
@@ -41,18 +41,16 @@ class RealSteps:
     ends: Tensor
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of steps."""
         return len(self.reward)
 
     def starts(self, length: int) -> Tensor:
-        """The first step of every window of this length within one episode, ascending."""
-        ended = torch.nn.functional.pad(self.ends.int().cumsum(0), (1, 0))  # how often, before each step
-        crossed = ended[length - 1 : len(self)] - ended[: max(0, len(self) - length + 1)]
-        return (crossed == 0).nonzero().flatten()
+        """Return the first step of every window of ``length`` steps within one episode, ascending."""
+        return window_starts(self.ends, length)
 
 
 def join_steps(played: Sequence[TensorDictBase]) -> RealSteps:
-    """Steps of the records [t] of each environment, with the keys of the replay."""
+    """Join the records ``[t]`` of each environment, which have the keys of the replay."""
     ends = []
     for episodes in played:
         over = episodes["next", "done"].flatten().clone()
@@ -70,29 +68,29 @@ def join_steps(played: Sequence[TensorDictBase]) -> RealSteps:
 
 
 def read_steps(run: LoadedRun, number: int) -> RealSteps:
-    """The newest ``number`` records of the run, which it was trained on.
+    """Read the newest ``number`` records of the run, which it was trained on.
 
     Raises:
         UsageError: if there are none, or a file is missing or damaged.
     """
     held, num_envs = record_range(run.folder), run.config.env.num_envs
     first = max(held.start, held.stop - number)
-    first += -first % num_envs  # an environment's records keep their turns
+    first += -first % num_envs  # begin with the first environment
     records = read_records(run.folder, first, held.stop)
     return join_steps([records[env::num_envs] for env in range(num_envs)])
 
 
 def play_steps(run: LoadedRun, number: int, seed: int, *, progress: bool = False) -> RealSteps:
-    """Play ``number`` steps by the run's policy, which the run was not trained on.
+    """Play ``number`` new steps by the run's policy.
 
     Args:
-        run: whose game and policy.
+        run: gives the environment and the policy.
         number: of steps.
-        seed: of the environment, which begins as in an evaluation of this seed.
+        seed: of the environment, as in an evaluation of this seed.
         progress: show a progress bar.
 
     Raises:
-        UsageError: if the run's name makes no environment.
+        UsageError: if the run's ``env.name`` makes no environment.
     """
     config = run.config
     try:

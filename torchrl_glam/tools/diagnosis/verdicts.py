@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torchrl_glam.presentation import NOTHING
 from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
 from torchrl_glam.tools.diagnosis.parts import Event, FrameErrors
 
-FEW = 10  # events, below which nothing is said of them
-HALF = 0.5  # recall and precision of a model that sees most of what comes, and share of it that imagination keeps
+FEW = 10  # events, below which nothing is judged
+HALF = 0.5  # recall and precision of a model that sees most events, and share of the recall that imagination keeps
 KNOWS = 0.8  # ranking of a model that knows when an event is likelier
-FLAT = 2.0  # times as much is foretold where there is a reward as where there is none, by a model that tells them apart
-AMOUNT = (2 / 3, 1.5)  # foretold or imagined reward, of the real one: neither too little nor too much
+FLAT = 2.0  # ratio of the prediction where there is a reward to that where there is none, if a model tells them apart
+AMOUNT = (2 / 3, 1.5)  # predicted or imagined reward, of the real one: neither too little nor too much
 OFTEN = (0.5, 2.0)  # the same of terminations, which are rarer
-BLIND = 0.75  # error of a moved pixel, of the error of a still picture there, from which on movement is not drawn
+BLIND = 0.75  # error of a moved pixel, of that of a still picture there, from which on movement is not drawn
 DRIFT = 1.25  # imagined error of a moved pixel, of the reconstructed one, from which on imagination loses its way
 CORRELATION = 0.3  # of values and returns
 SLOPE = (0.5, 2.0)  # of returns on values
@@ -32,7 +33,7 @@ ROLLOUT = (
 
 
 def judge(found: Diagnosis) -> dict[str, str]:
-    """A line for each part: figures, and where they are bad ``look at`` the options that bear on it."""
+    """Return a line for each part: its figures, and where they are bad ``look at`` the options that bear on it."""
     parts: dict[str, Callable[[Diagnosis], str]] = {
         "reward": judge_reward,
         "termination": judge_ending,
@@ -46,7 +47,7 @@ def judge(found: Diagnosis) -> dict[str, str]:
 
 
 def judge_memory(replay: Diagnosis, fresh: Diagnosis) -> str:
-    """What was learnt by heart: the recall of rewards on steps that the run was not trained on, against the others."""
+    """Judge overfitting: the recall of rewards on fresh steps against that on the replay."""
     if min(replay.rewarded, fresh.rewarded) < FEW:
         return f"{replay.rewarded} rewards in the replay, {fresh.rewarded} in fresh steps: too few to compare"
     trained, new = (at(found.reward, 0).exact.recall or 0.0 for found in (replay, fresh))
@@ -57,13 +58,13 @@ def judge_memory(replay: Diagnosis, fresh: Diagnosis) -> str:
 
 
 def judge_reward(found: Diagnosis) -> str:
-    """Whether rewards are foretold, from real steps and in imagination."""
+    """Judge the predictions of rewards, from real steps and in imagination."""
     if found.rewarded < FEW:
         return f"{found.rewarded} rewards in {found.number} steps: too few to judge; give more records"
     now, means = at(found.reward, 0).exact, found.means[0]
     recall, precision, ranking = now.recall or 0.0, now.precision, now.ranking or 0.0
     line = f"recall {recall:.2f} of {now.real} rewards, precision {_show(precision)}, ranking {ranking:.2f}"
-    line += f", foretold {_share(means.predicted, means.real)} of the mean reward"
+    line += f", predicted {_share(means.predicted, means.real)} of the mean reward"
     line += f" ({_share(means.expected, means.real)} expected by the head's distribution)"
     if means.real and AMOUNT[0] < means.expected / means.real < AMOUNT[1] and means.predicted / means.real < AMOUNT[0]:
         line += "; how often is known, when is not, and the symlog mean understates what is uncertain"
@@ -71,20 +72,20 @@ def judge_reward(found: Diagnosis) -> str:
     if recall >= HALF and (precision or 0.0) >= HALF:
         later = at(found.reward, MIDDLE).near.recall or 0.0
         if later < HALF * recall:
-            line += f"; {MIDDLE} imagined steps on recall is {later:.2f} (+-1 step): imagination loses them"
+            line += f"; after {MIDDLE} imagined steps recall is {later:.2f} (+-1 step): imagination loses them"
             return f"{line}; look at {ROLLOUT}"
-        return f"{line}: most are foretold, {later:.2f} also after {MIDDLE} imagined steps (+-1 step)"
+        return f"{line}: most are predicted, {later:.2f} also after {MIDDLE} imagined steps (+-1 step)"
     if recall >= HALF:
-        return f"{line}: it foretells rewards that do not come; look at {TRAINING}"
+        return f"{line}: it predicts rewards that do not come; look at {TRAINING}"
     if abs(some) < FLAT * abs(none):
-        return f"{line}: nearly the same is foretold everywhere; look at {TRAINING}, then at the frames, {LATENT}"
+        return f"{line}: nearly the same is predicted everywhere; look at {TRAINING}, then at the frames, {LATENT}"
     if ranking >= KNOWS:
         return f"{line}: it knows when they are likely, and is not sure; look at {TRAINING}"
     return f"{line}: the world model misses most rewards; look at {TRAINING}, then at the frames, {LATENT}"
 
 
 def judge_ending(found: Diagnosis) -> str:
-    """Whether terminations are foretold from real steps."""
+    """Judge the predictions of terminations from real steps."""
     if not found.terminated:
         return f"none in the {found.number} steps: nothing to judge"
     if found.terminated < FEW:
@@ -93,15 +94,15 @@ def judge_ending(found: Diagnosis) -> str:
     recall, precision, ranking = now.recall or 0.0, now.precision, now.ranking or 0.0
     line = f"recall {recall:.2f} of {now.real} (base rate {now.base_rate:.2%}), precision {_show(precision)}"
     line += f", ranking {ranking:.2f}"
-    if recall >= HALF and (precision or 0.0) >= HALF:
-        return f"{line}: most are foretold"
-    if recall >= HALF:
+    if recall < HALF:
+        return f"{line}: imagination plays on where it should end; look at {TRAINING}, replay.newest"
+    if (precision or 0.0) < HALF:
         return f"{line}: imagination ends too often; look at {TRAINING}"
-    return f"{line}: imagination plays on where it should end; look at {TRAINING}, replay.newest"
+    return f"{line}: most are predicted"
 
 
 def judge_probes(found: Diagnosis) -> str:
-    """Where the knowledge of rewards is lost."""
+    """Name the part where the knowledge of rewards is lost."""
     probes = found.probes
     if probes is None:
         return "too few rewards, or in too few places, to probe; give more records"
@@ -119,7 +120,7 @@ def judge_probes(found: Diagnosis) -> str:
 
 
 def judge_frames(found: Diagnosis) -> str:
-    """Whether what moves is drawn, and where it is in imagination."""
+    """Judge the drawing of what moves, and its place in imagination."""
     middle, last = frame(found, MIDDLE), frame(found, HORIZON)
     still = last.whole["context frame"]
     line = f"after {HORIZON} steps imagination errs by {last.whole['imagined']:.4f}, a still picture by {still:.4f}"
@@ -135,7 +136,7 @@ def judge_frames(found: Diagnosis) -> str:
 
 
 def judge_value(found: Diagnosis) -> str:
-    """Whether the critic knows which states are good, and how good."""
+    """Judge the critic: does it order states by their returns, and are its values the right size?"""
     value = found.value
     if value is None:
         return "no critic of states, or no step whose return is known: nothing to judge"
@@ -155,7 +156,7 @@ def judge_value(found: Diagnosis) -> str:
 
 
 def judge_dream(found: Diagnosis) -> str:
-    """Whether imagination under the policy holds as much reward, and ends as often, as the real game."""
+    """Compare the rewards and terminations of imagination under the policy with those of the real game."""
     dream = found.dream
     line = f"imagined reward per step {dream.reward:.4g}, real {dream.real_reward:.4g}"
     line += f"; terminations per step {dream.ending:.4f}, real {dream.real_ending:.4f}"
@@ -164,16 +165,16 @@ def judge_dream(found: Diagnosis) -> str:
         line += f" ({found.rewarded} rewards: too few to judge)"
     elif abs(dream.reward) > AMOUNT[1] * abs(dream.real_reward) or dream.reward * dream.real_reward < 0:
         options = "imagination.horizon, training.world_model_every, training.policy_every, agent.entropy_coeff"
-        wrong.append(f"other reward is dreamt up than there is; look at {options}")
+        wrong.append(f"other reward is imagined than there is; look at {options}")
     elif abs(dream.reward) < AMOUNT[0] * abs(dream.real_reward):
-        wrong.append("less reward is imagined than there is; look at what the reward part names")
+        wrong.append("less reward is imagined than there is; look at the options that the reward part names")
     if found.terminated >= FEW and not OFTEN[0] <= dream.ending / dream.real_ending <= OFTEN[1]:
         wrong.append(f"it ends too {'often' if dream.ending > dream.real_ending else 'seldom'}, see the termination")
     return f"{line}: {'; '.join(wrong) or 'about as in the game'}"
 
 
 def judge_policy(found: Diagnosis) -> str:
-    """Whether the policy has made up its mind."""
+    """Judge the policy's entropy: neither uniform nor fixed."""
     policy = found.policy
     if policy.most is None:
         return f"differential entropy {policy.entropy:.2f} nats: continuous actions, nothing to judge"
@@ -181,21 +182,21 @@ def judge_policy(found: Diagnosis) -> str:
     line = f"entropy {policy.entropy:.2f} of {policy.most:.2f} nats, action {favourite} in {max(policy.wanted):.0%}"
     if share > UNIFORM:
         return (
-            f"{line}: nearly uniform, little was learnt, or nothing: compare its score with examples/random_play.py's; "
+            f"{line}: nearly uniform, little or nothing was learnt: compare its score with examples/random_play.py's; "
             "look at the reward, agent_optimizer.lr, agent.entropy_coeff"
         )
     if share < CERTAIN:
-        return f"{line}: it explores no more; look at agent.entropy_coeff, agent_optimizer.lr, agent.return_norm_rate"
+        return f"{line}: it no longer explores; look at agent.entropy_coeff, agent_optimizer.lr, agent.return_norm_rate"
     return f"{line}: neither uniform nor fixed"
 
 
 def at(events: list[Event], step: int) -> Event:
-    """The event at a step, of the first kind (rewards of any sign)."""
+    """Return the event at a step, of the first kind (rewards of any sign)."""
     return next(event for event in events if event.step == step)
 
 
 def frame(found: Diagnosis, step: int) -> FrameErrors:
-    """The errors at a step."""
+    """Return the errors at a step."""
     return next(row for row in found.frames if row.step == step)
 
 
@@ -204,4 +205,4 @@ def _share(part: float, whole: float) -> str:
 
 
 def _show(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return NOTHING if value is None else f"{value:.2f}"

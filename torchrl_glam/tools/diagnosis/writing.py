@@ -1,37 +1,30 @@
-"""A diagnosis as Markdown, JSON and a picture."""
+"""A diagnosis as Markdown and JSON."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from torchrl_glam.presentation import NOTHING, markdown
 from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
-from torchrl_glam.tools.diagnosis.measures import Detection
+from torchrl_glam.tools.diagnosis.measures import Calibration, Detection
 from torchrl_glam.tools.diagnosis.parts import FORGOTTEN, MOVED, Event, PolicyPart
 from torchrl_glam.tools.diagnosis.verdicts import judge, judge_memory
 
-SHOWN = (1, 4, 8, HORIZON)  # steps in the tables; all of them are in the JSON file
+SHOWN = (0, 1, 4, 8, HORIZON)  # steps in the tables; all of them are in the JSON file
 GUESSES = ("reconstructed", "imagined", "context frame")
 
 
-def to_dict(title: dict[str, Any], found: dict[str, Diagnosis]) -> dict[str, Any]:
-    """Everything, for JSON: numbers, and where there is none ``None``."""
-    return {
-        **title,
-        "verdicts": {source: judge(diagnosis) for source, diagnosis in found.items()} | _memory(found),
-        **{source: _complete(diagnosis) for source, diagnosis in found.items()},
-    }
-
-
 def to_json(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
-    """The text of ``diagnosis.json``."""
-    return json.dumps(to_dict(title, found), indent=1, allow_nan=False) + "\n"
+    """Return the text of ``diagnosis.json``; a number that does not exist is ``null``."""
+    verdicts = {source: judge(diagnosis) for source, diagnosis in found.items()} | _memory(found)
+    everything = {**title, "verdicts": verdicts, **{source: _complete(entry) for source, entry in found.items()}}
+    return json.dumps(everything, indent=1, allow_nan=False) + "\n"
 
 
 def to_markdown(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
-    """The text of ``diagnosis.md``: verdicts first, then the tables of each source."""
+    """Return the text of ``diagnosis.md``: verdicts first, then the tables of each source."""
     lines = [f"# {title['env']}, {title['frame']} steps of training", ""]
     for source, diagnosis in found.items():
         lines += [f"**{source}**, {diagnosis.number} steps:", ""]
@@ -50,17 +43,17 @@ def _memory(found: dict[str, Diagnosis]) -> dict[str, str]:
 def _tables(found: Diagnosis) -> list[str]:
     some = f"beyond {found.threshold:.3g}, half of the smallest" if found.threshold else "there are none"
     parts = {
-        f"Reward ({found.rewarded} of {found.number} steps; foretold: {some})": _event_table(found.reward),
+        f"Reward ({found.rewarded} of {found.number} steps; predicted: {some})": _event_table(found.reward),
         "Mean reward per step (expected: the mean of the head's distribution, not of its symlog)": _mean_table(found),
-        "Probes: held-out ranking of rewards by what is known where": _probe_table(found),
+        "Probes: held-out ranking of rewards by each part": _probe_table(found),
         f"Termination, a lost life ({found.terminated} of {found.number} steps)": _event_table(found.ending),
         f"Frames, mean absolute error of 1 (moved: by more than {MOVED} of 255)": _frame_table(found),
-        f"Value (returns known but for a discount of {FORGOTTEN:.0%})": _value_table(found),
+        f"Value (returns known but for a discount of {FORGOTTEN:.0%})": _value_table(found.value),
         f"Dream under the policy ({found.dream.number} x {found.dream.horizon} steps)": _dream_table(found),
         f"Policy in {found.policy.number} real states": _policy_table(found.policy),
     }
     lines = [
-        f"Step 0: foretold from {found.context} real steps; step n: after n imagined ones under the actions really "
+        f"Step 0: predicted from {found.context} real steps; step n: after n imagined ones under the actions really "
         "taken. Ranking: the probability that a step with the event scores higher than one without; 0.5 is chance.",
         "",
     ]
@@ -72,20 +65,19 @@ def _tables(found: Diagnosis) -> list[str]:
 def _event_table(events: list[Event]) -> str:
     if not any(event.exact.real or event.exact.said for event in events):
         return ""
-    titles = ["what", "step", "n", "real", "foretold", "recall", "+-1 step", "precision", "+-1 step", "ranking"]
+    titles = ["what", "step", "n", "real", "predicted", "recall", "+-1 step", "precision", "+-1 step", "ranking"]
     rows = []
     for event in events:
-        if event.step in (0, *SHOWN):
-            exact, near = event.exact, event.near
-            row: list[Any] = [event.what, event.step, exact.number, exact.real, exact.said, exact.recall]
-            row += [near.recall if event.step else None, exact.precision, near.precision if event.step else None]
-            rows.append([*row, exact.ranking])
-    return _table(titles, rows)
+        exact, near = event.exact, event.near
+        tolerant = (near.recall, near.precision) if event.step else (None, None)
+        row = [event.what, event.step, exact.number, exact.real, exact.said]
+        rows.append([*row, exact.recall, tolerant[0], exact.precision, tolerant[1], exact.ranking])
+    return _table(titles, [row for row in rows if row[1] in SHOWN])
 
 
 def _mean_table(found: Diagnosis) -> str:
-    titles = ["step", "real", "foretold", "expected", "real where not 0", "foretold there", "foretold where 0"]
-    return _table(titles, [list(asdict(row).values()) for row in found.means if row.step in (0, *SHOWN)])
+    titles = ["step", "real", "predicted", "expected", "real where not 0", "predicted there", "predicted where 0"]
+    return _table(titles, [list(asdict(row).values()) for row in found.means if row.step in SHOWN])
 
 
 def _probe_table(found: Diagnosis) -> str:
@@ -105,12 +97,11 @@ def _frame_table(found: Diagnosis) -> str:
     return _table(titles, rows)
 
 
-def _value_table(found: Diagnosis) -> str:
-    value = found.value
+def _value_table(value: Calibration | None) -> str:
     if value is None:
         return "no critic of states, or no step whose return is known"
     titles = ["n", "mean value", "mean return", "bias", "deviation of values", "of returns", "correlation", "slope"]
-    row: list[Any] = [value.number, value.value_mean, value.return_mean, value.bias, value.value_deviation]
+    row = [value.number, value.value_mean, value.return_mean, value.bias, value.value_deviation]
     row += [value.return_deviation, value.correlation, value.slope]
     curve = [["value", *(pair[0] for pair in value.curve)], ["return", *(pair[1] for pair in value.curve)]]
     parts = ["steps by value", *(f"{number + 1}" for number in range(len(value.curve)))]
@@ -127,10 +118,9 @@ def _dream_table(found: Diagnosis) -> str:
 
 
 def _policy_table(policy: PolicyPart) -> str:
-    actions = [str(number) for number in range(len(policy.wanted))]
-    rows = [["policy", *policy.wanted], ["really taken", *policy.taken]]
     unit = "share of action" if policy.most is not None else "mean of action"
-    return _table([unit, *actions], rows)
+    rows = [["policy", *policy.wanted], ["really taken", *policy.taken]]
+    return _table([unit, *map(str, range(len(policy.wanted)))], rows)
 
 
 def _table(titles: list[str], rows: list[list[Any]]) -> str:
@@ -144,12 +134,12 @@ def _cell(value: Any) -> str:
 
 
 def _complete(value: Any) -> Any:
-    """``asdict``, with the shares that detections and calibrations compute."""
-    if isinstance(value, Detection):
-        return {**asdict(value), "recall": value.recall, "precision": value.precision}
+    """Return what ``asdict`` does, with the shares that detections and calibrations compute."""
     if isinstance(value, list | tuple):
         return [_complete(entry) for entry in value]
-    if hasattr(value, "__dataclass_fields__"):
-        entries = {name: _complete(getattr(value, name)) for name in value.__dataclass_fields__}
-        return {**entries, "bias": value.bias} if hasattr(value, "bias") else entries
-    return value
+    if not is_dataclass(value):
+        return value
+    entries = {name: _complete(entry) for name, entry in vars(value).items()}
+    if isinstance(value, Detection):
+        return {**entries, "recall": value.recall, "precision": value.precision}
+    return {**entries, "bias": value.bias} if isinstance(value, Calibration) else entries

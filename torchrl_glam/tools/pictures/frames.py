@@ -1,4 +1,4 @@
-"""What the world model imagines, as pictures."""
+"""Frames in one picture: real ones above imagined ones, with a line round what moves."""
 
 from __future__ import annotations
 
@@ -11,65 +11,27 @@ import torch
 from torch import Tensor
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules.dynamics import SequenceBackbone
-from torchrl_glam.modules.world_model import GLAMWorldModel, LatentTransition
 from torchrl_glam.runs.files import write_file
 
 MAGENTA = (255, 0, 255)  # rare in games
 NEARBY = 11  # pixels between two changes of one object, at most: it leaves one place and covers another
-COLUMNS = 8  # frames beside each other
+COLUMNS = 8  # frames in a row
 MARGIN, HEADER, GAP = 76, 20, 4  # pixels for the rows' names, for the steps' numbers, between frames
-
-
-@torch.no_grad()
-def imagine_frames(
-    world_model: GLAMWorldModel,
-    pixels: Tensor,
-    action: Tensor,
-    context_length: int,
-    *,
-    dynamics: SequenceBackbone | None = None,
-) -> Tensor:
-    """Read a context of real frames, then imagine those that follow under the actions really taken.
-
-    Args:
-        world_model: in eval mode.
-        pixels: uint8 ``[t h w channels]``, consecutive real frames.
-        action: ``[t a]``, the action taken at each.
-        context_length: frames read; the other ``t - context_length`` are imagined.
-        dynamics: a stand-in for the world model's backbone, as ``GLAMImaginedEnv`` may have one.
-
-    Returns:
-        uint8 ``[t - context_length, h, w, channels]``; frame ``i`` stands for real frame ``context_length + i``.
-
-    Raises:
-        UsageError: unless ``0 < context_length < t``.
-    """
-    if not 0 < context_length < pixels.shape[0]:
-        raise UsageError(f"context_length={context_length} of {pixels.shape[0]} frames: leave some to imagine")
-    transition = LatentTransition(world_model, dynamics or world_model.dynamics)
-    state, _, memory = transition.start(pixels[None, :context_length], action[None, :context_length])
-    states = [state]
-    for taken in action[context_length:-1]:
-        state, _, memory = transition(state, taken[None], memory)
-        states.append(state)
-    frames = world_model.decoder(torch.cat(states)).movedim(-3, -1)
-    return frames.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
 
 
 def outline_changes(
     frames: Tensor, *, colour: tuple[int, int, int] = MAGENTA, threshold: int = 32, scale: int = 3
 ) -> Tensor:
-    """Enlarge frames, and draw a thin line round what differs from the frame before, hiding nothing of it.
+    """Enlarge frames and draw a thin line round what differs from the frame before, without hiding any of it.
 
     Args:
         frames: uint8 ``[t h w 3]``, consecutive, RGB.
         colour: of the line.
         threshold: a pixel differs if one of its colours changes by more.
-        scale: how many times as large the result is.
+        scale: factor of the enlargement.
 
     Returns:
-        uint8 ``[t h*scale w*scale 3]``; the first frame, before which none is known, has no line.
+        uint8 ``[t h*scale w*scale 3]``; the first frame has no line.
 
     Examples:
         >>> import torch
@@ -88,12 +50,12 @@ def outline_changes(
 
 
 def write_imagined(path: Path, real: Tensor, imagined: Tensor, *, scale: int = 3) -> None:
-    """Write a PNG of real frames above the imagined ones, what moves outlined in both, as in the paper's Fig. 7.
+    """Write a PNG of real frames above imagined ones, changes outlined in both, as in the paper's Fig. 7.
 
     Args:
         path: of the file.
         real, imagined: uint8 ``[t h w 3]`` each, RGB, of the same steps.
-        scale: how many times as large a frame is shown.
+        scale: factor of the enlargement.
 
     Raises:
         UsageError: if their shapes differ, or the file cannot be written.
@@ -109,36 +71,28 @@ def write_imagined(path: Path, real: Tensor, imagined: Tensor, *, scale: int = 3
     canvas = np.full((-(-number // columns) * block, MARGIN + columns * (width + GAP), 3), 255, np.uint8)
     for step in range(number):
         top, left = step // columns * block + HEADER, step % columns * (width + GAP) + MARGIN
-        _write(canvas, f"+{step + 1}", left, top - 6)
+        write_text(canvas, f"+{step + 1}", left, top - 6)
         for row, (name, frames) in enumerate(rows.items()):
             middle = top + row * (height + GAP)
             canvas[middle : middle + height, left : left + width] = frames[step].numpy()
             if left == MARGIN:
-                _write(canvas, name, 4, middle + height // 2)
-    write_png(path, canvas)
-
-
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write an RGB image ``[h w 3]``, all of it or nothing.
-
-    Raises:
-        UsageError: if the file cannot be written.
-    """
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+                write_text(canvas, name, 4, middle + height // 2)
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
     write_file(path, encoded.tobytes())
 
 
 def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
-    """``[h w ..]`` as squares of ``scale`` pixels each."""
+    """Return ``image [h w ..]`` with squares of ``scale`` pixels in place of pixels."""
     return image.repeat(scale, 0).repeat(scale, 1)
 
 
+def write_text(canvas: np.ndarray, text: str, left: int, bottom: int) -> None:
+    """Write small black text into an image ``[h w 3]``."""
+    cv2.putText(canvas, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+
+
 def _around(changed: np.ndarray) -> np.ndarray:
-    """``changed [h w]`` joined where it is near, and a pixel more all round, so that a line there hides nothing."""
+    """Join ``changed [h w]`` where it is near, and add a pixel all round, so that a line there hides nothing."""
     padded = np.pad(changed.astype(np.uint8), NEARBY)  # or it would be joined to the picture's edge as well
     joined = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((NEARBY, NEARBY), np.uint8))
     return cv2.dilate(joined, np.ones((3, 3), np.uint8))[NEARBY:-NEARBY, NEARBY:-NEARBY]
-
-
-def _write(canvas: np.ndarray, text: str, left: int, bottom: int) -> None:
-    cv2.putText(canvas, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (64, 64, 64), 1, cv2.LINE_AA)

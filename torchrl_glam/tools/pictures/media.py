@@ -10,8 +10,10 @@ from tensordict import TensorDictBase
 from torchrl.record.loggers import Logger
 
 from torchrl_glam.modules import GLAMWorldModel, SequenceBackbone
+from torchrl_glam.modules.world_model import LatentTransition
 from torchrl_glam.runs.loggers import log_video
-from torchrl_glam.tools.pictures.frames import imagine_frames, write_imagined
+from torchrl_glam.tools.imagination import imagine_frames
+from torchrl_glam.tools.pictures.frames import write_imagined
 from torchrl_glam.tools.pictures.videos import write_video
 
 MEDIA = "media"
@@ -30,26 +32,27 @@ def write_media(
 ) -> None:
     """Write what the world model imagines after a context of real frames, as a picture and a video.
 
-    ``media/imagined-000010000.png`` shows the real frames above the imagined ones, ``media/imagined-000010000.gif`` the
-    real ones left of them; loggers that can show a video get it too. Random numbers are drawn aside, so that a run goes
-    on as if nothing had been written.
+    ``media/imagined-000010000.png`` shows the real frames above the imagined ones, ``media/imagined-000010000.gif``
+    left of them; loggers that can show a video get it too. Random numbers are drawn in a fork of the generators, so
+    that the run does not change.
 
     Args:
         folder: the run's.
         loggers: the run's.
-        frame: real steps so far.
-        world_model: in eval mode, as it is between its updates.
+        frame: number of real steps so far.
+        world_model: in eval mode.
         records: ``pixels`` and ``action`` of consecutive real steps ``[t]``, on the world model's device.
-        context_length: records that are read; the others are imagined under the actions really taken.
-        dynamics: a stand-in for the world model's backbone, as the run imagines with one.
+        context_length: number of records that are read; the others are imagined under the actions really taken.
+        dynamics: replaces the world model's backbone, where the run imagines with another one.
 
     Raises:
         UsageError: unless ``0 < context_length < t``, or if the files cannot be written.
     """
-    device = records["pixels"].device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        imagined = imagine_frames(world_model, records["pixels"], records["action"], context_length, dynamics=dynamics)
-    real = records["pixels"][context_length:].cpu()
+    pixels, action = records["pixels"], records["action"]
+    transition = LatentTransition(world_model, dynamics or world_model.dynamics)
+    with torch.random.fork_rng([pixels.device] if pixels.device.type == "cuda" else []):
+        (imagined,) = imagine_frames(transition, pixels[None], action[None], context_length).cpu()
+    real = pixels[context_length:].cpu()
     name = folder / MEDIA / f"imagined-{frame:09d}"
     write_imagined(name.with_suffix(".png"), real, imagined)
     video = name.with_suffix(".gif")

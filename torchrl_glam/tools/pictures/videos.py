@@ -17,20 +17,20 @@ MAX_FPS = 50  # browsers slow faster ones down to 10
 
 
 def write_video(path: Path, frames: Tensor, *, fps: float = 15, scale: int = 3) -> None:
-    """Write frames as a GIF that plays on end, all of it or nothing.
+    """Write frames as a GIF that plays in a loop, completely or not at all.
 
-    Not by OpenCV 5.0's ``imwriteanimation``, whose GIFs have the same 256 colours for every video, dithered: for 48
-    frames of Breakout 13 times as large, and off by 6 of 255 on average. Here each frame has 256 colours of its own,
-    which a game's frames seldom exceed.
+    OpenCV 5.0's ``imwriteanimation`` is no substitute: it dithers every video to the same 256 colours. For 48 frames
+    of Breakout its file is 13 times as large, and off by 6 of 255 on average. Here each frame has 256 colours of its
+    own, which a game's frames seldom exceed.
 
     Args:
-        path: of the file; its folder is made if need be.
+        path: of the file; its folder is made if it is missing.
         frames: uint8 ``[t h w 3]``, RGB.
         fps: frames per second, kept on average: a GIF counts in hundredths of a second.
-        scale: how many times as large a frame is shown.
+        scale: factor of the enlargement.
 
     Raises:
-        UsageError: if the frames are others or the rate is none, or the file cannot be written.
+        UsageError: for other frames or rates, or if the file cannot be written.
 
     Examples:
         >>> import tempfile, torch
@@ -51,6 +51,6 @@ def write_video(path: Path, frames: Tensor, *, fps: float = 15, scale: int = 3) 
 
 
 def _picture(frame: Tensor, scale: int) -> Image.Image:
-    """A frame ``[h w 3]`` in its 256 colours, enlarged."""
+    """Return a frame ``[h w 3]`` in its 256 colours, enlarged."""
     colours = Image.fromarray(frame.numpy()).quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     return colours.resize((colours.width * scale, colours.height * scale), Image.Resampling.NEAREST)

@@ -1,4 +1,7 @@
-"""A person plays, for real and inside the imagination: :mod:`session` is the game, :mod:`server` the browser's page."""
+"""The player: a person plays the real game and its imagination in the browser.
+
+:mod:`session` is the game, :mod:`pace` steps it, :mod:`server` is the browser's page.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,11 @@ from torchrl_glam.tools.player.controls import Controls
 from torchrl_glam.tools.player.pace import Player
 from torchrl_glam.tools.player.server import check_aiohttp, make_app, play, serve
 from torchrl_glam.tools.player.session import Moment, Session, make_session
-from torchrl_glam.tools.player.worlds import ImaginedWorld, Outcome, RealWorld
 
 __all__ = [
     "Controls",
-    "ImaginedWorld",
     "Moment",
-    "Outcome",
     "Player",
-    "RealWorld",
     "Session",
     "check_aiohttp",
     "make_app",

@@ -1,4 +1,4 @@
-"""From the keys that are held to an action. Keys have the names of a browser's ``KeyboardEvent.code``."""
+"""The action of the keys that are held. Keys have the names of a browser's ``KeyboardEvent.code``."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ VERTICAL_IS_HORIZONTAL = {"UP": "RIGHT", "DOWN": "LEFT"}
 
 
 class Controls:
-    """What each key does in one environment.
+    """The keys of one environment.
 
-    Discrete actions have the number keys. Those that the ALE's words name (``UPRIGHTFIRE``) have arrows or WASD and
-    space too, held together; where no action says up or down, as in Pong, up is right and down is left. Arrows move the
-    first two dimensions of continuous actions to a bound, all four of them the only one if there is one.
+    Discrete actions have the number keys. Actions that the ALE's words name (``UPRIGHTFIRE``) also have arrows or WASD
+    and space, held together. Where no action says up or down, as in Pong, up is right and down is left. Of continuous
+    actions, arrows move the first two dimensions to a bound; if there is only one dimension, all four move it.
 
     Args:
         action_spec: one-hot, or a bounded vector of floats, without batch dimensions.
@@ -54,7 +54,7 @@ class Controls:
         self._aliases = {} if known & {"UP", "DOWN"} or not known else VERTICAL_IS_HORIZONTAL
 
     def action(self, held: Collection[str]) -> Tensor:
-        """The action ``[a]`` of the keys held, one-hot as int64; none is action 0, the ALE's NOOP, or no motion."""
+        """Return the action ``[a]`` of the keys held, one-hot as int64; no key is action 0 (NOOP) or no motion."""
         pressed = {button for button, codes in BUTTONS.items() if not set(codes).isdisjoint(held)}
         if not self.discrete:
             return self._push(pressed)
@@ -63,13 +63,13 @@ class Controls:
         return torch.nn.functional.one_hot(torch.tensor(number), self.size)
 
     def name(self, action: Tensor) -> str:
-        """What the action ``[a]`` is called."""
+        """Return the name of the action ``[a]``."""
         if self.discrete:
             return self.names[int(action.argmax())]
         return ", ".join(f"{value:+.2f}" for value in action.tolist())
 
     def describe(self) -> list[tuple[str, str]]:
-        """Which keys do what, for people."""
+        """Return each key with what it does, for people."""
         if not self.discrete:
             if self.size == 1:
                 return [("← ↓ A S", "action to -1"), ("→ ↑ D W", "action to +1")]
@@ -82,7 +82,7 @@ class Controls:
         return [*lines, (f"0-{last}", numbers)]
 
     def _match(self, pressed: frozenset[str]) -> int:
-        """The action that uses most of the buttons pressed and no other."""
+        """Return the action that uses most of the buttons pressed and no other."""
         used = {index: len(wanted) for index, wanted in self._wanted.items() if wanted and wanted <= pressed}
         return max(used, key=lambda index: used[index]) if used else 0
 
@@ -99,7 +99,7 @@ class Controls:
 
 
 def read_buttons(name: str) -> frozenset[str] | None:
-    """The buttons in one of the ALE's words, none for ``NOOP``; ``None`` if it is another word."""
+    """Return the buttons in one of the ALE's words, an empty set for ``NOOP``; ``None`` for another word."""
     if name == "NOOP":
         return frozenset()
     found = re.fullmatch(r"(UP|DOWN)?(LEFT|RIGHT)?(FIRE)?", name)
@@ -107,7 +107,7 @@ def read_buttons(name: str) -> frozenset[str] | None:
 
 
 def action_meanings(env: EnvBase | None) -> list[str] | None:
-    """The names of the actions of the Gymnasium game within ``env``, if it is one that has them."""
+    """Return the names of the actions of the Gymnasium game within ``env``; ``None`` if it has none."""
     while (inner := getattr(env, "base_env", None)) is not None:
         env = inner
     game = getattr(getattr(env, "_env", None), "unwrapped", None)

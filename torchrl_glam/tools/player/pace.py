@@ -1,4 +1,4 @@
-"""A session that runs by itself: so many steps per second, with the keys held at that time."""
+"""A session that steps by itself at a steady pace, with the keys held at that time."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from torchrl_glam.tools.player.session import Moment, Session
 
 SLOWEST, FASTEST = 1, 60
 AFTER_AN_END = 1.5
-"""Seconds until the agent goes on after an end; a person says when."""
+"""Seconds before the agent continues after an end; a person decides when."""
 COMMANDS = ("switch", "restart", "step", "pause", "agent")
-TICK, SHOW = "tick", "show"  # orders that nobody gives: it is time for a step; tell the listeners
+TICK, SHOW = "tick", "show"  # internal orders: it is time for a step; tell the listeners
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What every listener is sent: the state as JSON and, unless it is a failure, the two pictures as one PNG."""
+    """A message to all listeners: the state as JSON and, unless it is a failure, the two pictures as one PNG."""
 
     state: str
     pictures: bytes = b""
 
 
 class Player:
-    """Steps a session at a steady pace as long as somebody listens, and tells all listeners what is to be seen.
+    """A session stepped at a steady pace as long as somebody listens; all listeners get every update.
 
     All torch and emulator work happens in one thread of its own, so that the event loop stays free.
 
@@ -47,7 +47,7 @@ class Player:
         self.session, self.speed = session, speed
         self.paused = self.agent_plays = False
         self._held: dict[Hashable, frozenset[str]] = {}
-        self._tapped: set[str] = set()  # since the last step, even if let go again
+        self._tapped: set[str] = set()  # pressed since the last step, even if released again
         self._listeners: dict[Hashable, asyncio.Queue[Update]] = {}
         self._orders: asyncio.Queue[str] = asyncio.Queue()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="player")
@@ -55,24 +55,24 @@ class Player:
         self._ticks: deque[float] = deque(maxlen=16)
 
     def join(self, who: Hashable) -> asyncio.Queue[Update]:
-        """Listen: the queue holds the newest update; older ones that nobody took are dropped."""
+        """Listen. The queue holds the newest update; older ones that nobody took are dropped."""
         self._listeners[who] = asyncio.Queue(maxsize=1)
         self._orders.put_nowait(SHOW)
         return self._listeners[who]
 
     def leave(self, who: Hashable) -> None:
-        """Listen no more, and let go of all keys."""
+        """Stop listening, and release all keys."""
         self._listeners.pop(who, None)
         self._held.pop(who, None)
 
     def hold(self, who: Hashable, keys: frozenset[str]) -> None:
-        """Say which keys ``who`` holds from now on."""
+        """Set the keys that ``who`` holds from now on."""
         if self._playing:
             self._tapped |= keys - self._held.get(who, frozenset())
         self._held[who] = keys
 
     def order(self, command: str) -> None:
-        """Have one of ``COMMANDS`` carried out as soon as the step under way is done.
+        """Carry out one of ``COMMANDS`` as soon as the current step is done.
 
         Raises:
             UsageError: for another command.
@@ -88,7 +88,7 @@ class Player:
         self._orders.put_nowait(SHOW)
 
     async def run(self) -> None:
-        """Play until cancelled; the worker's thread is then gone."""
+        """Play until cancelled; then end the worker's thread."""
         clock = asyncio.get_running_loop().time
         due = clock()
         try:
@@ -96,7 +96,7 @@ class Player:
                 order = await self._next_order(due - clock())
                 if order == TICK and self._playing:
                     self._ticks.append(clock())
-                    late = clock() - due > 1 / self.speed  # what came too late is not made up for
+                    late = clock() - due > 1 / self.speed  # lost time is not made up for
                     await self._carry_out(TICK)
                     rests = self._at_an_end and not self.paused
                     due = (clock() if late else due) + (AFTER_AN_END if rests else 1 / self.speed)
@@ -111,7 +111,7 @@ class Player:
         return bool(self._listeners) and not self.paused
 
     async def _next_order(self, seconds: float) -> str:
-        """The next order, or ``TICK`` once so many seconds are over."""
+        """Return the next order, or ``TICK`` after so many seconds."""
         if not self._orders.empty():
             return self._orders.get_nowait()
         try:
@@ -120,7 +120,7 @@ class Player:
             return TICK
 
     def _obey(self, order: str) -> None:
-        """What an order means for the pace."""
+        """Apply an order to the pace."""
         if order != SHOW:
             self._tapped.clear()
             self._ticks.clear()
@@ -134,14 +134,14 @@ class Player:
             self.paused = not self.paused
 
     async def _carry_out(self, order: str) -> None:
-        """Do what an order means for the session, and tell the listeners."""
+        """Apply an order to the session, and tell the listeners."""
         loop = asyncio.get_running_loop()
         held = self._tapped.union(*self._held.values())
         if order in ("step", TICK):
             self._tapped.clear()
         try:
             moment, pictures = await loop.run_in_executor(self._worker, self._do, order, held)
-        except Exception as error:  # of somebody's environment or backbone, say: the page stays alive and says so
+        except Exception as error:  # such as one of the user's environment: the page stays alive and says so
             log.exception("the player's %s failed", order)
             self.paused = True
             self._tell(Update(json.dumps({"type": "failure", "message": describe_error(error)})))
@@ -152,7 +152,7 @@ class Player:
         self._tell(Update(self._state(moment), pictures))
 
     def _do(self, order: str, held: set[str]) -> tuple[Moment, bytes]:
-        """Runs in the worker's thread."""
+        """Step, switch or restart the session, and draw it; in the worker's thread."""
         if order in ("step", TICK):
             self.session.step(None if self.agent_plays else self.session.controls.action(held))
         elif order == "switch":
@@ -166,17 +166,8 @@ class Player:
         shown = {name: value for name, value in vars(moment).items() if name not in ("picture", "aside")}
         spans = self._ticks[-1] - self._ticks[0] if len(self._ticks) > 1 else 0.0
         pace = (len(self._ticks) - 1) / spans if spans else None
-        return json.dumps(
-            {
-                "type": "state",
-                **shown,
-                "has_aside": moment.aside is not None,
-                "agent_plays": self.agent_plays,
-                "paused": self.paused,
-                "speed": self.speed,
-                "pace": pace,
-            }
-        )
+        shown |= {"agent_plays": self.agent_plays, "paused": self.paused, "speed": self.speed, "pace": pace}
+        return json.dumps({"type": "state", **shown, "has_aside": moment.aside is not None})
 
     def _tell(self, update: Update) -> None:
         for queue in self._listeners.values():
@@ -186,7 +177,7 @@ class Player:
 
 
 def encode_pictures(moment: Moment) -> bytes:
-    """The picture, and the one aside (black if there is none) on its right, as PNG."""
+    """Encode the picture, and the one aside (black if there is none) on its right, as PNG."""
     aside = np.zeros_like(moment.picture) if moment.aside is None else moment.aside
     both = cv2.cvtColor(np.concatenate([moment.picture, aside], 1), cv2.COLOR_RGB2BGR)
     return cv2.imencode(".png", both)[1].tobytes()

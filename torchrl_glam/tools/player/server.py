@@ -1,6 +1,6 @@
-"""The browser's side of the player: one page and one websocket, for this machine alone.
+"""The browser's side of the player: one page and one websocket, for this machine only.
 
-The page sends JSON: ``{"keys": [codes held]}``, ``{"command": name}`` or ``{"speed": steps per second}``. It is sent
+The page sends JSON: ``{"keys": [codes held]}``, ``{"command": name}`` or ``{"speed": steps per second}``. It receives
 JSON whose ``type`` is ``hello`` (once), ``state``, ``failure`` (of a step) or ``error`` (of a message), and after each
 state the pictures as a binary PNG.
 """
@@ -41,14 +41,14 @@ HEADERS = {
 def check_aiohttp() -> None:
     """Raise UsageError if the web library is not installed."""
     if not _has_aiohttp:
-        raise UsageError('the player wants the package aiohttp: pip install "torchrl_glam[play]"')
+        raise UsageError('the player needs the package aiohttp: pip install "torchrl_glam[play]"')
 
 
 def make_app(player: Player) -> web.Application:
-    """The page at ``/`` and its websocket at ``/socket``; any number of tabs see and play the same session.
+    """Make the page at ``/`` and its websocket at ``/socket``; all tabs see and play the same session.
 
     Args:
-        player: somebody else runs it, such as :func:`serve`.
+        player: is run by the caller, such as :func:`serve`.
 
     Raises:
         UsageError: if aiohttp is not installed.
@@ -83,14 +83,14 @@ def make_app(player: Player) -> web.Application:
 
 
 def _refuse_strangers(request: web.Request) -> None:
-    """Refuse other websites, which a browser lets talk to this machine's servers, and names that lead here."""
+    """Refuse other websites, which a browser allows to talk to this machine, and other names of this machine."""
     origin = request.headers.get("Origin")
     if request.url.host not in LOCAL_NAMES or origin not in (None, f"http://{request.host}"):
-        raise web.HTTPForbidden(text="the player answers its own page on this machine alone\n")
+        raise web.HTTPForbidden(text="the player answers only its own page on this machine\n")
 
 
 async def _attend(socket: web.WebSocketResponse, player: Player) -> None:
-    """Serve one tab until it goes."""
+    """Serve one tab until it closes."""
     who = object()
     updates = player.join(who)
     telling = asyncio.create_task(_tell(socket, player, updates))
@@ -105,7 +105,7 @@ async def _attend(socket: web.WebSocketResponse, player: Player) -> None:
 
 
 async def _tell(socket: web.WebSocketResponse, player: Player, updates: asyncio.Queue[Update]) -> None:
-    """Send one tab what is to be seen; a slow tab misses what it has no time for."""
+    """Send updates to one tab; a slow tab skips some."""
     with contextlib.suppress(ConnectionError):
         await socket.send_str(json.dumps(greeting(player)))
         while True:
@@ -116,7 +116,7 @@ async def _tell(socket: web.WebSocketResponse, player: Player, updates: asyncio.
 
 
 def greeting(player: Player) -> dict[str, Any]:
-    """What a tab has to know once."""
+    """Return the first message to a tab."""
     session = player.session
     return {
         "type": "hello",
@@ -130,11 +130,11 @@ def greeting(player: Player) -> dict[str, Any]:
 
 
 def receive(player: Player, who: object, text: str | None) -> str:
-    """Do what a message says; return what is wrong with it, nothing if all is well.
+    """Carry out a message; return what is wrong with it, or an empty text.
 
     Args:
-        player: obeys.
-        who: sent it.
+        player: takes the orders.
+        who: sent the message.
         text: JSON, ``None`` for a message that is no text.
     """
     try:
@@ -142,7 +142,7 @@ def receive(player: Player, who: object, text: str | None) -> str:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict) or len(message) != 1:
-        return 'a message is wanted like {"keys": ["ArrowUp"]}, {"command": "pause"} or {"speed": 15}'
+        return 'send a message like {"keys": ["ArrowUp"]}, {"command": "pause"} or {"speed": 15}'
     ((kind, value),) = message.items()
     if kind == "keys" and isinstance(value, list) and all(isinstance(code, str) for code in value):
         player.hold(who, frozenset(CODES).intersection(value))
@@ -154,12 +154,12 @@ def receive(player: Player, who: object, text: str | None) -> str:
     elif kind == "speed" and type(value) in (int, float) and SLOWEST <= value <= FASTEST:
         player.set_speed(value)
     else:
-        return f"{kind[:20]!r} is none of keys, command, speed ({SLOWEST} to {FASTEST}), or wants another value"
+        return f"{kind[:20]!r} is none of keys, command, speed ({SLOWEST} to {FASTEST}), or its value is wrong"
     return ""
 
 
 def play(player: Player, port: int, announce: Callable[[str], None]) -> None:
-    """:func:`serve`, until SIGINT (Ctrl-C) or SIGTERM ends it."""
+    """Call :func:`serve` until SIGINT (Ctrl-C) or SIGTERM ends it."""
 
     async def until_told() -> None:
         serving = asyncio.create_task(serve(player, port, announce))
@@ -175,12 +175,12 @@ async def serve(player: Player, port: int, announce: Callable[[str], None]) -> N
     """Serve the page on this machine, and run the player, until cancelled.
 
     Args:
-        player: what is played.
-        port: 0 takes one that is free.
+        player: of the session.
+        port: 0 takes a free one.
         announce: called with the page's address once it is there.
 
     Raises:
-        UsageError: if the port is taken or no port, or aiohttp is not installed.
+        UsageError: if the port is taken or invalid, or aiohttp is not installed.
     """
     runner = web.AppRunner(make_app(player), access_log=None, shutdown_timeout=1.0)
     await runner.setup()

@@ -1,4 +1,4 @@
-"""One person's game: two worlds, of which one is shown, and the numbers beside its picture. Nothing of the web."""
+"""One person's game: two worlds, one of them shown, and the numbers beside its picture."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from torchrl_glam.tools.player.controls import Controls, action_meanings
 from torchrl_glam.tools.player.worlds import Agent, ImaginedWorld, Outcome, RealWorld
 
 REAL, IMAGINED = "real", "imagined"
+TOLD = ("reward", "predicted_reward", "termination")  # of an outcome
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What is to be seen of a session.
+    """A session's picture and numbers at one time.
 
     Args:
         mode: ``real`` or ``imagined``.
         picture: uint8 [h w channels].
-        aside: in the real game the frame that the world model expected, ``None`` if nothing yet; in imagination the
-            real frame that it began at.
-        steps, score: since the episode or the imagination began; a score imagined is that of predicted rewards.
+        aside: in the real game the frame that the world model expected, ``None`` before the first step; in imagination
+            the real frame at which it began.
+        steps, score: since the episode or the imagination began; an imagined score is that of predicted rewards.
         action: the name of the last one.
-        reward: of the last step; ``None`` in imagination and before the first.
-        predicted_reward, termination: what the world model says of the last step.
-        value: of the current state; ``None`` without a critic that has one, and where nothing is known yet.
+        reward: of the last step; ``None`` in imagination and before the first step.
+        predicted_reward, termination: the world model's predictions for the last step.
+        value: of the current state; ``None`` without a critic of states, and before the first step.
         ended: the last step ended the episode.
-        event: what happened last.
+        event: a sentence about the last thing that happened.
     """
 
     mode: str
@@ -69,12 +70,12 @@ class Session:
 
     Args:
         run: its world model imagines, its agent can play.
-        env: the real environment, without batch dimensions; its time stands still during imagination. ``None`` leaves
-            imagination alone.
-        windows: what was recorded, for imagination to begin at where there is no environment.
+        env: the real environment, without batch dimensions; it waits during imagination. With ``None`` there is only
+            imagination.
+        windows: recorded steps, from which imagination starts where there is no environment.
 
     Raises:
-        UsageError: if there is neither an environment nor enough that was recorded.
+        UsageError: if there is neither an environment nor a recorded episode of two steps.
     """
 
     def __init__(self, run: LoadedRun, env: EnvBase | None, windows: RecordedWindows | None = None) -> None:
@@ -104,7 +105,7 @@ class Session:
     def step(self, action: Tensor | None) -> None:
         """Take ``action [a]``, or the agent's own if ``None``.
 
-        After the end of a real episode this begins another one; imagination goes on beyond an end.
+        After the end of a real episode this begins another one; imagination continues beyond an end.
         """
         tally, world = self._tallies[self.mode], self._world
         if self.mode == REAL and self._ended(REAL):
@@ -119,11 +120,9 @@ class Session:
 
     @torch.no_grad()
     def switch(self) -> None:
-        """Imagine on from the last real frames, or go back to the real game where it stood."""
-        if self.mode == REAL:
+        """Start imagination from the last real frames, or return to the real game where it stood."""
+        if self.mode == REAL or self._real is None:  # without a real game, from another window
             self._imagine()
-        elif self._real is None:
-            self._imagine()  # from another window
         else:
             self.mode = REAL
             self._tallies[REAL] = replace(self._tallies[REAL], event="Back in the real game, where it stood.")
@@ -137,9 +136,9 @@ class Session:
 
     @torch.no_grad()
     def observe(self) -> Moment:
-        """What is to be seen now."""
+        """Return what is to be seen now."""
         world, tally = self._world, self._tallies[self.mode]
-        outcome = tally.outcome
+        told = {name: None if tally.outcome is None else getattr(tally.outcome, name) for name in TOLD}
         return Moment(
             mode=self.mode,
             picture=world.picture,
@@ -147,12 +146,10 @@ class Session:
             steps=tally.steps,
             score=tally.score,
             action=tally.action,
-            reward=None if outcome is None else _finite(outcome.reward),
-            predicted_reward=None if outcome is None else _finite(outcome.predicted_reward),
-            termination=None if outcome is None else _finite(outcome.termination),
             value=_finite(self._agent.value(world.moment)),
             ended=self._ended(self.mode),
             event=tally.event,
+            **{name: _finite(number) for name, number in told.items()},
         )
 
     def _ended(self, mode: str) -> bool:
@@ -160,7 +157,7 @@ class Session:
         return outcome is not None and outcome.ended
 
     def _imagine(self) -> None:
-        """Begin imagination after the last real frames, or after recorded ones if there is no real game."""
+        """Start imagination after the last real frames, or after recorded ones if there is no real game."""
         if self._real is None:
             context, origin = self._recorded_context()
             event = f"Imagined from here on, after {context[0].shape[1]} recorded frames."
@@ -174,7 +171,7 @@ class Session:
         self._tallies[IMAGINED] = _Tally(event)
 
     def _make_context(self, world: RealWorld) -> int:
-        """Play on without a key until the world model's predictions count; return for how many steps."""
+        """Play without a key until the world model's predictions count; return the number of steps."""
         wanted, idle = self.run.config.model_loss.first_valid + 1, 0
         while world.steps_seen < wanted and not self._ended(REAL):
             self.step(self.controls.action(()))
@@ -182,11 +179,11 @@ class Session:
         return idle
 
     def _recorded_context(self) -> tuple[tuple[Tensor, Tensor], np.ndarray]:
-        """Consecutive recorded frames with their actions, and the frame that followed."""
+        """Return consecutive recorded frames with their actions, and the frame that followed."""
         longest = 0 if self._windows is None else self._windows.longest
         length = min(self.run.config.imagination.context_length + 1, longest)
         if self._windows is None or length < 2:
-            raise UsageError("there is no real environment and no recorded episode of 2 steps to imagine on from")
+            raise UsageError("there is no real environment and no recorded episode of 2 steps to imagine from")
         starts = self._windows.starts(length)
         records = self._windows.read(int(starts[torch.randint(len(starts), ())]), length)
         pixels, actions = (records[key].to(self._agent.device) for key in ("pixels", "action"))
@@ -194,11 +191,11 @@ class Session:
 
 
 def make_session(run: LoadedRun, seed: int = 0) -> Session:
-    """A session in the run's own environment or, where its name makes none, in imagination alone, from its records.
+    """Make a session in the run's own environment or, where its name makes none, only in imagination, from its records.
 
     Args:
         run: from :func:`torchrl_glam.runs.loading.load_run`.
-        seed: of the environment and of all that is sampled.
+        seed: of the environment and of all samples.
 
     Raises:
         UsageError: if there are no records either, or the seed is negative.
@@ -214,19 +211,19 @@ def make_session(run: LoadedRun, seed: int = 0) -> Session:
     except UsageError as error:
         if not (run.folder / REPLAY).is_dir():
             raise UsageError(
-                f"{error}; imagination alone would want the run's replay, and {run.folder} has none"
+                f"{error}; to play only in imagination, the run's replay is needed, and {run.folder} has none"
             ) from error
         return Session(run, None, RecordedWindows(run.folder, run.config.env.num_envs))
     return Session(run, env)
 
 
 def _finite(number: float | None) -> float | None:
-    """``None`` for what is no finite number, which JSON does not know."""
+    """Return ``None`` in place of NaN and infinities, which JSON lacks."""
     return number if number is not None and math.isfinite(number) else None
 
 
 def _say(outcome: Outcome, mode: str, step: int, score: float) -> str:
-    """What happened in a step, if anything did."""
+    """Describe the event of a step; empty without one."""
     if outcome.ended and mode == REAL:
         return f"The episode ended at step {step} with a score of {score:g}."
     if outcome.ended:

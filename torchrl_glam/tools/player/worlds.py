@@ -1,4 +1,4 @@
-"""The two worlds to play in, one step at a time: the real environment, and the one that the world model imagines.
+"""The two worlds to play in, one step at a time: the real environment, and the imagination of the world model.
 
 ``t`` time, ``k c`` categoricals and classes, ``d`` width, ``a`` width of an action.
 """
@@ -15,24 +15,22 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from torchrl_glam.config import Backbone
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import SlidingWindow
 from torchrl_glam.runs.loading import LoadedRun
-
-ENDLESS = (Backbone.glam, Backbone.lmamba_only, Backbone.double_mamba)
+from torchrl_glam.tools.imagination import decode_frames, is_endless
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step brought.
+    """The outcome of a step.
 
     Args:
         reward: the real one; ``None`` where the step was imagined.
         predicted_reward: the world model's.
         termination: its probability that the episode (or a life) ends with this step.
         ended: the episode is over.
-        life_lost: the real game says so.
+        life_lost: a life was lost in the real game.
     """
 
     reward: float | None
@@ -43,7 +41,7 @@ class Outcome:
 
 
 class Agent:
-    """What the networks of a run say of a moment, which is ``state [1 k*c]`` and ``belief [1 d]``."""
+    """A run's networks, asked about a moment: ``state [1 k*c]`` and ``belief [1 d]``."""
 
     def __init__(self, run: LoadedRun) -> None:
         self.run = run
@@ -52,50 +50,48 @@ class Agent:
         self._exploration = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
 
     def act(self, moment: TensorDictBase | None) -> Tensor:
-        """An action ``[a]`` on the CPU; uniform if nothing is known yet, as :class:`GLAMPolicy` has it."""
+        """Choose an action ``[a]`` on the CPU; uniformly before the first step, as :class:`GLAMPolicy` does."""
         if moment is None:
             action = self.run.action_spec.rand()
         else:
             with set_exploration_type(self._exploration):
                 action = self.run.actor(moment.clone(recurse=False))["action"][0]
-        return action.cpu() if action.is_floating_point() else action.long().cpu()  # not bool, as OneHot(6).rand() is
+        return action.cpu() if action.is_floating_point() else action.long().cpu()  # OneHot(6).rand() is bool
 
     def value(self, moment: TensorDictBase | None) -> float | None:
-        """The critic's value, if there is one."""
+        """Return the critic's value, ``None`` without a critic of states."""
         if moment is None or self.run.critic is None:
             return None
-        return self.run.critic(moment.clone(recurse=False))["state_value"].item()
+        value = self.run.critic(moment.clone(recurse=False)).get("state_value", None)
+        return None if value is None else value.item()
 
     def predict(self, belief: Tensor) -> tuple[float, float]:
-        """Reward and probability of termination after ``belief [1 d]``."""
+        """Predict the reward and the probability of termination after ``belief [1 d]``."""
         reward, _, _ = self.run.world_model.predict_outcome(belief)
         return reward.item(), self.run.world_model.termination_head(belief).sigmoid().item()
 
     def draw(self, state: Tensor) -> np.ndarray:
-        """The decoder's picture of ``state [1 k*c]``, uint8 [h w channels]."""
-        picture = self.run.world_model.decoder(state)[0].movedim(0, -1)
-        return picture.clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+        """Decode ``state [1 k*c]`` into a picture, uint8 [h w channels]."""
+        return decode_frames(self.run.world_model, state)[0].cpu().numpy()
 
 
 class RealWorld:
-    """The real environment, and what the world model expects of it, as :class:`GLAMPolicy` does.
+    """The real environment, and what :class:`GLAMPolicy` knows of its current frame.
 
     Args:
         env: of no batch dimensions, with the keys of :func:`torchrl_glam.envs.adapt_env`.
-        agent: looks on.
+        agent: predicts each step; it does not act.
     """
 
     def __init__(self, env: EnvBase, agent: Agent) -> None:
-        self._env, self._agent, run = env, agent, agent.run
-        remembered, imagined = run.config.agent.context_length, run.config.imagination.context_length
-        self._tokens: deque[tuple[Tensor, Tensor]] = deque(maxlen=remembered)  # z_t, a_t
-        self._records: deque[tuple[Tensor, Tensor]] = deque(maxlen=imagined)  # x_t, a_t
+        self._env, self._agent, self._policy = env, agent, agent.run.policy
+        self._records: deque[tuple[Tensor, Tensor]] = deque(maxlen=agent.run.config.imagination.context_length)
         self.reset()
 
     def reset(self) -> None:
         """Begin another episode."""
-        self._tokens.clear()
         self._records.clear()
+        self._context = self._policy.context_spec.zero([1]).to(self._agent.device)
         self._now = self._env.reset()
         self._latent = self._encode()
         self._expected: Tensor | None = None
@@ -113,7 +109,7 @@ class RealWorld:
 
     @property
     def steps_seen(self) -> int:
-        """How many steps :attr:`context` has."""
+        """The number of steps in :attr:`context`."""
         return len(self._records)
 
     @property
@@ -126,33 +122,22 @@ class RealWorld:
     def step(self, action: Tensor) -> Outcome:
         """Take ``action [a]``."""
         self._records.append((self._now["pixels"].clone(), action))
-        self._tokens.append((self._latent[0], action.to(self._agent.device)))
+        self._context = self._policy.remember(self._context, self._latent, action[None].to(self._agent.device))
         following = self._env.step(self._now.set("action", action))
-        self._now = self._env.step_mdp(following)
-        after = following["next"]
+        self._now, after = self._env.step_mdp(following), following["next"]
         self._latent = self._encode()
-        belief = self._recall()
-        predicted, termination = self._agent.predict(belief)
-        return Outcome(
-            after["reward"].item(), predicted, termination, after["done"].any().item(), after["life_loss"].any().item()
-        )
-
-    def _recall(self) -> Tensor:
-        """Belief ``[1 d]`` after the steps remembered; from here on that is what is known of the current frame."""
-        run = self._agent.run
-        states, actions = (torch.stack(entries)[None] for entries in zip(*self._tokens, strict=True))
-        belief, _ = run.world_model.dynamics.prefill(run.world_model.embedding(states, actions))
-        self._expected = run.world_model.predict_state(belief)
-        state = self._expected if run.policy.sees == "prior" else self._latent
+        belief, self._expected = self._policy.recall(self._context)
+        state = self._expected if self._policy.sees == "prior" else self._latent
         self.moment = TensorDict({"state": state, "belief": belief}, [1])
-        return belief
+        ended, life_lost = (after[key].any().item() for key in ("done", "life_loss"))
+        return Outcome(after["reward"].item(), *self._agent.predict(belief), ended, life_lost)
 
     def _encode(self) -> Tensor:
         return self._agent.run.world_model.encode(self._now["pixels"][None].to(self._agent.device))
 
 
 class ImaginedWorld:
-    """Imagination from one context on; without an end, unless the world model predicts one.
+    """Imagination that starts after a context; it ends only where the world model predicts an end.
 
     Args:
         agent: has the world model.
@@ -168,7 +153,7 @@ class ImaginedWorld:
         self.reset()
 
     def reset(self) -> None:
-        """Start once more from the same context; what is sampled differs."""
+        """Start once more from the same context, with other samples."""
         self._now: TensorDictBase = self._env.start(*self._context)
 
     @property
@@ -182,21 +167,20 @@ class ImaginedWorld:
         return self._now.select("state", "belief")
 
     def step(self, action: Tensor) -> Outcome:
-        """Imagine the step that ``action [a]`` leads to."""
+        """Imagine the step of ``action [a]``."""
         after = self._env.step(self._now.set("action", action[None].to(self._agent.device)))["next"]
         self._now = after.exclude("reward")
-        reward, termination = self._agent.predict(after["belief"])
-        return Outcome(None, reward, termination, after["terminated"].item())
+        return Outcome(None, *self._agent.predict(after["belief"]), after["terminated"].item())
 
 
 def make_endless_env(run: LoadedRun) -> GLAMImaginedEnv:
-    """One imagined environment in which one can stay for longer than the run's sequences.
+    """Make one imagined environment that can be stepped for longer than the run's sequences.
 
-    A Transformer has no more positions than that, and a class of the user's is held to no more: they restart on their
-    last tokens once they have seen so many.
+    A Transformer has no more positions than that, and a class of the user's is checked for no more steps. They restart
+    on their last tokens whenever they have seen so many.
     """
     env = run.make_imagined_env(1)
-    if run.config.world_model.dynamics.name in ENDLESS or isinstance(env.transition.dynamics, SlidingWindow):
+    if is_endless(env.transition.dynamics):
         return env
     window = SlidingWindow(run.world_model.dynamics, run.config.longest_sequence())
     return GLAMImaginedEnv(run.world_model, run.action_spec, batch_size=1, dynamics=window)

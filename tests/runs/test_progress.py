@@ -10,7 +10,7 @@ from tensordict import TensorDict
 
 from tests.support.trained import OBJECTIVES, Trained
 from torchrl_glam.data import make_replay
-from torchrl_glam.runs.health import GIB, Health, replay_age
+from torchrl_glam.runs.progress import GIB, Health, replay_age
 from torchrl_glam.training.metrics import add_missing, policy_entropy
 
 

@@ -1,4 +1,4 @@
-"""What a run hands on: one file of weights that loads in five lines, a dataset that holds exactly what was played."""
+"""Exports of a run: one file of weights that loads in five lines, a dataset that holds exactly what was played."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from torchrl.data.datasets.minari_data import MinariExperienceReplay
 from tests.support.saved import save_run
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.export import export_minari, export_weights
-from torchrl_glam.runs.export import minari as minari_module
 from torchrl_glam.runs.loading import load_run, read_config
 
-COUNTING = ("env.name=tests.support.games:CountingGame-v0", "env.frame_skip=1")  # episodes of 30, 27, 35, 41 steps, in turns
+COUNTING = (
+    "env.name=tests.support.games:CountingGame-v0",
+    "env.frame_skip=1",
+)  # episodes of 30, 27, 35, 41 steps, in turns
 TRUNCATED = ("env.name=tests.support.games:CountingGameTruncated-v0", "env.frame_skip=1")
 STEER = ("env.name=tests.support.games:SteerBall-v0",)
 NAME = "glam/test-v0"
@@ -52,7 +54,7 @@ def cut(steps):
 
 def check_episode(episode, steps, ended, discrete=True):
     """An episode of the dataset against what the environment said, the next frames included."""
-    number = len(steps) - (not ended)  # one that goes on ends with its last frame
+    number = len(steps) - (not ended)  # an unfinished one ends with its last frame
     steps = steps[:number]
     action = steps["action"].argmax(-1) if discrete else steps["action"]
     following = steps["next"]
@@ -201,7 +203,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 def test_without_minari(tmp_path, monkeypatch):
-    monkeypatch.setattr(minari_module, "has_minari", False)
+    monkeypatch.setattr("torchrl_glam.runs.export.has_minari", False)
     with pytest.raises(UsageError, match=r'^to=minari needs packages .*: pip install "torchrl_glam\[minari\]"$'):
         export_minari(tmp_path, read_config(save_folder(tmp_path)))
 

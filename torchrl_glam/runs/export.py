@@ -1,11 +1,13 @@
-"""The real records of a run as a local Minari dataset (https://minari.farama.org).
+"""A run for others: its networks as one file with the options, its real records as a local Minari dataset.
 
-Needs the extra ``[minari]``; nothing is downloaded or sent.
+Minari (https://minari.farama.org) comes with the extra ``[minari]``; nothing is downloaded or sent.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from tensordict import TensorDictBase
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.data.minari_files import check_new_dataset, datasets_root, has_minari, write_dataset
 from torchrl_glam.errors import UsageError
+from torchrl_glam.runs.checkpoint import WEIGHTS, TrainedNetworks
+from torchrl_glam.runs.folder import write_options
+from torchrl_glam.runs.loading import LoadedRun
 from torchrl_glam.runs.records import record_range, stream_episodes, stream_records
 
 CONTENT = """\
@@ -25,17 +30,52 @@ observation after an episode's last step is the frame before it once more. An ep
 a step early, so that its last observation is real; the first episode of an environment may lack its beginning."""
 
 
+def export_weights(run: LoadedRun, folder: Path) -> Path:
+    """Write ``config.yaml`` and ``weights.safetensors``, which hold all that acting and imagining need.
+
+    World model, actor and critic, where there is one, go into one file, ``network.parameter`` each. Optimizers, replay
+    and the rest that only resuming needs stay behind. The folder is there when all of it is.
+
+    Args:
+        run: from :func:`torchrl_glam.runs.loading.load_run`.
+        folder: new, or empty.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: if there is something in it, or it cannot be written.
+    """
+    networks = {"world_model": run.world_model, "actor": run.actor, "critic": run.critic}
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"out={folder} is there already: choose another folder or remove it")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as temporary:
+            made = Path(temporary, folder.name)
+            made.mkdir()
+            write_options(made, run.config)
+            present = {name: network for name, network in networks.items() if network is not None}
+            TrainedNetworks(present, run.action_spec, run.frame).write(made / WEIGHTS)
+            os.replace(made, folder)
+    except OSError as error:
+        raise UsageError(
+            f"out={folder} cannot be written ({error.strerror or error}): choose another folder"
+        ) from error
+    return folder
+
+
 def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = None, root: Path | None = None) -> str:
     """Write the records of a run, as many as its replay kept, to a new Minari dataset, episode by episode.
 
     An observation is a frame before a step. Our records do not hold the one after an episode's last step: there the
-    last frame is repeated. An episode that had not ended when the records do is marked as truncated and ends with its
-    last frame; the step taken there is left out. ``life_loss`` is in the infos, whose first entry, at the reset, is
+    last frame is repeated. An episode that is unfinished where the records end is marked as truncated and ends with
+    its last frame; the step taken there is left out. ``life_loss`` is in the infos, whose first entry, at the reset, is
     false. Actions are ``Discrete`` numbers, or, where they are continuous, the ``Box`` from -1 to 1 that agents act in.
-    Frames are stored as they are, not as JPEG, so that ``minari.load_dataset`` reads exactly what was played.
+    Frames are stored without JPEG, so that ``minari.load_dataset`` reads exactly what was played.
 
-    :func:`torchrl_glam.offline.load_dataset` reads it by TorchRL's ``MinariExperienceReplay``, whose own result is all
-    zeros (torchrl 0.14.1).
+    :func:`torchrl_glam.offline.load_dataset` reads it with TorchRL's ``MinariExperienceReplay``, whose own result is
+    all zeros (torchrl 0.14.1).
 
     Args:
         folder: the run's.
@@ -57,11 +97,12 @@ def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = 
     root = datasets_root(root)
     check_new_dataset(dataset_id, root, "out")
     first = next(stream_records(folder))
-    spaces = _spaces(first)
+    size, continuous = first["action"].shape[-1], first["action"].dtype.is_floating_point
+    actions = Box(-1.0, 1.0, (size,), np.float32) if continuous else Discrete(size)
     episodes: Any = (
         buffer
         for episode, ended in stream_episodes(folder, config.env.num_envs)
-        if (buffer := _to_buffer(episode, ended, isinstance(spaces["action_space"], Discrete))) is not None
+        if (buffer := _to_buffer(episode, ended, not continuous)) is not None
     )
     write_dataset(
         dataset_id,
@@ -69,18 +110,19 @@ def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = 
         root=root,
         option="out",
         algorithm_name=f"GLAM ({config.objective.name})",
-        description=_describe(config, spaces["action_space"]),
-        **spaces,
+        description=_describe(config, continuous),
+        observation_space=Box(0, 255, tuple(first["pixels"].shape[1:]), np.uint8),
+        action_space=actions,
     )
     return dataset_id
 
 
 def default_dataset_id(config: GLAMConfig) -> str:
-    """A name after game and seed.
+    """Return a name after game and seed.
 
     Examples:
         >>> from torchrl_glam.config import GLAMConfig
-        >>> from torchrl_glam.runs.export.minari import default_dataset_id
+        >>> from torchrl_glam.runs.export import default_dataset_id
         >>> default_dataset_id(GLAMConfig(seed=3))
         'glam/pong-seed3-v0'
     """
@@ -88,18 +130,8 @@ def default_dataset_id(config: GLAMConfig) -> str:
     return f"glam/{re.sub(r'[^a-z0-9]+', '-', game.lower()).strip('-') or 'game'}-seed{config.seed}-v0"
 
 
-def _spaces(records: TensorDictBase) -> dict[str, Any]:
-    pixels, action = records["pixels"], records["action"]
-    size = action.shape[-1]
-    continuous = action.dtype.is_floating_point
-    return {
-        "observation_space": Box(0, 255, tuple(pixels.shape[1:]), np.uint8),
-        "action_space": Box(-1.0, 1.0, (size,), np.float32) if continuous else Discrete(size),
-    }
-
-
 def _to_buffer(episode: TensorDictBase, ended: bool, discrete: bool) -> Any:
-    """An episode as Minari's, or ``None`` if it has no whole step."""
+    """Return an episode as Minari's, or ``None`` if it has no whole step."""
     from minari.data_collector import EpisodeBuffer
 
     frames, steps = episode["pixels"].numpy(), len(episode) - (not ended)
@@ -119,12 +151,11 @@ def _to_buffer(episode: TensorDictBase, ended: bool, discrete: bool) -> Any:
     )
 
 
-def _describe(config: GLAMConfig, actions: Box | Discrete) -> str:
-    """What the dataset holds, for its metadata."""
+def _describe(config: GLAMConfig, continuous: bool) -> str:
+    """Return the dataset's description, for its metadata."""
     kind = "Actions are numbers from 0, of an ALE game's minimal set."
-    if isinstance(actions, Box):
+    if continuous:
         kind = "Actions are scaled to -1 .. 1 from the bounds of the environment's own."
-    played = (
-        f"{config.env.name} (protocol {config.env.protocol.value}, frame skip {config.env.frame_skip or 'default'})"
-    )
+    env = config.env
+    played = f"{env.name} (protocol {env.protocol.value}, frame skip {env.frame_skip or 'default'})"
     return f"The real steps of a run of torchrl_glam in {played}, seed {config.seed}. {CONTENT.format(actions=kind)}"

@@ -1,0 +1,91 @@
+"""Errors that a user can cause, each in one line that says what came, what was wanted and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from torchrl_glam.config import GROUPS
+from torchrl_glam.config.registry import PARTS
+from torchrl_glam.errors import UsageError, first_line, one_line
+
+SHORT_ERRORS = (UsageError, HydraException, OmegaConfBaseException, FloatingPointError)
+GROUP = "study"
+
+
+@contextlib.contextmanager
+def one_line_errors(schema: type[Any]) -> Iterator[None]:
+    """End the process with one line on stderr for an error that a user can cause.
+
+    The exit status is 2, or 1 for a number that is not finite and for Ctrl-C. Any other error is a bug, and keeps its
+    traceback.
+
+    Args:
+        schema: the dataclass of the options, for near matches.
+    """
+    try:
+        yield
+    except SHORT_ERRORS as error:
+        sys.stderr.write(f"error: {explain(error, schema)}\n")
+        sys.exit(exit_status(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+
+
+def exit_status(error: BaseException) -> int:
+    """Return the exit status of a command that ends with this error."""
+    return 1 if isinstance(error, FloatingPointError) else 2
+
+
+def explain(error: BaseException, schema: type[Any]) -> str:
+    """Return an error in one line of ours, where Hydra's and OmegaConf's are longer."""
+    text = one_line(error)
+    if unknown := re.match(r"Could not override '([^']+)'", text):
+        if ".kwargs." in unknown[1]:
+            return f"{unknown[1]} is not there yet: write +{unknown[1]}=..."
+        if unknown[1] in schema.__dataclass_fields__:  # a group of the other commands' files
+            return f"{unknown[1]} cannot be chosen for this command: leave it out"
+        return unknown_option(unknown[1], schema, "options are listed in torchrl_glam/config")
+    if launcher := re.search(r"Could not find 'hydra/launcher/(joblib|ray|submitit)", text):
+        return f'{GROUP}={launcher[1]} needs a package that is missing: pip install "torchrl_glam[{launcher[1]}]"'
+    if missing := re.search(
+        r"Could not find '([^']+)/([^']+)' Available options in '[^']+': (.+?)(?: Config |$)", text
+    ):
+        own = ", or give package.module.Class" if missing[1] in GROUPS else ""
+        parts = {name for group, name in PARTS if group == missing[1]}  # for others' Hydra files, in the same groups
+        names = ", ".join(name for name in missing[3].split() if name not in parts)
+        return f"{missing[1]}={missing[2]} does not exist: choose one of {names}{own}"
+    if absent := re.search(r"missing mandatory value: (\S+)", text):
+        return f"give {absent[1]}=..."
+    if merging := re.match(r"Error merging override ([^=]+)=(?:'(.*)'|(.*))$", text):
+        cause = error.__cause__ or error.__context__
+        value = merging[3] if merging[2] is None else merging[2]
+        return f"{merging[1]}={value}: {first_line(cause) if cause else 'not a valid value'}"
+    return text
+
+
+def unknown_option(name: str, schema: type[Any], listing: str) -> str:
+    """Return a line on an option that does not exist, with near matches, or where the options are listed."""
+    known = list(option_names(OmegaConf.structured(schema)))
+    matches = difflib.get_close_matches(name, known, n=3)
+    matches = matches or [option for option in known if option.split(".")[-1] == name.split(".")[-1]][:3]
+    advice = f"did you mean {' or '.join(matches)}?" if matches else listing
+    return f"there is no option {name}: {advice}"
+
+
+def option_names(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the names of all options, ``group.option`` where they are nested."""
+    for key in map(str, node):
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            yield from option_names(child, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

@@ -1,0 +1,34 @@
+"""Signatures of constructors that pass keyword arguments on to another one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+def passes_on(to: Callable[..., Any]) -> Callable[[Init], Init]:
+    """Show the keyword-only options of ``to`` in the signature of a constructor that passes ``**options`` on to it.
+
+    So they have one home, and whoever reads the signature, such as a command line, finds them.
+
+    Examples:
+        >>> import inspect
+        >>> from torchrl_glam.modules import GLAMDynamics
+        >>> "d_state" in inspect.signature(GLAMDynamics).parameters
+        True
+    """
+
+    def decorate(init: Init) -> Init:
+        *own, rest = inspect.signature(init).parameters.values()
+        assert rest.kind is rest.VAR_KEYWORD, f"{init.__qualname__} passes no keywords on"
+        known = {parameter.name for parameter in own}
+        theirs = [option for option in inspect.signature(to).parameters.values() if option.kind is option.KEYWORD_ONLY]
+        added = [option for option in theirs if option.name not in known]
+        init.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+        init.__annotations__ = {**init.__annotations__, **{option.name: option.annotation for option in added}}
+        return init
+
+    return decorate

@@ -1,0 +1,21 @@
+"""The numbers that an agent and the ways to train it share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class AgentConfig:
+    """Actor and critic (STORM section 3.3 and Table 5)."""
+
+    hidden: int = 512
+    num_layers: int = 2
+    gamma: float = 0.985
+    lmbda: float = 0.95  # not discrete_sac
+    entropy_coeff: float = 3e-4  # glam, a2c, ppo, dreamer_v3
+    slow_critic_rate: float = 0.02  # 1 - decay 0.98; wherever there are target parameters
+    return_norm_rate: float = 0.01  # 1 - decay 0.99; glam, dreamer_v3
+    bootstrap: str = "next"  # next: V_{t+1} in the lambda return; current: V_t in its place, as the released code
+    sees: str = "prior"  # of the current real frame: the prior's sample (STORM), or the posterior's
+    context_length: int = 16  # real steps remembered while acting
