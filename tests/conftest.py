@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
@@ -22,6 +24,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """With ``-n``, one thread for each of the processes: more threads than cores make OpenMP up to 100 times slower."""
     if config.getoption("numprocesses", None):
         os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers, which start later
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """Seed every test, so that none fails for some random numbers only."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture
