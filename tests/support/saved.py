@@ -28,10 +28,11 @@ def save_run(folder: Path, *overrides: str, played: tuple[int, ...] = (150,), fr
     env = factory.make_env(config)
     spec = env.action_spec_unbatched
     world_model = factory.make_world_model(config, spec, CPU)
-    actor, critic = factory.make_agent(config, world_model, spec)
+    actor = factory.make_actor(config, world_model, spec)
+    objective = factory.make_objective(config, factory.make_imagined_env(config, world_model, spec), actor)
     folder.mkdir()
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-    write_weights(folder / WEIGHTS, {"world_model": world_model, "actor": actor, "critic": critic}, spec, frame)
+    write_weights(folder / WEIGHTS, {"world_model": world_model, **objective.networks}, spec, frame)
     replay, _ = factory.make_replay(config, env, CPU)
     files = ReplayFiles(replay, folder / "replay")
     steps = env.rollout(sum(played) // config.env.num_envs, break_when_any_done=False)

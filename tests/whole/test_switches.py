@@ -20,6 +20,7 @@ from torchrl_glam import config as options
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config.checks import check_config
+from torchrl_glam.config.parts import store_imported
 from torchrl_glam.data.replay import make_replay
 from torchrl_glam.factory import updates
 from torchrl_glam.modules import (
@@ -55,6 +56,7 @@ TINY = [
 def load(*overrides: str) -> GLAMConfig:
     """The config that the command line makes of these options."""
     with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
+        store_imported(overrides)
         return OmegaConf.to_object(compose("glam_atari", overrides=["run_dir=unused", *overrides]))
 
 
@@ -134,7 +136,7 @@ PAPER = {
     "world_model.dynamics.expand": 2,
     "model_loss.dynamics_coeff": 0.5,
     "model_loss.representation_coeff": 0.1,
-    "model_loss.variation_coeff": 0.1,
+    "model_loss.variation_coeff": None,  # 0.1 where the backbone has a variation
     "model_loss.free_nats": 1.0,
     "model_optimizer.lr": 1e-4,
     "model_optimizer.max_norm": 1000.0,
@@ -197,20 +199,11 @@ def terms_of(batch, *overrides, seed=0):
     """The terms of the world model's loss under these options, on the same weights and random numbers."""
     config = load("preset=paper", *TINY, *overrides)
     world_model = tiny_world_model(config)
-    captured = {}
-
-    def keep(loss, optimizer, max_norm, **options):
-        captured["loss"] = loss
-
-    original, updates.WorldModelUpdate = updates.WorldModelUpdate, keep
-    try:
-        torch.manual_seed(5)
-        factory.make_world_model_trainer(config, world_model)
-    finally:
-        updates.WorldModelUpdate = original
+    torch.manual_seed(5)
+    loss = factory.make_world_model_trainer(config, world_model).loss.train()
     torch.manual_seed(seed)
     with torch.no_grad():
-        return captured["loss"](batch)
+        return loss(batch)
 
 
 def changed_terms(batch, override):
@@ -239,8 +232,8 @@ def test_first_valid(batch):
 
 
 def test_reward_decoding(batch):
-    assert changed_terms(batch, "world_model.reward_decoding=raw") == set()  # the loss is the same, and shows the head
-    config = load("preset=paper", *TINY, "world_model.reward_decoding=raw")
+    assert changed_terms(batch, "world_model.reward_head.decoding=raw") == set()  # the loss is the same, and shows the head
+    config = load("preset=paper", *TINY, "world_model.reward_head.decoding=raw")
     world_model = tiny_world_model(config)
     GLAMModelLoss(world_model)(batch)
     largest = batch["next", "reward"][:, config.model_loss.first_valid :].abs().max()
@@ -300,7 +293,7 @@ def test_batch_length_and_imagination_context(batch):
     assert sequences.sample().shape == (6, 64)
     assert contexts.sample().shape == (2, 8)
     world_model = tiny_world_model(config)
-    actor, _ = factory.make_agent(config, world_model, SPEC)
+    actor = factory.make_actor(config, world_model, SPEC)
     assert factory.make_policy(config, world_model, actor, SPEC).context_length == 16, "acting remembers as before"
 
 
@@ -321,7 +314,7 @@ def test_memory_in_imagination(batch):
     for memory in ("carried", "sliding"):
         config = load("preset=paper", *TINY, f"imagination.memory={memory}", "imagination.window=8")
         world_model = tiny_world_model(config)
-        actor, _ = factory.make_agent(config, world_model, SPEC)
+        actor = factory.make_actor(config, world_model, SPEC)
         env = factory.make_imagined_env(config, world_model, SPEC)
         assert isinstance(world_model.dynamics, GLAMDynamics), "training is the same"
         assert isinstance(env.transition.dynamics, SlidingWindow if memory == "sliding" else GLAMDynamics)
@@ -345,9 +338,9 @@ def test_where_imagination_starts(batch, starts, frames):
     world_model = tiny_world_model(config)
     env = factory.make_imagined_env(config, world_model, SPEC)
     update_world_model = factory.make_world_model_trainer(config, world_model)
-    update_policy = factory.make_policy_trainer(config, env, *factory.make_agent(config, world_model, SPEC))
-    update_world_model(batch)
-    assert ("state" in batch) == (starts == "batch")
+    update_policy = factory.make_policy_trainer(config, env, factory.make_actor(config, world_model, SPEC))
+    _, latents = update_world_model(batch)
+    assert "state" not in batch
     encoded, imagined, imagine = [], [], env.imagine
     world_model.encoder.register_forward_pre_hook(lambda _, inputs: encoded.append(inputs[0].shape[:-3].numel()))
 
@@ -356,12 +349,12 @@ def test_where_imagination_starts(batch, starts, frames):
         return imagine(start, *rest)
 
     env.imagine = spy
-    update_policy(batch, 3)
+    update_policy(latents if starts == "batch" else batch, 3)
     assert sum(encoded) == frames
     (start,) = imagined
     if starts == "batch":
         assert start.shape == (8,)
-        following = batch["state"][:, config.model_loss.first_valid + 1 :].flatten(0, 1)
+        following = latents["state"][:, config.model_loss.first_valid + 1 :].flatten(0, 1)
         assert sorted(start["state"].tolist()) == sorted(following.tolist()), "8 places, each once"
 
 
@@ -370,7 +363,7 @@ def test_what_acting_sees():
     for sees in ("prior", "posterior"):
         config = load("preset=paper", *TINY, f"agent.sees={sees}")
         world_model = tiny_world_model(config)
-        actor, _ = factory.make_agent(config, world_model, SPEC)
+        actor = factory.make_actor(config, world_model, SPEC)
         policies[sees] = factory.make_policy(config, world_model, actor, SPEC).sees
     assert policies == {"prior": "prior", "posterior": "posterior"}
 
@@ -381,11 +374,9 @@ def test_bootstrap_of_the_return(batch):
         config = load("preset=paper", *TINY, f"agent.bootstrap={bootstrap}")
         world_model = tiny_world_model(config)
         torch.manual_seed(0)
-        actor, critic = factory.make_agent(config, world_model, SPEC)
-        nn.init.normal_(critic.module.head.logits.weight, std=0.1)
-        update = factory.make_policy_trainer(
-            config, factory.make_imagined_env(config, world_model, SPEC), actor, critic
-        )
+        actor = factory.make_actor(config, world_model, SPEC)
+        update = factory.make_policy_trainer(config, factory.make_imagined_env(config, world_model, SPEC), actor)
+        nn.init.normal_(update.objective.critic.module.head.logits.weight, std=0.1)
         torch.manual_seed(0)
         outcomes[bootstrap] = update(batch, 3)
     same = {key for key, value in outcomes["next"].items() if value == outcomes["current"][key]}
@@ -426,8 +417,8 @@ def test_details_of_the_released_variation():
     config = load("preset=released", *TINY)
     world_model = tiny_world_model(config)
     torch.manual_seed(0)
-    loss = GLAMModelLoss(world_model, variation_target=config.model_loss.variation_target.value)
-    part = loss.feature_variation
+    loss = GLAMModelLoss(world_model, variation_target=config.model_loss.variation_target)
+    part = loss.terms[-1]
     assert (part.head.unimix, tuple(part.head.linear.weight.shape)) == (0.01, (12, 8))
     assert tuple(part.feature_map.weight.shape) == (12, 32)
     assert part.feature_map.bias is not None
@@ -439,29 +430,18 @@ def test_details_of_the_released_variation():
     difference = torch.stack([features[:, t + 1] - features[:, t] for t in range(4)], 1)
     p = (difference @ part.feature_map.weight.T + part.feature_map.bias).reshape(2, 4, 3, 4).softmax(-1)
     torch.testing.assert_close(part.target(features).exp(), 0.99 * p + 0.01 / 4)
-    assert "feature_variation.feature_map.weight" in loss.state_dict(), "a resumed run keeps the map"
+    assert "_terms.4.feature_map.weight" in loss.state_dict(), "a resumed run keeps the map"
 
 
 def test_the_fixed_map_is_not_trained(batch):
     config = load("preset=released", *TINY)
-    captured = {}
-    original = updates.WorldModelUpdate
-
-    def keep(loss, optimizer, max_norm, **options):
-        captured.update(loss=loss, optimizer=optimizer)
-        return original(loss, optimizer, max_norm)
-
-    updates.WorldModelUpdate = keep
-    try:
-        update = factory.make_world_model_trainer(config, tiny_world_model(config))
-    finally:
-        updates.WorldModelUpdate = original
-    part = captured["loss"].feature_variation
+    update = factory.make_world_model_trainer(config, tiny_world_model(config))
+    part = update.loss.terms[-1]
     before = part.feature_map.weight.clone(), part.head.linear.weight.clone()
     update(batch)
     assert torch.equal(part.feature_map.weight, before[0])
     assert not torch.equal(part.head.linear.weight, before[1]), "its own head is"
-    group = captured["optimizer"].param_groups[0]
+    group = update.optimizer.param_groups[0]
     assert (group["lr"], group["eps"]) == (1e-4, 1e-8)
 
 

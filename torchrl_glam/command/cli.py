@@ -156,7 +156,11 @@ def _check_launcher() -> None:
         raise UsageError(f"{GROUP}={group} launches the runs of a sweep: add -m, also for a single one")
 
 
-def _prepare(config_dir: Path, config: GLAMConfig, _: list[str]) -> None:
+def _prepare(config_dir: Path, config: GLAMConfig, given: list[str]) -> None:
+    for option, group in GROUPS.items():
+        for name in {group.place, f"{group.place}.name", f"{group.place}._target_"} - {option}:
+            if name in given:
+                raise UsageError(f"{name} cannot be set by itself: choose a part as a whole, by {option}=...")
     if config.ablation != "none":
         _check_ablation(config_dir, config)
     check_config(config)
@@ -182,9 +186,26 @@ def _check_ablation(config_dir: Path, config: GLAMConfig) -> None:
             )
 
 
+def _explain_part(error: BaseException, text: str) -> str | None:
+    """Return one line that lists the options of a part, if it was given one that it does not have."""
+    cause: Any = error.__cause__ or error.__context__
+    name, node = str(getattr(cause, "full_key", "")), getattr(cause, "parent_node", None)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return None
+    for option, group in GROUPS.items():
+        if name.startswith(f"{group.place}."):
+            part, has = f"{option}={group.name_of(node)}", ", ".join(found for found in option_names(node) if found != "name") or "none"
+            if file := re.match(r"In '(\w+)/(\w+)'", text):
+                return f"{file[1]}={file[2]} sets {name}, which {part} does not have: its options are {has}"
+            return f"there is no option {name}: those of {part} are {has}"
+    return None
+
+
 def _explain(error: BaseException, schema: type[Any]) -> str:
     """What came, what was wanted and what to do, in one line."""
     text = one_line(error)
+    if lacking := _explain_part(error, text):
+        return lacking
     if unknown := re.match(r"Could not override '([^']+)'", text):
         if ".kwargs." in unknown[1]:
             return f"{unknown[1]} is not there yet: write +{unknown[1]}=..."

@@ -105,9 +105,9 @@ def unknown_option(name: str, schema: type[Any], listing: str) -> str:
 
 def option_names(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """The names of all options, ``group.option`` where they are nested."""
-    for key in map(str, node):
+    for key in (str(key) for key in node if not str(key).startswith("_")):  # _target_ is not an option
         child = node._get_node(key)
-        if isinstance(child, DictConfig):
+        if isinstance(child, DictConfig) and len(child):
             yield from option_names(child, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"

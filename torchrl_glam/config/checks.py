@@ -93,6 +93,10 @@ def _check_length(config: GLAMConfig) -> None:
 
 def check_values(options: Any, prefix: str = "") -> None:
     """Raise UsageError for a number that is out of range in any dataclass of options, nested ones too."""
+    known = [option.name for option in fields(options)]
+    for name in vars(options).keys() - set(known):  # added by +name=value
+        has = ", ".join(option for option in known if not option.startswith("_")) or "none"
+        raise UsageError(f"there is no option {prefix}{name}: the options there are {has}")
     for option in fields(options):
         value, name = getattr(options, option.name), f"{prefix}{option.name}"
         if is_dataclass(value):

@@ -52,7 +52,7 @@ def make_collector(config: GLAMConfig):
     factory.set_seeds(0)
     env = factory.make_env(config)
     world_model = factory.make_world_model(config, env.action_spec_unbatched, CPU)
-    actor, _ = factory.make_agent(config, world_model, env.action_spec_unbatched)
+    actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
     policy = factory.make_policy(config, world_model, actor, env.action_spec_unbatched)
     return factory.make_collector(config, env, policy)
 
