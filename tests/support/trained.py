@@ -18,7 +18,6 @@ SIZES = [
     "world_model.num_categoricals=8",
     "world_model.num_classes=8",
     "world_model.dynamics.width=16",
-    "world_model.dynamics.d_state=4",
     "replay.batch_size=6",
     "replay.batch_length=12",
     "imagination.batch_size=8",

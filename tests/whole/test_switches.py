@@ -22,13 +22,13 @@ from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.config.parts import store_imported
 from torchrl_glam.data.replay import make_replay
-from torchrl_glam.factory import updates
 from torchrl_glam.modules import (
     GLAMDynamics,
     GLAMPolicy,
     GLAMWorldModel,
     MambaBlock,
     SlidingWindow,
+    heads,
     make_actor,
     make_critic,
 )
@@ -232,7 +232,9 @@ def test_first_valid(batch):
 
 
 def test_reward_decoding(batch):
-    assert changed_terms(batch, "world_model.reward_head.decoding=raw") == set()  # the loss is the same, and shows the head
+    assert (
+        changed_terms(batch, "world_model.reward_head.decoding=raw") == set()
+    )  # the loss is the same, and shows the head
     config = load("preset=paper", *TINY, "world_model.reward_head.decoding=raw")
     world_model = tiny_world_model(config)
     GLAMModelLoss(world_model)(batch)
@@ -393,14 +395,20 @@ def test_frames_outcomes_and_kls(monkeypatch, make_batch, preset, length, counts
     config = load(f"preset={preset}", *TINY)
     assert config.replay.batch_length == length
     shapes = {}
-    for name in ("reconstruction_loss", "symlog_two_hot_loss", "termination_loss", "balanced_kl", "kl_to_target"):
-        original = getattr(formulas, name)
+    for home, name in (
+        (formulas, "reconstruction_loss"),
+        (heads, "symlog_two_hot_loss"),
+        (formulas, "termination_loss"),
+        (formulas, "balanced_kl"),
+        (formulas, "kl_to_target"),
+    ):
+        original = getattr(home, name)
 
         def spy(first, second, *rest, name=name, original=original):
             shapes[name] = {tuple(first.shape[:2]), tuple(second.shape[:2])}
             return original(first, second, *rest)
 
-        monkeypatch.setattr(formulas, name, spy)
+        monkeypatch.setattr(home, name, spy)
     update = factory.make_world_model_trainer(config, tiny_world_model(config))
     update(make_batch(1, length, (64, 64, 3)))
     assert shapes == {
@@ -429,7 +437,9 @@ def test_details_of_the_released_variation():
     features = torch.randn(2, 5, 32)
     difference = torch.stack([features[:, t + 1] - features[:, t] for t in range(4)], 1)
     p = (difference @ part.feature_map.weight.T + part.feature_map.bias).reshape(2, 4, 3, 4).softmax(-1)
-    torch.testing.assert_close(part.target(features).exp(), 0.99 * p + 0.01 / 4)
+    target, head = part.compare(world_model, {"features": features})
+    torch.testing.assert_close(target.exp(), 0.99 * p + 0.01 / 4)
+    assert head is part.head
     assert "_terms.4.feature_map.weight" in loss.state_dict(), "a resumed run keeps the map"
 
 
@@ -454,19 +464,29 @@ def defaults_of(function: object) -> dict[str, object]:
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
+def public(node: object) -> tuple[str, ...]:
+    """The names of a node's options."""
+    return tuple(option.name for option in fields(node) if not option.name.startswith("_"))
+
+
 def plain(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
     return tuple(value) if isinstance(value, list) else value
 
 
+def backbone_options() -> object:
+    """The options of GLAM's backbone in a run without any."""
+    return GLAMConfig().world_model.dynamics
+
+
 MAMBA = ("post_norm", "d_state", "d_conv", "expand", "backend")
 AGENT_SIZES = ("hidden", "num_layers")
 HOMES = [
-    (GLAMDynamics, options.DynamicsConfig, ("width", "global_layers", "local_layers", "window")),
-    (ResidualMamba, options.DynamicsConfig, MAMBA),
-    (MambaBlock, options.DynamicsConfig, MAMBA[1:]),
-    (LMamba, options.DynamicsConfig, ("window",)),
+    (GLAMDynamics, backbone_options, ("width", "global_layers", "local_layers", "window", *MAMBA)),
+    (ResidualMamba, backbone_options, MAMBA),
+    (MambaBlock, backbone_options, MAMBA[1:]),
+    (LMamba, backbone_options, ("window",)),
     (
         GLAMWorldModel,
         options.WorldModelConfig,
@@ -475,7 +495,7 @@ HOMES = [
     (ImageEncoder, options.WorldModelConfig, ("channels", "num_categoricals", "num_classes", "unimix")),
     (CategoricalHead, options.WorldModelConfig, ("unimix",)),
     (unimix_logits, options.WorldModelConfig, ("unimix",)),
-    (GLAMModelLoss, options.ModelLossConfig, tuple(option.name for option in fields(options.ModelLossConfig))),
+    (GLAMModelLoss, options.ModelLossConfig, public(options.ModelLossConfig)),
     (GLAMCriticLoss, options.AgentConfig, ("gamma", "lmbda", "bootstrap")),
     (GLAMPolicy, options.AgentConfig, ("sees", "context_length")),
     (make_actor, options.AgentConfig, AGENT_SIZES),
@@ -497,14 +517,12 @@ def test_defaults_that_are_spelt_otherwise_agree_too():
     defaults = defaults_of(make_replay)
     assert defaults["sequences"] == (replay.batch_size, replay.batch_length)
     assert defaults["contexts"] == (imagination.batch_size, imagination.context_length)
-    depths = options.DynamicsConfig().global_layers, options.DynamicsConfig().local_layers
+    depths = backbone_options().global_layers, backbone_options().local_layers
     assert (defaults_of(GMamba)["num_layers"], defaults_of(LMamba)["num_layers"]) == depths
 
 
-def test_every_option_of_the_world_models_loss_reaches_it(monkeypatch):
+def test_every_option_of_the_world_models_loss_reaches_it():
     """No option may be declared and then forgotten: each is changed and found again in the loss."""
-    seen = {}
-    monkeypatch.setattr(updates, "WorldModelUpdate", lambda loss, *_, **__: seen.update(loss=loss))
     changed = {
         "first_valid": 5,
         "dynamics_coeff": 0.7,
@@ -514,10 +532,20 @@ def test_every_option_of_the_world_models_loss_reaches_it(monkeypatch):
         "variation_target": "latent",
         "variation_free_nats": 3.0,
     }
-    assert set(changed) == {option.name for option in fields(options.ModelLossConfig)}
+    assert set(changed) == set(public(options.ModelLossConfig))
     config = load("preset=paper", *TINY, *(f"model_loss.{name}={value}" for name, value in changed.items()))
-    factory.make_world_model_trainer(config, tiny_world_model(config))
-    assert {name: getattr(seen["loss"], name) for name in changed} == changed
+    loss = factory.make_world_model_trainer(config, tiny_world_model(config)).loss
+    *_, latent, variation = loss.terms
+    found = {
+        "first_valid": loss.first_valid,
+        "dynamics_coeff": latent.weights["dynamics"],
+        "representation_coeff": latent.weights["representation"],
+        "variation_coeff": variation.weights["variation"],
+        "free_nats": latent.free_nats,
+        "variation_target": variation.target,
+        "variation_free_nats": variation.free_nats,
+    }
+    assert found == changed
 
 
 def test_every_option_of_the_backbone_reaches_it():
@@ -532,8 +560,7 @@ def test_every_option_of_the_backbone_reaches_it():
         "expand": 3,
         "backend": "reference",
     }
-    others = {"name", "num_heads", "dropout", "max_length", "target", "kwargs"}  # tests/swaps/test_backbones.py
-    assert set(changed) | others == {option.name for option in fields(options.DynamicsConfig)}
+    assert set(changed) == set(public(backbone_options()))
     config = load("preset=paper", *TINY, *(f"world_model.dynamics.{name}={value}" for name, value in changed.items()))
     dynamics = tiny_world_model(config).dynamics
     assert dynamics.width == 12

@@ -194,7 +194,8 @@ def _explain_part(error: BaseException, text: str) -> str | None:
         return None
     for option, group in GROUPS.items():
         if name.startswith(f"{group.place}."):
-            part, has = f"{option}={group.name_of(node)}", ", ".join(found for found in option_names(node) if found != "name") or "none"
+            part = f"{option}={group.name_of(node)}"
+            has = ", ".join(found for found in option_names(node) if found != "name") or "none"
             if file := re.match(r"In '(\w+)/(\w+)'", text):
                 return f"{file[1]}={file[2]} sets {name}, which {part} does not have: its options are {has}"
             return f"there is no option {name}: those of {part} are {has}"
