@@ -19,7 +19,6 @@ from torchrl_glam import factory
 from torchrl_glam.command.cli import resolve_device
 from torchrl_glam.command.options import option_line
 from torchrl_glam.config import Device, GLAMConfig
-from torchrl_glam.config.checks import TRANSFORMERS
 from torchrl_glam.errors import UsageError, check_least, make_writable
 from torchrl_glam.runs.loading import load_run
 from torchrl_glam.runs.records import RecordedWindows
@@ -80,10 +79,9 @@ def main(options: ImagineOptions) -> None:
 def choose_steps(wanted: int | None, context: int, config: GLAMConfig, windows: RecordedWindows) -> int:
     """The option, or as many as can be, up to 64."""
     most, reason = windows.longest, "the longest recorded episode has"
-    if config.world_model.dynamics.name in TRANSFORMERS:
-        remembered = config.world_model.dynamics.max_length or config.longest_sequence()
-        if remembered < most:
-            most, reason = remembered, "the backbone remembers"
+    remembered = getattr(config.world_model.dynamics, "max_length", most) or config.longest_sequence()
+    if remembered < most:
+        most, reason = remembered, "the backbone remembers"
     if most - context < (wanted or 1):
         advice = f"give steps={most - context} or fewer" if most > context else "give a shorter context"
         raise UsageError(f"steps={wanted or STEPS} after context={context}, but {reason} {most} steps: {advice}")

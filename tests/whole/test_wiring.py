@@ -93,7 +93,7 @@ def test_precision_reaches_both_updates(make_batch, precision):
 
     batch = make_batch(2, 8, (64, 64, 3))
     for module, run in (
-        (world_model.encoder, lambda: updates[0](batch)),
+        (world_model.encoder.convolutions, lambda: updates[0](batch)),
         (actor, lambda: updates[1](batch, 2)),
         (critic, lambda: updates[1](batch, 2)),
     ):
@@ -187,7 +187,9 @@ def test_several_environments_get_one_update_for_each_of_their_steps(monkeypatch
 
     def note(notes, name, *rest):
         metrics = TensorDict({name: torch.tensor(0.0)})
-        update = Mock(side_effect=lambda *came: notes.append(came[-1]) or ((metrics.copy(), *rest) if rest else metrics))
+        update = Mock(
+            side_effect=lambda *came: notes.append(came[-1]) or ((metrics.copy(), *rest) if rest else metrics)
+        )
         update.state_dict.return_value = {}
         return update
 

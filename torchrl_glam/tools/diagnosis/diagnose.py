@@ -11,10 +11,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from torchrl_glam.config import GLAMConfig, Sees, Starts
-from torchrl_glam.config.checks import TRANSFORMERS
+from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
+from torchrl_glam.objectives.returns import lambda_return, make_lambda_estimator
 from torchrl_glam.runs.loading import LoadedRun
 from torchrl_glam.tools.diagnosis.measures import Calibration
 from torchrl_glam.tools.diagnosis.parts import (
@@ -36,7 +36,6 @@ from torchrl_glam.tools.diagnosis.predictions import at_states, encode, predict,
 from torchrl_glam.tools.diagnosis.probes import Probes, probe_rewards
 from torchrl_glam.tools.diagnosis.steps import RealSteps
 from torchrl_glam.tools.pictures.comparison import compare_imagination
-from torchrl_glam.training.on_policy import make_lambda_estimate
 
 AtStep = TypeVar("AtStep", Event, RewardMeans)
 
@@ -116,7 +115,7 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
     foretold = now.select("state", "belief")[followed.to(latents.device)]
     seen = foretold.copy().set("state", latents[at.to(latents.device)])
     valued = seen if run.config.imagination.starts is Starts.batch else foretold  # as imagination starts
-    acted = seen if run.config.agent.sees is Sees.posterior else foretold
+    acted = seen if run.config.agent.sees == "posterior" else foretold
     return Diagnosis(
         number=len(steps),
         rewarded=int((steps.reward != 0).sum()),
@@ -138,8 +137,8 @@ def _choose_contexts(config: GLAMConfig, steps: RealSteps, context: int) -> tupl
     """The last steps of all contexts, and of those that are followed by as many steps as are imagined."""
     length = context + HORIZON + 1
     dynamics = config.world_model.dynamics
-    remembered = dynamics.max_length or config.longest_sequence()
-    if dynamics.name in TRANSFORMERS and remembered < length:
+    remembered = getattr(dynamics, "max_length", length) or config.longest_sequence()
+    if remembered < length:
         raise UsageError(
             f"context={context} and {HORIZON + 1} imagined steps, but the backbone remembers {remembered}: give "
             f"context={max(1, remembered - HORIZON - 1)}"
@@ -181,10 +180,15 @@ def _dream(run: LoadedRun, env: GLAMImaginedEnv, latents: Tensor, steps: RealSte
         start["state"] = latents[chosen.to(latents.device)]
     rollout = env.imagine(start, run.actor, run.config.imagination.horizon_at(run.frame))
     if run.critic is not None and "state_value" in run.critic.out_keys:
-        estimate = make_lambda_estimate(
-            run.critic, gamma=agent.gamma, lmbda=agent.lmbda, bootstrap=agent.bootstrap.value
+        critic, estimator = run.critic, make_lambda_estimator(agent.gamma, agent.lmbda)
+        rollout["value_target"], rollout["state_value"] = lambda_return(
+            lambda states: critic(states.select(*critic.in_keys))["state_value"],
+            rollout,
+            estimator,
+            bootstrap=agent.bootstrap,
+            lmbda=agent.lmbda,
+            consecutive=True,
         )
-        estimate(rollout)
     return dream_part(rollout, steps)
 
 

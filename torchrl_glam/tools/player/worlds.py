@@ -15,12 +15,10 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from torchrl_glam.config import Backbone
+from torchrl_glam.config import GROUPS
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import SlidingWindow
 from torchrl_glam.runs.loading import LoadedRun
-
-ENDLESS = (Backbone.glam, Backbone.lmamba_only, Backbone.double_mamba)
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,9 @@ def make_endless_env(run: LoadedRun) -> GLAMImaginedEnv:
     last tokens once they have seen so many.
     """
     env = run.make_imagined_env(1)
-    if run.config.world_model.dynamics.name in ENDLESS or isinstance(env.transition.dynamics, SlidingWindow):
+    options, group = run.config.world_model.dynamics, GROUPS["dynamics"]
+    endless = group.name_of(options) in group.choices and not hasattr(options, "max_length")
+    if endless or isinstance(env.transition.dynamics, SlidingWindow):
         return env
     window = SlidingWindow(run.world_model.dynamics, run.config.longest_sequence())
     return GLAMImaginedEnv(run.world_model, run.action_spec, batch_size=1, dynamics=window)
