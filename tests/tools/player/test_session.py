@@ -216,12 +216,12 @@ def test_the_agent_acts_on_what_it_sees(session, imagined):
         assert {moment.action for moment in play(session, *[None] * 4)} == {str(favourite)}
 
 
-THEIRS = ("custom", "world_model.dynamics.target=torchrl_glam.modules.TransformerDynamics")
+THEIRS = "tests.whole.swaps.test_classes.Recurrent"
 
 
-@pytest.mark.parametrize("dynamics", [["glam"], ["storm"], ["double_transformer"], THEIRS], ids=lambda names: names[0])
+@pytest.mark.parametrize("dynamics", ["glam", "storm", "double_transformer", THEIRS])
 def test_one_can_stay_in_imagination_for_longer_than_a_run_does(make_run, dynamics):
-    session = make_session(make_run(f"dynamics={dynamics[0]}", *dynamics[1:]))
+    session = make_session(make_run(f"dynamics={dynamics}"))
     session.switch()
     moment = play(session, *[LEFT] * 70)[-1]  # a Transformer has 64 positions, or fewer
     assert moment.steps == 70

@@ -50,11 +50,11 @@ class Workload:
         self.config, self.device = config, device
         self.env = factory.make_env(config)
         self.world_model = factory.make_world_model(config, self.env.action_spec, device)
-        self.actor, self.critic = factory.make_agent(config, self.world_model, self.env.action_spec)
+        self.actor = factory.make_actor(config, self.world_model, self.env.action_spec)
         self.policy = factory.make_policy(config, self.world_model, self.actor, self.env.action_spec)
         self.imagined_env = factory.make_imagined_env(config, self.world_model, self.env.action_spec)
+        self.update_policy = factory.make_policy_trainer(config, self.imagined_env, self.actor)
         self.update_world_model = factory.make_world_model_trainer(config, self.world_model)
-        self.update_policy = factory.make_policy_trainer(config, self.imagined_env, self.actor, self.critic)
         self.sequences, self.contexts = factory.make_replay(config, self.env, device)
         # total_frames bounds a run, not this: -1 is without end.
         self.collector = factory.make_collector(replace(config, total_frames=-1), self.env, self.policy)
@@ -87,7 +87,7 @@ class Workload:
             start = self._start(contexts, sequences)
             rollout = self.imagined_env.imagine(start, self.actor, horizon)
         replayed = _Replayed(self.device, rollout)
-        update_agent = factory.make_policy_trainer(self.config, replayed, self.actor, self.critic)  # type: ignore[arg-type]
+        update_agent = factory.make_policy_trainer(self.config, replayed, self.actor)  # type: ignore[arg-type]
         imagine = torch.no_grad()(lambda: self.imagined_env.imagine(start, self.actor, horizon))
         return [
             Component(ENCODE, torch.no_grad()(lambda: self.world_model.encode(sequences["pixels"]))),

@@ -54,7 +54,7 @@ def _make_imagination(config: BenchmarkConfig, device: torch.device) -> Callable
     factory.set_seeds(config.seed)
     action_spec = factory.make_env(config).action_spec
     world_model = factory.make_world_model(config, action_spec, device)
-    actor, _ = factory.make_agent(config, world_model, action_spec)
+    actor = factory.make_actor(config, world_model, action_spec)
     env = factory.make_imagined_env(config, world_model, action_spec)
 
     @torch.no_grad()
