@@ -19,6 +19,7 @@ from torchrl_glam.errors import UsageError, first_line, one_line
 
 SHORT_ERRORS = (UsageError, HydraException, OmegaConfBaseException, FloatingPointError)
 GROUP = "study"
+PACKAGE = "small"  # of the options of a small tool, whose names may be those of groups: `model`, `env`
 
 
 @contextlib.contextmanager
@@ -67,10 +68,11 @@ def explain(error: BaseException, schema: type[Any]) -> str:
         return f"{missing[1]}={missing[2]} does not exist: choose one of {names}{own}"
     if absent := re.search(r"missing mandatory value: (\S+)", text):
         return f"give {absent[1]}=..."
-    if merging := re.match(r"Error merging override ([^=]+)=(?:'(.*)'|(.*))$", text):
+    if merging := re.match(rf"Error merging override (?:{PACKAGE}\.)?([^=]+)=(?:'(.*)'|(.*))$", text):
         cause = error.__cause__ or error.__context__
         value = merging[3] if merging[2] is None else merging[2]
-        return f"{merging[1]}={value}: {first_line(cause) if cause else 'not a valid value'}"
+        reason = first_line(cause).replace(f"'{PACKAGE}.", "'") if cause else "not a valid value"
+        return f"{merging[1]}={value}: {reason}"
     return text
 
 
