@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.support.configs import load
 from tests.support.trained import SMALL
-from tests.whole.test_switches import load
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.configs import load
 from tests.support.paths import ROOT
-from tests.whole.test_switches import load
 from torchrl_glam.config import GLAMConfig, Logger
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.runs.folder import RunFolder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.whole.test_switches import load
+from tests.support.configs import load
 from torchrl_glam import __version__
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.folder import RunFolder, write_options

@@ -62,12 +62,9 @@ def test_where_nothing_is_lost_the_first_one_does():
 
 def test_a_step_that_takes_too_long_is_cut(monkeypatch):
     monkeypatch.setattr(stop, "GRACE", 0.05)
-    began = time.monotonic()
-    with StopSignals():
+    with StopSignals(), pytest.raises(StopNow):  # noqa: PT012
         send(signal.SIGTERM)
-        with pytest.raises(StopNow):
-            time.sleep(5)
-    assert time.monotonic() - began < 4
+        time.sleep(30)  # on a busy machine the grace may be over before
 
 
 def test_what_is_being_written_is_finished(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -140,6 +141,21 @@ def outcome(folder: Path) -> dict[str, Any]:
         **states,
         **metrics,
     }
+
+
+@dataclass
+class Finished:
+    """A run with 16 checkpoints, of steps 10 to 40, and its outcome."""
+
+    folder: Path
+    outcome: dict[str, Any]
+
+    def copy_to(self, folder: Path) -> Path:
+        """Copy it, as if it had been killed just before its evaluation."""
+        shutil.copytree(self.folder, folder)
+        for name in ("result.json", "weights.safetensors"):
+            (folder / name).unlink()
+        return folder
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

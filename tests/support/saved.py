@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tensordict import TensorDictBase
 
+from tests.support.configs import load
 from tests.support.trained import CPU, SMALL
-from tests.whole.test_switches import load
 from torchrl_glam import factory
 from torchrl_glam.runs.checkpoint import WEIGHTS, ReplayFiles, TrainedNetworks
 from torchrl_glam.runs.folder import write_options

@@ -7,7 +7,7 @@ import copy
 import torch
 from tensordict import TensorDict
 
-from tests.whole.test_switches import load
+from tests.support.configs import load
 from torchrl_glam import factory
 from torchrl_glam.config.checks import check_config
 

@@ -10,17 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import nn
-from torchrl.data import OneHot
 
+from tests.support.configs import SPEC, TINY, flatten, load, tiny_world_model
 from tests.support.paths import CONFIGS
 from torchrl_glam import config as options
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config.checks import check_config
-from torchrl_glam.config.parts import store_imported
 from torchrl_glam.data.replay import make_replay
 from torchrl_glam.modules import (
     GLAMDynamics,
@@ -38,36 +35,6 @@ from torchrl_glam.modules.heads import CategoricalHead
 from torchrl_glam.modules.latent import unimix_logits
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
 from torchrl_glam.objectives import functional as formulas
-
-SPEC = OneHot(3)
-TINY = [
-    "world_model.channels=[2,2,2,2]",
-    "world_model.num_categoricals=3",
-    "world_model.num_classes=4",
-    "world_model.dynamics.width=8",
-    "world_model.dynamics.d_state=3",
-    "agent.hidden=8",
-    "imagination.batch_size=2",
-    "replay.batch_size=6",
-    "run_dir=unused",
-]
-
-
-def load(*overrides: str) -> GLAMConfig:
-    """The config that the command line makes of these options."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
-        store_imported(overrides)
-        return OmegaConf.to_object(compose("glam_atari", overrides=["run_dir=unused", *overrides]))
-
-
-def tiny_world_model(config: GLAMConfig) -> GLAMWorldModel:
-    torch.manual_seed(0)
-    world_model = factory.make_world_model(config, SPEC, torch.device("cpu"))
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in world_model.named_parameters():
-        if "post_norm" not in name:  # so that both residuals get the same noise elsewhere
-            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-    return world_model
 
 
 @pytest.fixture
@@ -92,20 +59,6 @@ TABLE = {
     "return": ("agent.bootstrap", "next", "current"),
     "batch length": ("replay.batch_length", 64, 68),
 }
-
-
-def flatten(node: object, prefix: str = "") -> dict[str, object]:
-    """Dotted option names and their values."""
-    values: dict[str, object] = {}
-    for option in fields(node):
-        value = getattr(node, option.name)
-        if hasattr(value, "__dataclass_fields__"):
-            values |= flatten(value, f"{prefix}{option.name}.")
-        else:
-            values[prefix + option.name] = (
-                list(value) if isinstance(value, tuple) else value.value if isinstance(value, Enum) else value
-            )
-    return values
 
 
 def test_presets_are_the_two_columns_of_the_table():

@@ -11,7 +11,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from tests.whole.test_switches import CONFIGS, SPEC, TINY, load, tiny_world_model
+from tests.support.configs import SPEC, TINY, load, tiny_world_model
+from tests.support.paths import CONFIGS
 from torchrl_glam import factory
 from torchrl_glam.command import cli
 from torchrl_glam.data import OverlappedCollector, ResumableCollector

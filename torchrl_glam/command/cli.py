@@ -20,7 +20,7 @@ from torchrl_glam.command.arguments import expand_arguments, study_arguments
 from torchrl_glam.command.explain import GROUP, one_line_errors, option_names
 from torchrl_glam.command.study.launch import run_study
 from torchrl_glam.command.study.plan import task_overrides
-from torchrl_glam.config import Device, GLAMConfig, RunConfig
+from torchrl_glam.config import GROUPS, Device, GLAMConfig, RunConfig
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.machine.allocator import keep_freed_memory

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import runpy
-import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from tests.support.killed_runs import EXAMPLE, OPTIONS, Ran, lines, outcome
+from tests.support.killed_runs import EXAMPLE, OPTIONS, Finished, Ran, lines, outcome
 from torchrl_glam.runs import estimate
-
-
-@dataclass
-class Finished:
-    """A run with 16 checkpoints, of steps 10 to 40, and what came of it."""
-
-    folder: Path
-    outcome: dict[str, Any]
-
-    def copy_to(self, folder: Path) -> Path:
-        """Copy the run as if it had been killed just before its evaluation."""
-        shutil.copytree(self.folder, folder)
-        for name in ("result.json", "weights.safetensors"):
-            (folder / name).unlink()
-        return folder
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.checkpoint.conftest import Finished
 from tests.support.killed_runs import (
     ENVIRONMENT,
     OPTIONS,
+    Finished,
     checkpoints,
     differences,
     lines,

@@ -15,8 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchrl.checkpoint import Checkpoint, StateDictCheckpointAdapter
 
-from tests.runs.checkpoint.conftest import Finished
-from tests.support.killed_runs import checkpoints, differences, outcome
+from tests.support.killed_runs import Finished, checkpoints, differences, outcome
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.checkpoint import read_records, read_state, write_state
 from torchrl_glam.runs.files import write_sums

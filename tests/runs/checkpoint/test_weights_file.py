@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.support.configs import load
 from tests.support.trained import CPU, OBJECTIVES, SMALL, Trained
-from tests.whole.test_switches import load
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.runs.checkpoint import TrainedNetworks, load_networks, read_state, read_weights, write_state

@@ -115,7 +115,9 @@ async def test_a_steady_pace():
         assert 0 < (await state(updates))["pace"] < 45
         player.set_speed(10)
         await state(updates, speed=10)
-        assert await steps_in(session, 0.4) <= 5
+        slowed, before = time.monotonic(), session.steps
+        await until(lambda: session.steps >= before + 5)
+        assert time.monotonic() - slowed > 0.9 * 3 / 10
     assert len(session.threads) == 1
     assert threading.current_thread().name not in session.threads
 
@@ -127,10 +129,10 @@ async def test_lost_time_is_not_made_up_for():
         await until(lambda: session.steps >= 1)
         session.may_step.clear()
         await asyncio.sleep(1.0)
-        before = session.steps
+        freed, before = time.monotonic(), session.steps
         session.may_step.set()
         await asyncio.sleep(0.3)
-        assert session.steps - before <= 10  # of the 20 that were due
+        assert session.steps - before <= 20 * (time.monotonic() - freed) + 4  # not the 20 that were due as well
 
 
 @run
@@ -199,11 +201,11 @@ def test_an_end_does_not_wait_for_the_agent(monkeypatch):
     async def scenario():
         session = CountingSession(ends=(3,))
         async with playing(session) as (player, updates):
+            before_the_end = time.monotonic()
             player.order("agent")
             await state(updates, ended=True, paused=False)
-            ended = time.monotonic()
             await until(lambda: session.steps > 3)
-            assert time.monotonic() - ended > 0.2
+            assert time.monotonic() - before_the_end > 0.3
 
     asyncio.run(scenario())
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.configs import flatten, load
+from tests.support.paths import CONFIGS
 from tests.support.trained import Trained
-from tests.whole.test_switches import CONFIGS, flatten, load
 
 ABLATIONS = {
     "none": set(),

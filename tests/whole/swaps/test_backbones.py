@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.whole.test_switches import load
+from tests.support.configs import load
 from torchrl_glam import factory
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.errors import UsageError

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torchrl.objectives import A2CLoss, ClipPPOLoss, DiscreteSACLoss, ReinforceLoss
 
+from tests.support.configs import load
 from tests.support.paths import CONFIGS
 from tests.support.trained import OBJECTIVES, Trained
-from tests.whole.test_switches import load
 from torchrl_glam.command.cli import command_line
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.errors import UsageError
