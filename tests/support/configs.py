@@ -45,7 +45,8 @@ def flatten(node: object, prefix: str = "") -> dict[str, object]:
         if hasattr(value, "__dataclass_fields__"):
             values |= flatten(value, f"{prefix}{option.name}.")
         else:
-            values[prefix + option.name] = value.value if isinstance(value, Enum) else value
+            plain = value.value if isinstance(value, Enum) else value
+            values[prefix + option.name] = list(plain) if isinstance(plain, tuple) else plain
     return values
 
 
