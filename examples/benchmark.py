@@ -1,12 +1,12 @@
-"""What each part of a training step costs, on this machine, against the baseline `sliding` in the same process.
+"""Measure what each part of a training step costs, against the baseline `sliding` in the same process.
 
     python examples/benchmark.py preset=paper threads=2 out=tables.md
     python examples/benchmark.py report=scaling picture=scaling.png     # imagination by horizon and by context
     python examples/benchmark.py --profile                              # and a trace for chrome://tracing or Perfetto
 
 `sliding` recomputes its window at each imagined step, scans with the sequential reference and compiles nothing; `eager`
-and `compiled` are the options given. Encoding and the emulator step are the same in each: a ratio far from 1 there says
-that the machine was busy. All options are `key=value`: those of a run (torchrl_glam/config) and those of
+and `compiled` are the options given. Encoding and the emulator step are the same in each: a ratio far from 1 there
+means that the machine was busy. All options are `key=value`: those of a run (torchrl_glam/config) and those of
 torchrl_glam/tools/benchmarks/options.py.
 """
 
@@ -31,7 +31,7 @@ COMMAND = shlex.join(["python", "examples/benchmark.py", *sys.argv[1:]])
 
 
 def progress(line: str) -> None:
-    """Tell stderr what is being done; stdout is for the tables alone."""
+    """Write a line to stderr; stdout is only for the tables."""
     tqdm.write(line, file=sys.stderr)
 
 
@@ -50,7 +50,7 @@ def main(config: GLAMConfig) -> None:
 
 
 def tables(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
-    """Components of every variant, then scans, then what a trace shows."""
+    """Measure the components of every variant, then scans; then show the trace."""
     results = benchmarks.measure_variants(config, device, progress)
     yield benchmarks.component_tables(results)
     yield from scans(config, device)
@@ -60,15 +60,15 @@ def tables(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
 
 
 def scans(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
-    """The selective scan at the world model's sizes."""
+    """Measure the selective scan at the world model's sizes."""
     options = config.world_model.dynamics
     sizes = (config.replay.batch_size, options.expand * options.width, options.d_state)
     progress("scans")
-    yield benchmarks.scan_table(benchmarks.measure_scans(*sizes, device, repeats=config.repeats), *sizes)
+    yield benchmarks.scan_table(benchmarks.measure_scans(*sizes, device, seconds=config.seconds), *sizes)
 
 
 def scaling(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
-    """Imagination by horizon and by context, as a picture and its numbers."""
+    """Measure imagination by horizon and by context; write a picture and its numbers."""
     picture = Path(config.picture)
     points = benchmarks.measure_scaling(config, device, progress)
     benchmarks.write_scaling(points, picture.with_suffix(".csv"))

@@ -108,7 +108,7 @@ class GLAMPolicy(TensorDictModuleBase):
         return tensordict
 
     def recall(self, context: TensorDictBase) -> tuple[Tensor, Tensor]:
-        """Return the belief ``[.. d]`` after the context, and a sample ``[.. k*c]`` of the prior of the current frame."""
+        """Return the belief ``[.. d]`` after the context, and a sample ``[.. k*c]`` of the current frame's prior."""
         tokens = self.world_model.embedding(context.get("state"), context.get("action"))
         beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
         belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))

@@ -97,7 +97,7 @@ class RecordedWindows:
         return max(max(_lengths(ends)) for ends in self._ends.unbind(1))
 
     def starts(self, length: int) -> Tensor:
-        """The numbers of all records from which a window of this length goes, ascending."""
+        """Return the numbers of all records at which a window of this length can begin, ascending."""
         return window_starts(self._ends, length) + self._first
 
     def read(self, start: int, length: int) -> TensorDictBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import runpy
@@ -19,6 +20,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 from torch._inductor import config as inductor
+from torch.utils.benchmark import Measurement, TaskSpec
 
 from tests.support.paths import CONFIGS, EXAMPLES, ROOT
 from torchrl_glam.config import ImaginedMemory
@@ -30,7 +32,6 @@ from torchrl_glam.tools.benchmarks import (
     BenchmarkConfig,
     Component,
     Report,
-    Timing,
     Variant,
     VariantResult,
     scaling,
@@ -53,7 +54,7 @@ COMPONENTS = [
     "replay: contexts",
     "whole step",
 ]
-TINY = ["preset=debug", "env.name=tests.support.games:CatchBall-v0", "training.warmup_frames=20", "repeats=3"]
+TINY = ["preset=debug", "env.name=tests.support.games:CatchBall-v0", "training.warmup_frames=20", "seconds=0.1"]
 
 
 def load(*overrides: str) -> BenchmarkConfig:
@@ -75,9 +76,13 @@ def rows_of(markdown: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in reversed(rows)}  # of equal names the first
 
 
+def times(seconds: float, repeats: int = 5) -> Measurement:
+    return Measurement(1, repeats * [seconds], TaskSpec("run()", ""))
+
+
 def result(seconds: float, gflop: float) -> VariantResult:
     return VariantResult(
-        timings={"whole step": Timing(seconds, 5)},
+        times={"whole step": times(seconds)},
         flops={"whole step": int(gflop * 1e9)},
         first_calls=2.0,
         peak_memory=3 * 2**29,
@@ -88,21 +93,25 @@ def result(seconds: float, gflop: float) -> VariantResult:
 # What is measured.
 
 
-def test_the_median_of_at_least_three_calls_is_taken():
-    pauses = iter([0.0, 0.05, 0.0, 0.0])
-    timing = benchmarks.measure(lambda: time.sleep(next(pauses)), CPU, repeats=10, budget=0.04)
-    assert timing.repeats == 3  # the second call used up the budget
-    assert timing.seconds < 0.05  # one slow call of three does not move the median
+def test_a_long_call_is_measured_three_times():
+    measured = benchmarks.measure(lambda: time.sleep(0.05), seconds=0.01, first=0.05)
+    assert len(measured.times) == 3
+    assert measured.median >= 0.05
 
 
-def test_a_first_call_counts_if_it_is_given():
-    timing = benchmarks.measure(lambda: None, CPU, repeats=3, budget=1.0, first=2.0)
-    assert timing == Timing(timing.seconds, 3)
-    assert timing.seconds < 1.0
+def test_short_calls_are_repeated_until_the_time_is_over():
+    pauses = itertools.cycle([0.01, 0.03])  # which never differ by less than a tenth
+    began = time.monotonic()
+    measured = benchmarks.measure(lambda: time.sleep(next(pauses)), seconds=0.2)
+    assert len(measured.times) > 4
+    assert 0.2 < time.monotonic() - began < 20
 
 
-def test_fast_calls_are_repeated_more_often():
-    assert benchmarks.measure(lambda: None, CPU, repeats=5).repeats > 5
+def test_the_time_is_that_of_one_of_several():
+    whole = benchmarks.measure(lambda: time.sleep(0.02), seconds=0.1)
+    part = benchmarks.measure(lambda: time.sleep(0.02), seconds=0.1, count=4)
+    assert whole.median >= 0.02
+    assert 0.005 <= part.median < whole.median
 
 
 def test_flops_are_those_of_matrix_products_and_convolutions_forward_and_backward():
@@ -205,11 +214,21 @@ def test_without_the_baseline_there_is_no_ratio():
     assert rows["whole step"] == ["1.5 s", "-", "5"]
 
 
+POINTS = [Point(Variant.sliding, 8, 16, times(4.0)), Point(Variant.eager, 8, 16, times(1.0))]
+
+
+def test_scaling_has_its_ratio_too():
+    rows = benchmarks.scaling_table(POINTS).splitlines()
+    assert rows[0] == "| imagination | context | horizon | time | sliding / this | repeats |"
+    assert rows[2:] == ["| sliding | 8 | 16 | 4 s | 1x | 5 |", "| eager | 8 | 16 | 1 s | 4x | 5 |"]
+    assert benchmarks.scaling_table(POINTS[1:]).splitlines()[2] == "| eager | 8 | 16 | 1 s | - | 5 |"
+
+
 def test_tables_have_as_many_columns_in_every_row():
     results = {Variant.sliding: result(6.0, 0.0), Variant.eager: result(1.5, 4.5)}
-    scans = {4: {"textbook": Timing(3.0, 5), "torch": Timing(1.0, 5)}}
+    scans = {4: {"textbook": times(3.0), "torch": times(1.0)}}
     texts = [benchmarks.component_tables(results), benchmarks.scan_table(scans, 1, 2, 3)]
-    texts.append(benchmarks.scaling_table([Point(Variant.eager, 8, 16, Timing(1.0, 3))]))
+    texts.append(benchmarks.scaling_table(POINTS))
     for table in "\n\n".join(texts).split("\n\n"):
         assert len({line.replace("---", " ").count("|") for line in table.splitlines()}) == 1, table
 
@@ -223,8 +242,8 @@ def test_every_component_of_every_variant_is_measured():
     results = benchmarks.measure_variants(config, CPU, lines.append)
     assert list(results) == [Variant.sliding, Variant.eager]
     for measured in results.values():
-        assert list(measured.timings) == COMPONENTS
-        assert all(timing.seconds > 0 and timing.repeats >= 3 for timing in measured.timings.values())
+        assert list(measured.times) == COMPONENTS
+        assert all(time.median > 0 and len(time.times) >= 3 for time in measured.times.values())
         assert 0 < measured.share_outside < 1
         assert measured.peak_memory is None or measured.peak_memory > 2**20
     assert "sliding: world-model update" in " ".join(lines)
@@ -316,6 +335,7 @@ BAD_INPUTS = {
     "no variant": (["variants=[]"], ["variants=[]", "sliding, eager, compiled"]),
     "a variant twice": (["variants=[eager,eager]"], ["once"]),
     "unknown report": (["report=all"], ["report=all", "tables, scans, scaling"]),
+    "no time": (["seconds=0"], ["seconds=0", "above 0"]),
     "no threads": (["threads=0"], ["threads=0", "at least 1"]),
     "a folder that is not there": (["out=/nowhere/tables.md"], ["out=/nowhere/tables.md", "exists"]),
     "a trace of nothing": (["report=scans", "profile=trace.json"], ["profile=trace.json", "report=scans"]),

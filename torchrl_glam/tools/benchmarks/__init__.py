@@ -1,4 +1,4 @@
-"""What each part of training costs, against named baselines measured in the same process: ``examples/benchmark.py``."""
+"""The cost of each part of training, against named baselines in the same process: ``examples/benchmark.py``."""
 
 from torchrl_glam.tools.benchmarks.components import Component, Workload
 from torchrl_glam.tools.benchmarks.options import (
@@ -9,10 +9,10 @@ from torchrl_glam.tools.benchmarks.options import (
     variant_config,
 )
 from torchrl_glam.tools.benchmarks.profiling import share_outside_matrices, trace_components
-from torchrl_glam.tools.benchmarks.scaling import draw_scaling, measure_scaling, write_scaling
-from torchrl_glam.tools.benchmarks.scans import measure_scans, textbook_scan
-from torchrl_glam.tools.benchmarks.tables import component_tables, header, scaling_table, scan_table
-from torchrl_glam.tools.benchmarks.timing import Timing, count_flops, measure
+from torchrl_glam.tools.benchmarks.scaling import draw_scaling, measure_scaling, scaling_table, write_scaling
+from torchrl_glam.tools.benchmarks.scans import measure_scans, scan_table, textbook_scan
+from torchrl_glam.tools.benchmarks.tables import component_tables, header
+from torchrl_glam.tools.benchmarks.timing import count_flops, measure
 from torchrl_glam.tools.benchmarks.variants import Results, VariantResult, measure_variants
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "Component",
     "Report",
     "Results",
-    "Timing",
     "Variant",
     "VariantResult",
     "Workload",
