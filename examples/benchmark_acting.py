@@ -38,13 +38,12 @@ class ActingOptions:
     num_layers: int = 3  # of both models
     num_heads: int = 1  # of the Transformer
     rounds: int = 5  # through all points; the medians count
-    repeats: int = 5  # of each call in a round
 
 
 @option_line(ActingOptions)
 def main(options: ActingOptions) -> None:
     """Time one action of untrained offline models after more and more steps, on one thread."""
-    sizes = ("batch", "observation_size", "action_size", "width", "num_layers", "num_heads", "rounds", "repeats")
+    sizes = ("batch", "observation_size", "action_size", "width", "num_layers", "num_heads", "rounds")
     check_least(options, dict.fromkeys(sizes, 1))
     if options.longest < acting.BASELINE_CONTEXT:
         raise UsageError(f"longest={options.longest}: give at least {acting.BASELINE_CONTEXT}, the baseline's context")
@@ -60,7 +59,6 @@ def main(options: ActingOptions) -> None:
         num_layers=options.num_layers,
         num_heads=options.num_heads,
         rounds=options.rounds,
-        repeats=options.repeats,
         progress=print,
     )
     machine = f"{cpu_name()}, 1 thread; torch {version('torch')}; {datetime.date.today()}"

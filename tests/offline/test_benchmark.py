@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.benchmark import Measurement, TaskSpec, Timer
 
 from tests.support.paths import EXAMPLES
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline import benchmark as acting
 from torchrl_glam.offline.actor import MambaDMActor
 from torchrl_glam.offline.benchmark import BASELINE, CARRIED, WINDOW, ActingPoint
-from torchrl_glam.tools.benchmarks.timing import Timing
 
 EXAMPLE = EXAMPLES / "benchmark_acting.py"
-TINY = {"observation_size": 3, "action_size": 2, "width": 8, "num_layers": 1, "rounds": 2, "repeats": 1}
+TINY = {"observation_size": 3, "action_size": 2, "width": 8, "num_layers": 1, "rounds": 2}
 
 
 @pytest.fixture
@@ -83,8 +83,12 @@ def test_every_way_batch_and_context_is_measured():
 
 def test_seconds_are_for_one_action_and_the_median_of_rounds(monkeypatch):
     calls = iter([5.0] * 6 + [1.0] * 6 + [2.0] * 6)  # three rounds of three ways and two batches
-    monkeypatch.setattr(acting, "measure", lambda act, device, repeats: Timing(next(calls), repeats))
-    points = acting.measure_acting([20], [1, 4], **{**TINY, "rounds": 3, "repeats": 7})
+
+    def measured(_):
+        return Measurement(7, [7 * next(calls)], TaskSpec("act()", ""))
+
+    monkeypatch.setattr(Timer, "blocked_autorange", measured)
+    points = acting.measure_acting([20], [1, 4], **{**TINY, "rounds": 3})
     assert [(point.batch, point.seconds, point.lowest, point.highest, point.calls) for point in points] == [
         (1, 2.0, 1.0, 5.0, 21),
         (4, 0.5, 0.25, 1.25, 21),

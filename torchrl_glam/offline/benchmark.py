@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Measurement, Timer, select_unit, trim_sigfig
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.actor import DecisionTransformerActor, MambaDMActor
 from torchrl_glam.offline.base import DecisionActor
 from torchrl_glam.presentation import GREEN, SKY, VERMILION, csv_text, make_figure, markdown, save_figure
-from torchrl_glam.tools.benchmarks.tables import duration, significant
-from torchrl_glam.tools.benchmarks.timing import Timing, measure, warm_up
 
 CARRIED, WINDOW, BASELINE = "MambaDM, carried state", "MambaDM, window", "Transformer, window"
 BASELINE_CONTEXT = 20
@@ -59,7 +58,6 @@ def measure_acting(
     num_layers: int = 3,
     num_heads: int = 1,
     rounds: int = 3,
-    repeats: int = 10,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[ActingPoint]:
     """Time one action by MambaDM's carried state, by its window and by the Decision Transformer's window.
@@ -72,7 +70,7 @@ def measure_acting(
         batches: numbers of environments ``b``.
         observation_size, action_size: Hopper's, unless others are given.
         width, num_layers, num_heads: of both models.
-        rounds, repeats: a point's time is the median over rounds of the median over repeats.
+        rounds: a point's time is the median over rounds of the median over blocks of calls.
         progress: takes a line before each round.
 
     Raises:
@@ -96,9 +94,9 @@ def measure_acting(
     for number in range(rounds):
         progress(f"round {number + 1} of {rounds}")
         for way, b, t in places:
-            timing = _time(makers[way], b, t, repeats)
-            seconds[way, b, t].append(timing.seconds / b)
-            calls[way, b, t] += timing.repeats
+            measured = _measure(makers[way], b, t)
+            seconds[way, b, t].append(measured.median / b)
+            calls[way, b, t] += measured.number_per_run * len(measured.times)
     return [
         ActingPoint(*place, statistics.median(times), min(times), max(times), calls[place])
         for place, times in seconds.items()
@@ -122,7 +120,9 @@ def acting_table(points: Sequence[ActingPoint]) -> str:
         row = [str(number) for number in place]
         for way in ways:
             point = found[way, place]
-            row.append(f"{duration(point.seconds)} ({significant(ratio(points, point))}x)")
+            unit, scale = select_unit(point.seconds)
+            time, by_baseline = (trim_sigfig(x, 3) for x in (point.seconds / scale, ratio(points, point)))
+            row.append(f"{time:g} {unit} ({by_baseline:g}x)")
         rows.append(row)
     return markdown(["batch", "context, steps", *ways], rows)
 
@@ -213,12 +213,10 @@ class _Carried:
 
 
 @torch.no_grad()
-def _time(make: Callable[[int, int], Callable[[], object]], b: int, t: int, repeats: int) -> Timing:
-    device = torch.device("cpu")
+def _measure(make: Callable[[int, int], Callable[[], object]], b: int, t: int) -> Measurement:
     with torch.random.fork_rng(devices=[]):
         act = make(b, t)
-    warm_up(act, device)
-    return measure(act, device, repeats=repeats)
+    return Timer("act()", globals={"act": act}, num_threads=torch.get_num_threads()).blocked_autorange()
 
 
 def _check(contexts: Sequence[int], batches: Sequence[int], rounds: int) -> None:

@@ -13,8 +13,7 @@ from tensordict.nn import TensorDictModule
 from torchrl_glam import factory
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import SlidingWindow
-from torchrl_glam.tools.player import make_session
-from torchrl_glam.tools.player.session import Session
+from torchrl_glam.tools.player.session import Session, make_session
 from torchrl_glam.tools.player.worlds import make_endless_env
 
 LEFT, RIGHT = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1])
