@@ -41,35 +41,19 @@ def main() -> None:
             raise UsageError(f"resamples={options.resamples}: give at least 100, or the intervals are noise")
         if not 0 <= options.seed < 2**32:
             raise UsageError(f"seed={options.seed}: give a whole number from 0 to {2**32 - 1}")
-        load_rliable()
-        report_runs(paths, options)
+        load_rliable()  # or its error, which also names the extra that pandas comes with
+        from torchrl_glam.tools.report.document import write_report
+        from torchrl_glam.tools.report.runs import read_runs
+
+        out = make_writable("out", Path(options.out) / "report.md").parent
+        bootstrap, draws = Bootstrap(options.resamples, options.seed), presentation.has_matplotlib
+        found = read_runs(paths)
+        text, names = write_report(found, options.references, bootstrap, out, options.league, with_pictures=draws)
+        sys.stdout.write(f"{text}\n{out}: {', '.join(names)}\n")
+        if not draws:
+            sys.stdout.write('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"\n')
 
     report()
-
-
-def report_runs(paths: list[Path], options: ReportOptions) -> None:
-    """Print the report and write its files.
-
-    Raises:
-        UsageError: if a path or a result cannot be read, or a file cannot be written.
-    """
-    # Imported here, where load_rliable has named the extra that pandas comes with.
-    from torchrl_glam.tools.report.document import write_report
-    from torchrl_glam.tools.report.runs import read_runs
-
-    out = make_writable("out", Path(options.out) / "report.md").parent
-    text, names = write_report(
-        read_runs(paths),
-        options.references,
-        Bootstrap(options.resamples, options.seed),
-        out,
-        league=options.league,
-        with_pictures=presentation.has_matplotlib,
-    )
-    sys.stdout.write(text)
-    sys.stdout.write(f"\n{out}: {', '.join(names)}\n")
-    if not presentation.has_matplotlib:
-        sys.stdout.write('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"\n')
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[Path], list[str]]:

@@ -15,7 +15,7 @@ from torchrl_glam.tools.report.limits import ALL_FRAMES, ALL_GAMES, GAMES_LINE, 
 from torchrl_glam.tools.report.methods import tabulate_runs
 from torchrl_glam.tools.report.panels import COLUMNS, Panel, make_panels
 from torchrl_glam.tools.report.pictures import PICTURES, draw
-from torchrl_glam.tools.report.references import SOURCES, References, load_references
+from torchrl_glam.tools.report.references import References, load_references
 from torchrl_glam.tools.report.runs import Findings
 from torchrl_glam.tools.report.statistics import Bootstrap
 
@@ -37,7 +37,7 @@ AGGREGATES_LINE = (
 
 
 def write_report(
-    found: Findings, references: References, bootstrap: Bootstrap, out: Path, *, league: bool, with_pictures: bool
+    found: Findings, references: References, bootstrap: Bootstrap, out: Path, league: bool, with_pictures: bool
 ) -> tuple[str, list[str]]:
     """Write ``report.md``, the csv files and the pictures.
 
@@ -55,8 +55,9 @@ def write_report(
     Raises:
         UsageError: if there are two results of one method, environment and seed, or a file cannot be written.
     """
-    runs, copies = tabulate_runs(found.runs, load_references(references), found.random)
-    panels, outside = make_panels(runs, load_references(references), bootstrap)
+    scale = load_references(references)
+    runs, copies = tabulate_runs(found.runs, scale, found.random)
+    panels, outside = make_panels(runs, scale, bootstrap)
     images, missing = draw(out, runs, panels) if with_pictures else ({}, [])
     parts = ["# Atari 100k" if any("Atari 100k" in panel.title for panel in panels) else "# Atari runs"]
     parts += _introduction(runs, references, [*_notes(found), *copies, *missing])
@@ -75,19 +76,23 @@ def write_report(
     parts += ["## Published aggregates, recomputed from per-game scores", frame_markdown(tables.checks_table(checks))]
     parts.append(_list(map(published.complaint, checks[~checks["follows"]].itertuples())))
     text = "\n\n".join(parts) + "\n"
-    games = ["env", "method", "protocol", "steps", "seeds", "mean", "deviation", "human_normalised"]
+    files = {"report.md": text, **_csv_files(runs, panels, checks)}
+    for name, content in files.items():
+        write_file(out / name, content.encode())
+    return text, [*files, *images]
+
+
+def _csv_files(runs: pd.DataFrame, panels: list[Panel], checks: pd.DataFrame) -> dict[str, str]:
+    """Return the text of each csv file by its name."""
     aggregates = [panel.aggregates for panel in panels] or [pd.DataFrame(columns=COLUMNS)]
     csv_tables = {
         "runs.csv": tables.runs_csv(runs),
-        "games.csv": tables.games(runs)[games],
+        "games.csv": tables.games_csv(runs),
         "aggregates.csv": pd.concat(aggregates),
         "published.csv": checks,
     }
-    write = {"index": False, "lineterminator": "\n", "float_format": "%.6g"}
-    files = {name: table.to_csv(**write) for name, table in csv_tables.items()}
-    for name, content in {"report.md": text, **files}.items():
-        write_file(out / name, content.encode())
-    return text, ["report.md", *files, *images]
+    options = {"index": False, "lineterminator": "\n", "float_format": "%.6g"}
+    return {name: table.to_csv(**options) for name, table in csv_tables.items()}
 
 
 def protocol_line(protocol: str) -> str:
@@ -101,10 +106,9 @@ def protocol_line(protocol: str) -> str:
     """
     if protocol not in PROTOCOLS:
         return f"`{protocol}`"
-    rules = PROTOCOLS[protocol]
-    sticky = f"sticky actions {rules.repeat_action_probability:g}" if rules.repeat_action_probability else ""
-    noops = f"up to {rules.noop_max} no-ops" if rules.noop_max else "no no-ops"
-    return f"`{protocol}`: {sticky or 'no sticky actions'}, {noops}"
+    sticky, noops = PROTOCOLS[protocol].repeat_action_probability, PROTOCOLS[protocol].noop_max
+    actions = f"sticky actions {sticky:g}" if sticky else "no sticky actions"
+    return f"`{protocol}`: {actions}, {f'up to {noops}' if noops else 'no'} no-ops"
 
 
 def _introduction(runs: pd.DataFrame, references: References, notes: list[str]) -> list[str]:
@@ -114,7 +118,7 @@ def _introduction(runs: pd.DataFrame, references: References, notes: list[str]) 
         f"{count(len(runs), 'run')} of {methods} in {environments}. Protocol {protocols}.",
         "A score is the mean over seeds of each seed's mean return over its evaluation episodes, in game points; ± is "
         "the standard deviation over seeds. Human-normalised: random play 0, human 1; references: "
-        f"{SOURCES[references]}.",
+        f"{references.value[2]}.",
         *([_list(notes)] if notes else []),
     ]
 

@@ -22,25 +22,22 @@ def tabulate_runs(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Put runs into a table, one row each, sorted by method, environment and seed.
 
-    Its columns are the attributes of :class:`AtariRun` and
-
-    * ``method``: its label; a category, the methods with the most games first;
-    * ``mean``: mean return of the evaluation episodes;
-    * ``name``: the game's name, or that of another environment;
-    * ``game``: the game if it is one of the benchmark, with its ``random`` and ``human`` scores, and the
-      human-normalised mean in ``normalised``; all missing for any other environment;
-    * ``random_play``: the returns of random play in the same environment under the same protocol, ``None`` without
-      any, and ``p_random``: the p-value of the run's episodes against these.
-
-    ``env`` is a category too: games of the benchmark first, in its order, then others by name.
-
     Args:
         found: the runs.
         scale: ``random`` and ``human`` scores by game.
         random_play: runs of random play.
 
     Returns:
-        The table, and a line for each copy of a result that was left out.
+        The table, and a line for each copy of a result that was left out. Columns are the attributes of
+        :class:`AtariRun` and
+
+        * ``method``: its label; a category, the methods with the most games first. ``env`` is a category too: games of
+          the benchmark first, in its order;
+        * ``name``: the game's name, or that of another environment;
+        * ``game``: the game if it is one of the benchmark, its ``random`` and ``human`` scores, and the
+          human-normalised mean in ``normalised``;
+        * ``random_play``: the returns of random play in the same environment under the same protocol, or ``None``; and
+          ``p_random``: the p-value of the run's episodes against these.
 
     Raises:
         UsageError: if there are two different results of one method, environment and seed.
@@ -82,11 +79,9 @@ def _label_runs(runs: Iterable[AtariRun]) -> tuple[list[dict[str, Any]], list[st
 
 
 def _key(run: AtariRun) -> tuple[Any, ...]:
-    """Return what only runs of one method share; older files have no hash, but say what was swapped."""
-    measured = (run.protocol, run.greedy, run.total_frames)
-    if run.config_hash is not None:
-        return (run.config_hash, *measured)
-    return (None, run.preset, *(getattr(run, name) for name in SWAPS), *measured)
+    """Return the options that only runs of one method share; older files have no hash, but say what was swapped."""
+    options = run.config_hash or (run.preset, *(getattr(run, name) for name in SWAPS))
+    return (options, run.protocol, run.greedy, run.total_frames)
 
 
 def _labels(runs: list[AtariRun]) -> list[str]:

@@ -27,15 +27,12 @@ from torchrl_glam.tools.report.statistics import (
 )
 
 IMPROVEMENT = "probability of improvement"
+COLUMNS = ["games", "method", "whose", "seeds", "quantity", "value", "low", "high"]  # of Panel.aggregates
 WINDOW = 10  # episodes of the moving average of a learning curve; fewer at its start
 POINTS = 40  # steps at which a panel's learning curve is computed
 
 Lines = dict[str, tuple[np.ndarray, np.ndarray]]
 """For each method's label: places on the horizontal axis ``[x]``, and estimates with their intervals ``[x 3]``."""
-
-
-COLUMNS = ["games", "method", "whose", "seeds", "quantity", "value", "low", "high"]
-"""Columns of :attr:`Panel.aggregates`."""
 
 
 @dataclass(frozen=True)

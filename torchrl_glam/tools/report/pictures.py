@@ -9,21 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from torchrl_glam.presentation import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    count,
-    make_figure,
-    make_panels,
-    save_figure,
-    share_legend,
-)
+from torchrl_glam import presentation as figures
+from torchrl_glam.presentation import count, make_figure
 from torchrl_glam.tools.report.panels import (
     IMPROVEMENT,
     WINDOW,
@@ -36,7 +23,8 @@ from torchrl_glam.tools.report.panels import (
 from torchrl_glam.tools.report.statistics import AGGREGATES
 from torchrl_glam.tools.report.tables import span
 
-STYLES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"), (SKY, "P"), (BLACK, "X"))
+COLOURS = (figures.BLUE, figures.VERMILION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY, figures.BLACK)
+STYLES = tuple(zip(COLOURS, "os^DvPX", strict=True))
 """Colour and marker of each method in turn; they repeat from the eighth method on."""
 
 PICTURES = {
@@ -47,6 +35,11 @@ PICTURES = {
 }
 """File names of a panel's pictures, without their ends, and their headings."""
 
+PROFILES = ("Performance profiles", "human-normalised score", "share of runs (games x seeds) above it")
+EFFICIENCY = (
+    *("Sample efficiency, in training", "environment steps (4 frames each)"),
+    f"IQM of the human-normalised\nreturn of the last {WINDOW} episodes",
+)
 INTERVAL = "95 % intervals: stratified bootstrap over seeds"
 
 Styles = Mapping[str, tuple[str, str]]
@@ -69,18 +62,21 @@ def draw(out: Path, runs: pd.DataFrame, panels: list[Panel]) -> tuple[dict[str, 
     styles = {label: STYLES[place % len(STYLES)] for place, label in enumerate(runs["method"].cat.categories)}
     images, notes = {}, []
     if runs["curve"].notna().any():
-        save_figure(plot_games(runs, styles), out / "games.png")
+        figures.save_figure(plot_games(runs, styles), out / "games.png")
         images["games.png"] = "Returns in training, game by game"
     for panel in panels:
         curves, missing = learning_curves(panel)
         notes += missing
-        figures = {"aggregates": plot_aggregates(panel, styles), "profiles": plot_profiles(panel, styles)}
+        drawn = {
+            "aggregates": plot_aggregates(panel, styles),
+            "profiles": plot_lines(panel, profiles(panel), styles, *PROFILES),
+        }
         if IMPROVEMENT in set(panel.aggregates["quantity"]):
-            figures["improvement"] = plot_improvement(panel)
+            drawn["improvement"] = plot_improvement(panel)
         if curves:
-            figures["efficiency"] = plot_efficiency(panel, curves, styles)
-        for name, figure in figures.items():
-            save_figure(figure, out / f"{name}{panel.suffix}.png")
+            drawn["efficiency"] = plot_lines(panel, curves, styles, *EFFICIENCY)
+        for name, figure in drawn.items():
+            figures.save_figure(figure, out / f"{name}{panel.suffix}.png")
             images[f"{name}{panel.suffix}.png"] = f"{panel.title}: {PICTURES[name]}"
     return images, notes
 
@@ -90,7 +86,7 @@ def plot_games(runs: pd.DataFrame, styles: Styles) -> Any:
     has_curve = runs["curve"].notna().groupby([runs["env"], runs["method"]], observed=True).transform("any")
     games = runs[has_curve].groupby("env", observed=True)
     many = len(games) > 9
-    figure, panels = make_panels(len(games), columns=6 if many else 3, size=(3.0, 2.6) if many else (4.2, 3.8))
+    figure, panels = figures.make_panels(len(games), columns=6 if many else 3, size=(3.0, 2.6) if many else (4.2, 3.8))
     names = {label: _name(label, own) for label, own in runs.groupby("method", observed=True)}
     for axes, (_, own) in zip(panels, games, strict=True):
         for run in own.itertuples():
@@ -103,7 +99,7 @@ def plot_games(runs: pd.DataFrame, styles: Styles) -> Any:
         _draw_references(axes, own.iloc[0])
         axes.locator_params(axis="x", nbins=3 if many else 5)
         axes.title.set_fontsize("x-small" if many else "small")
-    share_legend(figure, panels, last=("random play", "human"))
+    figures.share_legend(figure, panels, last=("random play", "human"))
     figure.suptitle(
         f"Return in training, mean of the last {WINDOW} episodes: a line for each seed; "
         f"markers: its evaluation at the end, protocol {_protocols(runs)}",
@@ -122,7 +118,7 @@ def plot_aggregates(panel: Panel, styles: Styles) -> Any:
     for row, ((whose, method), own) in enumerate(by_method):
         ours = whose == "ours"
         names.append(f"{method} ({count(own['seeds'].iloc[0], 'seed')})" if ours else f"{method}, published")
-        style = (*styles[method], None) if ours else (GREY, "o", "white")
+        style = (*styles[method], None) if ours else (figures.GREY, "o", "white")
         for number in own[own["quantity"].isin(AGGREGATES)].itertuples():
             _draw_estimate(panels[number.quantity], row, number, *style)
     for name, axes in panels.items():
@@ -150,19 +146,8 @@ def plot_improvement(panel: Panel) -> Any:
     return figure
 
 
-def plot_profiles(panel: Panel, styles: Styles) -> Any:
-    """Draw the share of runs above each human-normalised score."""
-    labels = ("human-normalised score", "share of runs (games x seeds) above it")
-    return _plot_lines(panel, profiles(panel), styles, "Performance profiles", labels)
-
-
-def plot_efficiency(panel: Panel, curves: Lines, styles: Styles) -> Any:
-    """Draw the IQM of the return in training against the step."""
-    labels = ("environment steps (4 frames each)", f"IQM of the human-normalised\nreturn of the last {WINDOW} episodes")
-    return _plot_lines(panel, curves, styles, "Sample efficiency, in training", labels)
-
-
-def _plot_lines(panel: Panel, lines: Lines, styles: Styles, title: str, labels: tuple[str, str]) -> Any:
+def plot_lines(panel: Panel, lines: Lines, styles: Styles, title: str, x_label: str, y_label: str) -> Any:
+    """Draw a line for each method, with a band for its intervals."""
     figure = make_figure(8, 4.8)
     axes = figure.subplots()
     for label, (places, estimates) in lines.items():
@@ -172,10 +157,10 @@ def _plot_lines(panel: Panel, lines: Lines, styles: Styles, title: str, labels: 
         axes.plot(places, points, color=colour, marker=marker, markevery=max(len(points) // 10, 1), label=name)
         if not np.isnan(low[0]):
             axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, None))
+    axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, None))
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
-    share_legend(figure, [axes])
+    figures.share_legend(figure, [axes])
     figure.suptitle(f"{title}: {_caption(panel, f'bands: {INTERVAL}')}", fontsize="medium")
     return figure
 

@@ -26,6 +26,7 @@ LEAGUE_SOURCES = {"raw": "league: from per-seed scores", "paper": "league: as th
 HALF = 0.5  # points: scores and references of Table 1 are rounded to whole ones
 ROUNDING = 1e-9  # of floating-point numbers
 
+CHECKED = ["method", "quantity", "computed", "low", "high", "printed", "source", "follows"]
 QUANTITIES: dict[str, Callable[[Any], float]] = {
     "mean": np.mean,
     "median": np.median,
@@ -33,30 +34,20 @@ QUANTITIES: dict[str, Callable[[Any], float]] = {
 }
 """Aggregates of one mean per game. Each grows with every score, so the scores' bounds give its bounds."""
 
-ABLATIONS = {
-    "double_transformer": "double_transformer",
-    "double_mamba": "double_mamba",
-    "storm (w/o G and L)": "without_g_and_l",
-    "lmamba_only (w/o G)": "without_g",
-    "no_l_var": "without_variation_loss",
-    "glam": "none",
-}
-"""The option ``ablation=`` for each row of Table 2."""
-
 
 def table1() -> pd.DataFrame:
-    """Return GLAM's Table 1: scores by game; columns ``random``, ``human`` and the methods."""
+    """Return GLAM's Table 1: the scores of published methods by game, and before them ``random`` and ``human``."""
     return pd.DataFrame.from_dict(atari_100k_scores(), orient="index", dtype=float)
 
 
-def published_methods() -> list[str]:
-    """Return the methods of Table 1, in its order."""
-    return [column for column in table1() if column not in ("random", "human")]
+def published_scores() -> pd.DataFrame:
+    """Return the scores of the published methods by game; NaN where one was not reported."""
+    return table1().drop(columns=["random", "human"])
 
 
 def published_aggregates(games: Sequence[str], scale: pd.DataFrame) -> pd.DataFrame:
     """Return :data:`QUANTITIES` and the number of reported games of each published method in these games."""
-    scores = table1()[published_methods()].apply(normalise, references=scale).loc[list(games)]
+    scores = published_scores().apply(normalise, references=scale).loc[list(games)]
     found = pd.DataFrame({name: {m: of(own.dropna()) for m, own in scores.items()} for name, of in QUANTITIES.items()})
     return found.assign(games=scores.count())[scores.count() > 0]
 
@@ -68,8 +59,7 @@ def league() -> pd.DataFrame:
 
 def ablation_scores() -> pd.DataFrame:
     """Return GLAM's Table 2: mean scores by the ``ablation=`` of the row, and by game."""
-    rows = pd.DataFrame(read_data("ablation_table2.csv", "tools.report")).set_index("variant").astype(float)
-    return rows.loc[list(ABLATIONS)].rename(ABLATIONS)
+    return pd.DataFrame(read_data("ablation_table2.csv", "tools.report")).set_index("variant").astype(float)
 
 
 def check_published() -> pd.DataFrame:
@@ -79,7 +69,7 @@ def check_published() -> pd.DataFrame:
         A row for each: ``method`` and ``quantity``; ``computed``, from Table 1; ``low`` and ``high``, its bounds, as
         Table 1 is rounded; ``printed``, with as many decimals as there; ``source``; and whether it ``follows``.
     """
-    scores, scale = table1()[published_methods()], load_references(References.table1)
+    scores, scale = published_scores(), load_references(References.table1)
     printed = pd.DataFrame(read_data("printed_aggregates.csv", "tools.report"))
     of_league = league().melt(["method", "source"], ["mean", "median"], "quantity")
     of_league["method"] = of_league["method"].replace(LEAGUE_NAMES)
@@ -92,9 +82,7 @@ def check_published() -> pd.DataFrame:
             low, high = map(of, score_bounds(own, references))
             computed = of(normalise(own, references))
             rows.append([method, quantity, computed, low, high, value, source, follows(value, low, high)])
-    checks = pd.DataFrame(
-        rows, columns=[*("method", "quantity", "computed", "low", "high", "printed", "source", "follows")]
-    )
+    checks = pd.DataFrame(rows, columns=CHECKED)
     places = {"method": list(scores).index, "quantity": list(QUANTITIES).index}
     return checks.sort_values(list(places), key=lambda column: column.map(places[column.name]), kind="stable")
 

@@ -12,24 +12,17 @@ if TYPE_CHECKING:
 
 
 class References(Enum):
-    """``table1``: rounded, as GLAM's Table 1 prints them; ``unrounded``: as the authors of IRIS published them."""
+    """Sources: the file, the room of the package that holds it, and a description."""
 
-    table1 = "table1"
-    unrounded = "unrounded"
-
-
-FILES = {
-    References.table1: ("atari100k_table1.csv", "envs"),
-    References.unrounded: ("references_unrounded.csv", "tools.report"),
-}
-SOURCES = {
-    References.table1: "GLAM's Table 1, rounded to points like the published scores beside them",
-    References.unrounded: "those of the authors of IRIS, which are not rounded, unlike the published scores",
-}
+    table1 = ("atari100k_table1.csv", "envs", "GLAM's Table 1, rounded to points like the published scores beside them")
+    unrounded = (
+        *("references_unrounded.csv", "tools.report"),
+        "those of the authors of IRIS, which are not rounded, unlike the published scores",
+    )
 
 
 def load_references(kind: References) -> pd.DataFrame:
-    """Return the columns ``random`` and ``human`` by game, in game points, for the 26 games of the benchmark.
+    """Return the columns ``random`` and ``human`` of the 26 games, in game points.
 
     Examples:
         >>> load_references(References.unrounded).loc["Pong"].to_dict()
@@ -37,7 +30,8 @@ def load_references(kind: References) -> pd.DataFrame:
     """
     import pandas as pd  # of the extra [report]
 
-    return pd.DataFrame(read_data(*FILES[kind])).set_index("game")[["random", "human"]].astype(float)
+    file, folder, _ = kind.value
+    return pd.DataFrame(read_data(file, folder)).set_index("game")[["random", "human"]].astype(float)
 
 
 def normalise(scores: Any, references: Any) -> Any:

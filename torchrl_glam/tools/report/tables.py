@@ -74,6 +74,12 @@ def games_table(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def games_csv(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each game and method, to be written as ``games.csv``."""
+    columns = ["env", "method", "protocol", "steps", "seeds", "mean", "deviation", "human_normalised"]
+    return games(runs)[columns]
+
+
 def runs_csv(runs: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each run, to be written as ``runs.csv``."""
     texts = {
