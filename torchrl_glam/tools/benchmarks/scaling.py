@@ -44,7 +44,7 @@ def measure_scaling(config: BenchmarkConfig, device: torch.device, progress: Cal
         factory.set_seeds(config.seed)
         action_spec = factory.make_env(changed).action_spec
         world_model = factory.make_world_model(changed, action_spec, device)
-        actor, _ = factory.make_agent(changed, world_model, action_spec)
+        actor = factory.make_actor(changed, world_model, action_spec)
         env = factory.make_imagined_env(changed, world_model, action_spec)
         for place in sorted(places):
             with torch.no_grad():
