@@ -1,4 +1,4 @@
-"""Teachers that learn Gymnasium tasks by TorchRL's PPO and SAC, and the datasets that are recorded of them."""
+"""Teachers that learn Gymnasium tasks by stable-baselines3, and the datasets that are recorded of them."""
 
 from __future__ import annotations
 
