@@ -189,7 +189,8 @@ def _explain(error: BaseException, schema: type[Any]) -> str:
             return f"{unknown[1]} is not there yet: write +{unknown[1]}=..."
         if unknown[1] in schema.__dataclass_fields__:  # a group of the other commands' files
             return f"{unknown[1]} cannot be chosen for this command: leave it out"
-        return unknown_option(unknown[1], schema, "options are listed in torchrl_glam/config")
+        part = getattr(error.__cause__, "parent_node", None)
+        return unknown_option(unknown[1], schema, "options are listed in torchrl_glam/config", part)
     if launcher := re.search(r"Could not find 'hydra/launcher/(joblib|ray|submitit)", text):
         return f'{GROUP}={launcher[1]} needs a package that is missing: pip install "torchrl_glam[{launcher[1]}]"'
     if missing := re.search(

@@ -94,11 +94,24 @@ def fail(error: Exception, line: str) -> int:
     return 1 if isinstance(error, FloatingPointError) else 2
 
 
-def unknown_option(name: str, schema: type[Any], listing: str) -> str:
-    """A line on an option that ``schema`` has not, with near matches, or where its options are listed."""
-    known = list(option_names(OmegaConf.structured(schema)))
-    matches = difflib.get_close_matches(name, known, n=3)
-    matches = matches or [option for option in known if option.split(".")[-1] == name.split(".")[-1]][:3]
+def unknown_option(name: str, schema: type[Any], listing: str, part: Any = None) -> str:
+    """Return a line on an option that does not exist, with near matches, or where its options are listed.
+
+    Args:
+        name: of the option.
+        schema: the dataclass of all options.
+        listing: names what lists them.
+        part: the node that lacks the option, if it is known; that of a group's choice lists what there is.
+    """
+    group, _, last = name.rpartition(".")
+    if group and isinstance(part, DictConfig) and part._get_full_key(None) == group:
+        known = [option for option in option_names(part) if not option.startswith("_")]
+        matches = [f"{group}.{option}" for option in difflib.get_close_matches(last, known, n=3)]
+        listing = f"{group} has {', '.join(known)}"
+    else:
+        known = list(option_names(OmegaConf.structured(schema)))
+        matches = difflib.get_close_matches(name, known, n=3)
+        matches = matches or [option for option in known if option.split(".")[-1] == last][:3]
     advice = f"did you mean {' or '.join(matches)}?" if matches else listing
     return f"there is no option {name}: {advice}"
 
