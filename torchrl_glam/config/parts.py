@@ -202,5 +202,6 @@ class MambaDMActorConfig(GLoMaConfig):
     action_size: int = MISSING
     width: int = 128
     num_layers: int = 3
-    max_steps: int | None = 4096
+    context: int = 20
+    max_steps: int = 4096
     output_size: int | None = None

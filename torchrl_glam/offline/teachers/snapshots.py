@@ -97,7 +97,7 @@ class Teacher:
 
         Not by ``model.save``, whose files hold pickled objects.
         """
-        normaliser = model.get_vec_normalize_env()
+        normaliser: Any = model.get_vec_normalize_env()
         statistics = None
         if normaliser is not None:
             statistics = [torch.from_numpy(values) for values in (normaliser.obs_rms.mean, normaliser.obs_rms.var)]
@@ -109,7 +109,8 @@ class Teacher:
         Raises:
             UsageError: if the file is damaged or missing.
         """
-        path, normaliser = self._path(frame), model.get_vec_normalize_env()
+        path = self._path(frame)
+        normaliser: Any = model.get_vec_normalize_env()
         try:
             state = read_state(path)
             model.policy.load_state_dict(state["policy"])
