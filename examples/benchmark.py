@@ -1,12 +1,12 @@
-"""What each part of a training step costs, on this machine, against the baseline `sliding` in the same process.
+"""Measure what each part of a training step costs, against the baseline `sliding` in the same process.
 
     python examples/benchmark.py preset=paper threads=2 out=tables.md
     python examples/benchmark.py report=scaling picture=scaling.png     # imagination by horizon and by context
     python examples/benchmark.py --profile                              # and a trace for chrome://tracing or Perfetto
 
 `sliding` recomputes its window at each imagined step, scans with the sequential reference and compiles nothing; `eager`
-and `compiled` are the options given. Encoding and the emulator step are the same in each: a ratio far from 1 there says
-that the machine was busy. All options are `key=value`: those of a run (torchrl_glam/config) and those of
+and `compiled` are the options given. Encoding and the emulator step are the same in each: a ratio far from 1 there
+means that the machine was busy. All options are `key=value`: those of a run (torchrl_glam/config) and those of
 torchrl_glam/tools/benchmarks/options.py.
 """
 
@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from torchrl_glam.command.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig
-from torchrl_glam.tools import benchmarks
-from torchrl_glam.tools.benchmarks import BenchmarkConfig, Report
+from torchrl_glam.tools.benchmarks import scaling, scans, tables
+from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Report, check_options
+from torchrl_glam.tools.benchmarks.variants import measure_variants
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TRACE = "profile.json"  # written by --profile; profile=FILE names another
@@ -31,7 +32,7 @@ COMMAND = shlex.join(["python", "examples/benchmark.py", *sys.argv[1:]])
 
 
 def progress(line: str) -> None:
-    """Tell stderr what is being done; stdout is for the tables alone."""
+    """Write a line to stderr; stdout is only for the tables."""
     tqdm.write(line, file=sys.stderr)
 
 
@@ -40,40 +41,40 @@ def main(config: GLAMConfig) -> None:
     """Measure, print Markdown, write the files asked for."""
     assert isinstance(config, BenchmarkConfig)
     device = resolve_device(config.device)
-    benchmarks.check_options(config, device)
-    report = {Report.tables: tables, Report.scans: scans, Report.scaling: scaling}[config.report]
-    parts = [benchmarks.header(config, device, COMMAND), *report(config, device)]
+    check_options(config, device)
+    report = {Report.tables: report_variants, Report.scans: report_scans, Report.scaling: report_scaling}[config.report]
+    parts = [tables.header(config, device, COMMAND), *report(config, device)]
     text = "\n\n".join(parts)
     print(text)
     if config.out is not None:
         Path(config.out).write_text(text + "\n")
 
 
-def tables(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
-    """Components of every variant, then scans, then what a trace shows."""
-    results = benchmarks.measure_variants(config, device, progress)
-    yield benchmarks.component_tables(results)
-    yield from scans(config, device)
+def report_variants(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
+    """Measure the components of every variant, then scans; then show the trace."""
+    results = measure_variants(config, device, progress)
+    yield tables.component_tables(results)
+    yield from report_scans(config, device)
     if config.profile is not None:
         top = results[config.variants[-1]].top_operations
         yield f"Trace of `{config.variants[-1].value}`: {config.profile}\n\n```\n{top.strip()}\n```"
 
 
-def scans(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
-    """The selective scan at the world model's sizes."""
+def report_scans(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
+    """Measure the selective scan at the world model's sizes."""
     options = config.world_model.dynamics
     sizes = (config.replay.batch_size, options.expand * options.width, options.d_state)
     progress("scans")
-    yield benchmarks.scan_table(benchmarks.measure_scans(*sizes, device, repeats=config.repeats), *sizes)
+    yield scans.scan_table(scans.measure_scans(*sizes, device, seconds=config.seconds), *sizes)
 
 
-def scaling(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
-    """Imagination by horizon and by context, as a picture and its numbers."""
+def report_scaling(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:
+    """Measure imagination by horizon and by context; write a picture and its numbers."""
     picture = Path(config.picture)
-    points = benchmarks.measure_scaling(config, device, progress)
-    benchmarks.write_scaling(points, picture.with_suffix(".csv"))
-    benchmarks.draw_scaling(points, config, picture)
-    yield benchmarks.scaling_table(points)
+    points = scaling.measure_scaling(config, device, progress)
+    scaling.write_scaling(points, picture.with_suffix(".csv"))
+    scaling.draw_scaling(points, config, picture)
+    yield scaling.scaling_table(points)
     yield f"![Time of imagination by horizon and by context]({picture})"
 
 

@@ -1,9 +1,10 @@
-"""What one action costs after 5, 10, 20, .. steps: MambaDM's carried state, its window, the Transformer's window.
+"""The cost of one action after 5, 10, 20, .. steps: MambaDM's carried state, its window, the Transformer's window.
 
     OMP_NUM_THREADS=1 python examples/benchmark_acting.py out=results/offline
 
-The state costs the same after any number of steps, the windows cost more for each one they hold. Ratios are to the
+The state costs the same after any number of steps, a window costs more for each step that it holds. Ratios are to the
 Transformer's window of 20 steps in the same process. Writes acting.csv and acting.png; one thread, untrained networks.
+Needs the extra `[offline]`; the picture needs `[report]`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FEWEST = 5  # steps; each context is twice the last
 
 @dataclass
 class ActingOptions:
-    """What is measured, and where it is written."""
+    """Sizes of the measurement, and the folder of its results."""
 
     out: str = "results/offline"  # folder of acting.csv and acting.png
     longest: int = 320  # context in steps, at least 20; from 5 on they double
@@ -38,35 +39,27 @@ class ActingOptions:
     num_layers: int = 3  # of both models
     num_heads: int = 1  # of the Transformer
     rounds: int = 5  # through all points; the medians count
-    repeats: int = 5  # of each call in a round
+    seconds: float = 0.2  # of calls at least, for each point in a round
 
 
 @option_line(ActingOptions)
 def main(options: ActingOptions) -> None:
     """Time one action of untrained offline models after more and more steps, on one thread."""
-    sizes = ("batch", "observation_size", "action_size", "width", "num_layers", "num_heads", "rounds", "repeats")
-    check_least(options, dict.fromkeys(sizes, 1))
+    least = ("batch", "observation_size", "action_size", "width", "num_layers", "num_heads", "rounds")
+    check_least(options, dict.fromkeys(least, 1))
+    if not 0 < options.seconds < float("inf"):
+        raise UsageError(f"seconds={options.seconds}: give a number above 0")
     if options.longest < acting.BASELINE_CONTEXT:
         raise UsageError(f"longest={options.longest}: give at least {acting.BASELINE_CONTEXT}, the baseline's context")
     table, picture = (make_writable("out", Path(options.out) / f"acting.{kind}") for kind in ("csv", "png"))
     torch.set_num_threads(1)
     contexts = [FEWEST * 2**power for power in range(16) if FEWEST * 2**power <= options.longest]
-    points = acting.measure_acting(
-        contexts,
-        sorted({1, options.batch}),
-        observation_size=options.observation_size,
-        action_size=options.action_size,
-        width=options.width,
-        num_layers=options.num_layers,
-        num_heads=options.num_heads,
-        rounds=options.rounds,
-        repeats=options.repeats,
-        progress=print,
-    )
+    sizes = {name: value for name, value in vars(options).items() if name not in ("out", "longest", "batch")}
+    points = acting.measure_acting(contexts, sorted({1, options.batch}), **sizes, progress=print)
     machine = f"{cpu_name()}, 1 thread; torch {version('torch')}; {datetime.date.today()}"
     size = f"width {options.width}, {options.num_layers} layers; medians of {options.rounds} rounds"
     print(f"{machine}; {size}\n\n{acting.acting_table(points)}\n")
-    write_file(table, acting.acting_csv(points).encode())
+    write_file(table, points.to_csv(index=False, float_format="%.6g").encode())
     if figures.has_matplotlib:
         acting.plot_acting(picture, points, f"{machine}\n{size}; bands: lowest and highest round")
         print(f"{table}, {picture}")

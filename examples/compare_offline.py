@@ -1,16 +1,19 @@
-"""Put offline runs beside each other: tables, pictures, and the published scores where a task is like theirs.
+"""Compare offline runs: tables, pictures, and the published scores of similar tasks.
 
     python examples/mambadm_offline.py ...                                # several models, datasets and seeds
     python examples/compare_offline.py runs=results/offline out=results/offline
 
 Reads every result.json below `runs`; writes comparison.md, comparison.csv, targets.png and, of runs on parts of the
-data and in several sizes, scaling.png. Only runs that differ in their seeds alone are averaged.
+data and in several sizes, scaling.png. Only runs that differ in nothing but their seeds are averaged. Needs the extra
+`[offline]`; pictures need `[report]`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from pandas import DataFrame
 
 from torchrl_glam import presentation as figures
 from torchrl_glam.command.options import option_line
@@ -22,7 +25,7 @@ from torchrl_glam.runs.files import write_file
 
 @dataclass
 class CompareOptions:
-    """What is compared, and where that is written."""
+    """The runs, and the folder of the comparison."""
 
     runs: str  # folder; every result.json below it is read
     out: str = "results/offline"  # folder of the tables and pictures
@@ -56,13 +59,13 @@ def main(options: CompareOptions) -> None:
         print('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"')
 
 
-def draw(runs: list[offline.OfflineResult], studies: list[offline.ScalingStudy], targets: Path) -> None:
-    """Write the pictures and say what is on them."""
+def draw(runs: DataFrame, studies: list[offline.ScalingStudy], targets: Path) -> None:
+    """Write the pictures and print a line on each."""
     grids = offline.make_grids(runs)
-    widest = max(grids, key=lambda grid: len(grid.cells))
-    offline.plot_targets(targets, widest)
+    widest = max(grids, key=lambda title: grids[title].groupby(["row", "column"], observed=True).ngroups)
+    offline.plot_targets(targets, grids[widest], widest)
     others = f" ({len(grids) - 1} other budgets: in the tables)" if len(grids) > 1 else ""
-    print(f"{targets}: {widest.title}{others}")
+    print(f"{targets}: {widest}{others}")
     if studies:
         scaling = targets.with_name("scaling.png")
         offline.plot_scaling(scaling, studies)

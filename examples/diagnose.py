@@ -19,8 +19,9 @@ from torchrl_glam.config import Device
 from torchrl_glam.errors import check_least, make_writable
 from torchrl_glam.runs.files import write_file
 from torchrl_glam.runs.loading import load_run
-from torchrl_glam.tools.diagnosis import context_length, diagnose, play_steps, read_steps
+from torchrl_glam.tools.diagnosis.diagnose import context_length, diagnose
 from torchrl_glam.tools.diagnosis.picture import draw
+from torchrl_glam.tools.diagnosis.steps import play_steps, read_steps
 from torchrl_glam.tools.diagnosis.writing import to_json, to_markdown
 
 

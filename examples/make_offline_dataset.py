@@ -1,15 +1,14 @@
-"""A dataset for offline learning, made here: a teacher learns a Gymnasium task, and what it does is recorded.
+"""A dataset for offline learning, made here: a teacher learns a Gymnasium task, and its steps are recorded.
 
     python examples/make_offline_dataset.py env.name=Hopper-v5 quality=medium
     python examples/make_offline_dataset.py env.name=CartPole-v1 quality=replay
 
-Needs the extras `[minari]` and, for MuJoCo's tasks, `[offline]`. The teacher's folder serves every quality: a second
-command trains nothing. Options are `key=value`; torchrl_glam/offline/teachers/config.py lists all of them.
+Needs the extra `[offline]`. The teacher's folder serves every quality: a second command trains nothing.
+Options are `key=value`; torchrl_glam/offline/teachers/config.py lists all of them.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from torchrl_glam.command.cli import hydra_command
@@ -29,17 +28,16 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "offline"
 @hydra_command(CONFIGS, "make_offline_dataset", NewDatasetConfig, resolve_options)
 def main(config: NewDatasetConfig) -> None:
     """Train a teacher, unless its folder is there, and write the dataset that the options name."""
-    logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage it makes
     task = config.env.name
     root = datasets_root(Path(config.root) if config.root else None)
     dataset_id = config.dataset_id or default_dataset_id(task, config.quality, config.until)
     check_new_dataset(dataset_id, root)
 
-    # The teacher: it learns once, for datasets of every quality.
+    # The teacher: it is trained once, for datasets of every quality.
     folder = Path(config.teacher_dir or Path("runs", "teachers", f"{task.replace('/', '-')}-seed{config.seed}"))
     teacher = read_teacher(folder, config) if folder.exists() else None
-    what = f"{config.teacher.value} teacher, {config.total_frames} steps"
-    print(f"{task}: {dataset_id} | {what}, {'from' if teacher else 'training into'} {folder}", flush=True)
+    kind = f"{config.teacher.value} teacher, {config.total_frames} steps"
+    print(f"{task}: {dataset_id} | {kind}, {'from' if teacher else 'training into'} {folder}", flush=True)
     teacher = teacher or train_teacher(config, folder)
 
     # The dataset.

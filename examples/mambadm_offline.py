@@ -1,9 +1,10 @@
-"""MambaDM, or what it is compared with, on a dataset: sample windows, update; ask for returns at the end.
+"""MambaDM, or a model that it is compared with, on a dataset: sample windows, update; ask for returns at the end.
 
     python examples/make_offline_dataset.py env.name=CartPole-v1 quality=replay
     python examples/mambadm_offline.py dataset=cartpole/replay-v0
 
-Options are `key=value`; torchrl_glam/offline/config.py lists all of them.
+Options are `key=value`; torchrl_glam/offline/config.py lists all of them, and `model.*` are the parameters of the
+model's class in torchrl_glam/offline/actor.py.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main(config: OfflineConfig) -> None:
     network = make_dataset_network(config, dataset, device)
     update = make_decision_update(config, network, dataset.action_spec)
 
-    # What it is asked for, and how it acts.
+    # The evaluation: targets, environments, policy.
     fractions = target_fractions(config)
     make_env = partial(make_evaluation_env, config, dataset.observation_shape)
     policy = make_decision_policy(config, network, dataset.action_spec)
@@ -58,7 +59,7 @@ def main(config: OfflineConfig) -> None:
         seed=config.seed + EVALUATION_SEED,
     )
 
-    # The run's folder: what is in it from an earlier process is gone on with, from the same numbers on.
+    # The run's folder: a run that is in it is resumed, with the same random numbers.
     run = OfflineRun(config, dataset)
     run.announce(network, device)
     run.resume(TrainedNetworks({"actor": network}, dataset.action_spec), None, data=SameData(dataset), update=update)

@@ -14,7 +14,9 @@ from torchrl_glam.command.cli import resolve_device
 from torchrl_glam.command.options import option_line
 from torchrl_glam.config import Device
 from torchrl_glam.runs.loading import load_run
-from torchrl_glam.tools.player import Player, check_aiohttp, make_session, play
+from torchrl_glam.tools.player.pace import Player
+from torchrl_glam.tools.player.server import check_aiohttp, play
+from torchrl_glam.tools.player.session import make_session
 
 
 @dataclass

@@ -6,44 +6,43 @@ python examples/plot_returns.py runs/a runs/b out=curve.png
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
-WINDOW = 10  # episodes
+from torchrl_glam.command.options import fail
+from torchrl_glam.errors import UsageError
+from torchrl_glam.presentation import make_figure, save_figure
+from torchrl_glam.tools.report.panels import WINDOW, moving_average
+from torchrl_glam.tools.report.runs import read_curve
 
 
-def read_returns(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and returns of a run folder or of a CSV file."""
-    file = path / "metrics/scalars/train/episode_return.csv" if path.is_dir() else path
-    if not file.exists():
-        sys.exit(f"error: {file} does not exist: give run folders or CSV files of frame, return")
-    rows = np.array([[float(cell) for cell in row] for row in csv.reader(file.open())])
-    return rows[:, 0], rows[:, 1]
+def plot(paths: list[Path], out: Path) -> None:
+    """Draw a line for each run folder or CSV file."""
+    figure = make_figure(6, 3.5)
+    axes = figure.subplots()
+    for path in paths:
+        curve = read_curve(path / "result.json" if path.is_dir() else path)
+        if curve is None:
+            raise UsageError(f"{path} has no returns: give run folders or CSV files of frame, return")
+        average = moving_average(curve)
+        axes.plot(average.index, average, label=path.stem)
+    axes.set(xlabel="environment steps", ylabel=f"return, mean of {WINDOW} episodes")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, out)
 
 
 def main() -> None:
     """Read the paths and the output file from the command line."""
-    paths = [Path(word) for word in sys.argv[1:] if not word.startswith("out=")]
     outputs = [word.removeprefix("out=") for word in sys.argv[1:] if word.startswith("out=")]
-    if not paths or len(outputs) != 1:
-        sys.exit(f"error: got {' '.join(sys.argv[1:]) or 'nothing'}: give run folders or CSV files, and out=FILE.png")
-    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
-    for path in paths:
-        frames, returns = read_returns(path)
-        window = min(WINDOW, len(returns))
-        average = np.convolve(returns, np.ones(window) / window, mode="valid")
-        axes.plot(frames[window - 1 :], average, label=path.stem)
-    axes.set(xlabel="environment steps", ylabel=f"return, mean of {WINDOW} episodes")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(outputs[0], dpi=120)
+    paths = [Path(word) for word in sys.argv[1:] if not word.startswith("out=")]
+    try:
+        if not paths or len(outputs) != 1:
+            given = " ".join(sys.argv[1:]) or "nothing"
+            raise UsageError(f"got {given}: give run folders or CSV files, and out=FILE.png")
+        plot(paths, Path(outputs[0]))
+    except UsageError as error:
+        sys.exit(fail(error, str(error)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Figures by matplotlib, an optional package: the one place that imports it, its colours, its files.
+"""Figures and tables: the colours, the layout of panels, Markdown, CSV. The only module that imports matplotlib.
 
-No pyplot: a ``Figure`` of its own leaves no state behind and needs no display.
+matplotlib and pandas are optional, so this module imports neither when it is imported. It does without pyplot: a
+``Figure`` of its own leaves no state behind and needs no display.
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ import io
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torchrl_glam.runs.files import write_file
 
-has_matplotlib = find_spec("matplotlib") is not None
-"""Whether there is what draws; it comes with ``pip install "torchrl_glam[report]"``."""
+if TYPE_CHECKING:
+    import pandas as pd
 
-# Okabe and Ito's colours, which the colour-blind tell apart too. A marker beside each prints in grey as well.
+has_matplotlib = find_spec("matplotlib") is not None
+"""True if pictures can be drawn; matplotlib comes with ``pip install "torchrl_glam[report]"``."""
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart. A marker beside each one helps in grey print.
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"
 BLACK, GREY = "#000000", "#7f7f7f"
 
-COLUMNS = 3  # panels beside each other, at most
+COLUMNS = 3  # panels in a row, at most
+
+NOTHING = "-"
+"""The text of a cell without a value."""
 
 
 def make_figure(width: float, height: float) -> Any:
-    """An empty ``matplotlib.figure.Figure`` of so many inches, whose parts make room for each other."""
+    """Make an empty ``matplotlib.figure.Figure`` with constrained layout; sizes in inches."""
     from matplotlib.figure import Figure  # of the extra [report]
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -34,12 +41,15 @@ def make_figure(width: float, height: float) -> Any:
 def make_panels(
     number: int, *, columns: int = COLUMNS, size: tuple[float, float] = (4.2, 3.8)
 ) -> tuple[Any, list[Any]]:
-    """A figure with so many panels in rows of at most ``columns``; the rest of the last row stays empty.
+    """Make a figure with ``number`` panels in rows of at most ``columns``; the rest of the last row stays empty.
 
     Args:
         number: of panels.
-        columns: beside each other, at most; four stand in a square where three are.
+        columns: panels in a row, at most; with the default, four panels make a square.
         size: width and height of a panel, in inches.
+
+    Returns:
+        The figure, and its panels row by row.
     """
     columns = 2 if number == 4 and columns == COLUMNS else min(number, columns)
     rows = -(-number // columns)
@@ -51,7 +61,7 @@ def make_panels(
 
 
 def share_legend(figure: Any, panels: list[Any], *, last: tuple[str, ...] = ()) -> None:
-    """One legend below all panels; entries named ``last`` stand at its end."""
+    """Draw one legend below all panels; the entries in ``last`` come at its end."""
     handles: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -65,7 +75,7 @@ def share_legend(figure: Any, panels: list[Any], *, last: tuple[str, ...] = ()) 
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a PNG, all of it or nothing.
+    """Write a PNG, completely or not at all.
 
     Raises:
         UsageError: if the file cannot be written.
@@ -75,12 +85,8 @@ def save_figure(figure: Any, path: Path) -> None:
     write_file(path, picture.getvalue())
 
 
-NOTHING = "-"
-"""What stands in a cell that has no value."""
-
-
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; a title or cell that holds `` | `` is two columns.
+    """Return a Markdown table; a title or cell that holds `` | `` is two columns.
 
     Examples:
         >>> print(markdown(["a", "b"], [["1", "2"]]))
@@ -92,8 +98,14 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|---" * (lines[0].count(" | ") + 1) + "|", *lines[1:]])
 
 
+def frame_markdown(frame: pd.DataFrame) -> str:
+    """Return a pandas DataFrame as a Markdown table, without its index; a missing cell shows :data:`NOTHING`."""
+    cells = frame.astype(object).where(frame.notna(), NOTHING).astype(str)
+    return markdown(list(map(str, frame.columns)), cells.to_numpy().tolist())
+
+
 def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Lines of a CSV file; ``None`` is an empty cell.
+    """Return the text of a CSV file; ``None`` is an empty cell.
 
     Examples:
         >>> csv_text(["game", "score"], [["Pong", 18.0], ["Boxing", None]])
@@ -104,3 +116,13 @@ def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     table.writerow(titles)
     table.writerows(rows)
     return text.getvalue()
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples:
+        >>> count(1, "seed"), count(2, "seed")
+        ('1 seed', '2 seeds')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -31,6 +31,7 @@ class Options(Common):
     share: float = 0.5
     greedy: bool = False
     out: str | None = None
+    model: str = "mamba"  # also the name of a group of configs
 
 
 def make_command(main):
@@ -55,9 +56,9 @@ def run(monkeypatch, capsys):
 
 def test_what_is_given_replaces_the_defaults(run):
     came = []
-    arguments = ["folder=runs/a", "colour=green", "episodes=3", "share=1e-2", "greedy=true", "episodes=4"]
+    arguments = ["folder=runs/a", "colour=green", "episodes=3", "share=1e-2", "greedy=true", "episodes=4", "model=dt"]
     assert run(came.append, *arguments) == (0, "", "")
-    assert came == [Options("runs/a", Colour.green, 4, 0.01, True)]
+    assert came == [Options("runs/a", Colour.green, 4, 0.01, True, model="dt")]
     assert read_arguments(Options, ["folder=b"]) == Options("b")
     assert read_arguments(Options, ["folder=b", "episodes=null", "out=null"]) == Options("b")
 
@@ -154,4 +155,5 @@ def test_help_lists_every_option_with_its_comment(run):
         "  share=0.5",
         "  greedy=false",
         "  out=null",
+        "  model=mamba             also the name of a group of configs",
     ]

@@ -20,10 +20,10 @@ SMALL = [
     "snapshots=4",
     "evaluation_episodes=2",
     "reference_episodes=4",
-    "ppo.num_envs=2",
-    "ppo.frames_per_batch=16",
+    "ppo.n_envs=2",
+    "ppo.n_steps=8",
     "ppo.batch_size=8",
-    "ppo.width=8",
+    "ppo.net_arch=[8,8]",
     "medium=0.01",
     "teacher_dir=teacher",
     "root=sets",
@@ -91,9 +91,9 @@ WRONG = {
     "a malformed id": (["dataset_id=hopper"], ["dataset_id=hopper is malformed"]),
     "a root that is none": (["root=/proc/nothing"], ["root=/proc/nothing cannot be written"]),
     "no steps": (["steps=0"], ["steps=0: give a whole number of at least 1"]),
-    "the other teacher's": (["sac.lr=1"], ["sac.lr means something to teacher=sac alone"]),
+    "the other teacher's": (["sac.gamma=1"], ["sac.gamma is read by teacher=sac only"]),
     "a folder that is no teacher": (["teacher_dir=/tmp"], ["teacher_dir=/tmp holds no finished teacher"]),
-    "not the medium's": (["until=end"], ["until means something to quality=replay alone"]),
+    "not the medium's": (["until=end"], ["until is read by quality=replay only"]),
 }
 
 

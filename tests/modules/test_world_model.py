@@ -49,6 +49,7 @@ def test_keys_and_shapes_of_the_table(make_world_model, make_batch):
     shapes = {
         "posterior_logits": (2, 7, 3, 4),
         "features": (2, 7, 24),
+        "frames": (2, 7, 3, 8, 8),
         "state": (2, 7, 12),
         "reconstruction": (2, 7, 3, 8, 8),
         "belief": (2, 7, 8),

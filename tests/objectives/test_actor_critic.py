@@ -85,7 +85,9 @@ def test_values_of_states_that_go_on_in_one_memory_are_computed_once(shared):
     if shared:
         states = column([1.0, 2.0, 3.0, 4.0])
         rollout["state"], rollout["next", "state"] = states[:, :-1], states[:, 1:]
-    assert loss.estimate(rollout)["value_target"].flatten().tolist() == pytest.approx(RETURNS["next"])
+    assert loss.estimate(rollout, consecutive=shared)["value_target"].flatten().tolist() == pytest.approx(
+        RETURNS["next"]
+    )
     assert rollout["slow_value_target"].flatten().tolist() == pytest.approx(SLOW_RETURNS["next"])
     assert evaluated == [3, 1, 3, 1] if shared else [3, 3, 3, 3]
 
@@ -260,17 +262,21 @@ def agent(make_world_model, shake):
         config.agent_optimizer.lr = rates.get("lr", config.agent_optimizer.lr)
         config.agent.slow_critic_rate = rates.get("slow_critic_rate", config.agent.slow_critic_rate)
         config.agent.hidden, config.imagination.batch_size = 8, 5
-        config.agent.bootstrap = type(config.agent.bootstrap)(bootstrap)
+        config.agent.bootstrap = bootstrap
         config.agent.entropy_coeff = 0.05  # larger than the paper's, to be seen in the sum
         world_model = make_world_model()
         world_model.reward_head.logits.weight.data *= reward_scale
         nn.init.constant_(world_model.termination_head.logit.bias, -0.5)  # some episodes end
         spec = OneHot(3)
-        actor, critic = factory.make_agent(config, world_model, spec)
+        actor = factory.make_actor(config, world_model, spec)
+        env = factory.make_imagined_env(config, world_model, spec)
+        update = factory.make_policy_trainer(config, env, actor)
+        critic = update.objective.critic
         shake(actor, 0.5), shake(critic, 0.3, seed=1)
         critic.module.head.logits.weight.data *= reward_scale
-        env = factory.make_imagined_env(config, world_model, spec)
-        return config, env, actor, critic, factory.make_policy_trainer(config, env, actor, critic)
+        loss = update.objective.critic_loss  # its slow copy begins as the critic
+        loss.target_critic_network_params.data.update_(loss.critic_network_params.data)
+        return config, env, actor, critic, update
 
     return build
 
@@ -319,7 +325,7 @@ def written_out(config, rollout, actor, critic, slow_critic, ema):
             current = value_after[:, -1]
             returns = []
             for t in reversed(range(rewards.shape[1])):
-                bootstrap = value_after[:, t] if options.bootstrap.value == "next" else value[:, t]
+                bootstrap = value_after[:, t] if options.bootstrap == "next" else value[:, t]
                 current = rewards[:, t] + options.gamma * goes_on[:, t] * (
                     (1 - options.lmbda) * bootstrap + options.lmbda * current
                 )

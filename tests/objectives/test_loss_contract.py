@@ -141,10 +141,13 @@ def test_all_entries_may_have_other_names_at_once(case, key):
 
 
 def test_the_world_model_sees_its_entries_whatever_their_names(make_world_model, make_batch):
-    loss, batch = GLAMModelLoss(make_world_model(), keep_state=True), make_batch()
-    loss.set_keys(state=("latent", "sample"))
-    loss(batch)
-    assert batch["latent", "sample"].shape == (2, 8, 12)
+    loss, batch = GLAMModelLoss(make_world_model()), make_batch()
+    action = batch.pop("action")
+    batch["agent", "move"] = action
+    loss.set_keys(action=("agent", "move"))
+    _, latents = loss.forward_with_latents(batch)
+    assert latents["state"].shape == (2, 8, 12)
+    assert torch.equal(latents["action"], action)
     assert "state" not in batch
 
 

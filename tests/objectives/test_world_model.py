@@ -12,7 +12,8 @@ from torch import nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules import GLAMDynamics
+from torchrl_glam.modules import GLAMDynamics, heads
+from torchrl_glam.modules.heads import TwoHotHead
 from torchrl_glam.objectives import GLAMModelLoss, total_loss
 from torchrl_glam.objectives import functional as formulas
 
@@ -64,8 +65,8 @@ class FakeWorldModel(nn.Module):
     def __init__(self, with_variation=True):
         super().__init__()
         self.latent_shape = (1, 2)
-        self.reward_head = SimpleNamespace(bins=torch.tensor([-1.0, 0.0, 1.0]), observe=lambda reward: None)
-        self.dynamics = SimpleNamespace(width=2)
+        self.reward_head = TwoHotHead(2, 2, num_bins=3, limit=1.0)
+        self.dynamics = SimpleNamespace(width=2, has_variation=with_variation)
         self.encoder = SimpleNamespace(num_features=1)
         self.prior_head = FakeHead()
         self.with_variation = with_variation
@@ -74,6 +75,7 @@ class FakeWorldModel(nn.Module):
     def forward(self, tensordict):
         self.seen = tensordict.clone()
         outputs = {
+            "frames": torch.tensor(PIXELS).reshape(1, TIME, 1, 1, 2) / 255,
             "reconstruction": torch.tensor(RECONSTRUCTION).reshape(1, TIME, 1, 1, 2),
             "reward_logits": torch.tensor(REWARD_P).log().reshape(1, TIME, 3),
             "termination_logits": torch.tensor(END_LOGITS).reshape(1, TIME, 1),
@@ -161,10 +163,11 @@ def test_other_targets_of_the_variation_by_hand(target, by_hand):
     predicted = dict(enumerate(VARIATION))
     if target == "features":
         with torch.no_grad():
-            loss.feature_variation.feature_map.weight.copy_(torch.tensor([[2.0], [-1.0]]))
-            loss.feature_variation.feature_map.bias.copy_(torch.tensor([0.0, 1.0]))
-            loss.feature_variation.head.linear.weight.copy_(torch.eye(2))
-            loss.feature_variation.head.linear.bias.zero_()
+            variation = loss.terms[-1]
+            variation.feature_map.weight.copy_(torch.tensor([[2.0], [-1.0]]))
+            variation.feature_map.bias.copy_(torch.tensor([0.0, 1.0]))
+            variation.head.linear.weight.copy_(torch.eye(2))
+            variation.head.linear.bias.zero_()
         predicted = {t: 0.9 * p + 0.05 for t, p in predicted.items()}
     terms = loss(fake_batch())
     wanted = mean(kl(by_hand[t], predicted[t]) for t in (3, 4))
@@ -305,11 +308,14 @@ def test_other_frames_and_actions_are_refused(make_world_model, make_batch, key,
 def test_a_backbone_without_variation_is_refused_unless_the_term_is_off():
     world_model = FakeWorldModel(with_variation=False)
     with pytest.raises(
-        UsageError, match=r"has no variation branch .*: set variation_coeff=0 \(model_loss\.variation_coeff=0 on"
+        UsageError,
+        match=r"has no variation branch .*: leave variation_coeff out, or set it to 0 \(model_loss",
     ):
-        GLAMModelLoss(world_model)(fake_batch())
-    terms = GLAMModelLoss(world_model, variation_coeff=0.0)(fake_batch())
-    assert terms["loss_reconstruction"].item() == pytest.approx(RECONSTRUCTION_LOSS)
+        GLAMModelLoss(world_model, variation_coeff=0.1)
+    for options in ({}, {"variation_coeff": 0.0}):
+        terms = GLAMModelLoss(world_model, **options)(fake_batch())
+        assert terms["loss_reconstruction"].item() == pytest.approx(RECONSTRUCTION_LOSS)
+        assert "loss_variation" not in terms
 
 
 # Gradient routing
@@ -376,7 +382,7 @@ def test_every_parameter_of_a_part_is_moved(make_world_model, make_batch):
     ("target", "wanted"),
     [
         ("latent", LATENT | {"prior_head"}),
-        ("features", LATENT | {"feature_variation.head.linear.weight", "feature_variation.head.linear.bias"}),
+        ("features", LATENT | {"_terms.4.head.linear.weight", "_terms.4.head.linear.bias"}),
     ],
 )
 def test_which_parts_the_other_variations_move(make_world_model, make_batch, target, wanted):
@@ -406,7 +412,8 @@ def test_what_flows_through_the_target(make_world_model, make_batch, term, targe
         for output in outputs:
             output.retain_grad()
 
-    world_model.encoder.register_forward_hook(keep)
+    encode = world_model.encoder.encode
+    world_model.encoder.encode = lambda frames: keep(None, frames, encoded := encode(frames)) or encoded
     routing_loss(world_model, variation_target=target)(make_batch())[term].backward()
     logits, features = captured
     assert logits.grad[:, -1].any().item() == flows
@@ -478,14 +485,20 @@ def test_total_loss_sums_the_terms_alone():
 def test_variation_and_state_are_read_at_the_same_times(monkeypatch):
     """The released numbers: with 68 frames and first_valid 4, 68 reconstructed, 64 outcomes, 63 KLs."""
     shapes = {}
-    for name in ("reconstruction_loss", "symlog_two_hot_loss", "termination_loss", "balanced_kl", "kl_to_target"):
-        original = getattr(formulas, name)
+    for home, name in (
+        (formulas, "reconstruction_loss"),
+        (heads, "symlog_two_hot_loss"),
+        (formulas, "termination_loss"),
+        (formulas, "balanced_kl"),
+        (formulas, "kl_to_target"),
+    ):
+        original = getattr(home, name)
 
         def spy(first, second, *rest, name=name, original=original):
             shapes[name] = (first.shape[1], second.shape[1])
             return original(first, second, *rest)
 
-        monkeypatch.setattr(formulas, name, spy)
+        monkeypatch.setattr(home, name, spy)
     loss = GLAMModelLoss(FakeWorldModel(), first_valid=4)
     loss(fake_batch())
     assert shapes["reconstruction_loss"] == (TIME, TIME)
@@ -502,17 +515,20 @@ def test_a_batch_that_lacks_a_key_or_has_another_shape_is_refused_by_name(make_w
         loss(batch.clone().set(("next", "reward"), batch["next", "reward"].squeeze(-1)))
 
 
-@pytest.mark.parametrize("keep_state", [True, False])
-def test_kept_states_are_the_sample_that_made_the_loss(make_world_model, make_batch, keep_state):
+def test_the_latents_returned_are_the_sample_that_made_the_loss(make_world_model, make_batch):
     world_model, batch, seen = make_world_model(), make_batch(), []
     world_model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    before = batch.clone()
-    GLAMModelLoss(world_model, keep_state=keep_state)(batch)
+    before, loss = batch.clone(), GLAMModelLoss(world_model)
+    torch.manual_seed(0)
+    terms, latents = loss.forward_with_latents(batch)
     (state,) = seen
     assert state.requires_grad
-    if keep_state:
-        assert torch.equal(batch["state"], state)
-        assert not batch["state"].requires_grad
-        batch.pop("state")
-    assert set(batch.keys(True, True)) == set(before.keys(True, True))
+    assert latents.batch_size == batch.batch_size
+    assert set(latents.keys()) == {"state", "action"}
+    assert torch.equal(latents["state"], state)
+    assert not latents["state"].requires_grad
+    assert torch.equal(latents["action"], batch["action"])
+    assert set(batch.keys(True, True)) == set(before.keys(True, True)), "the batch is not written to"
     assert (batch == before).all()
+    torch.manual_seed(0)
+    assert (loss(batch) == terms).all(), "forward returns the same terms"

@@ -9,6 +9,7 @@ import sys
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -17,11 +18,10 @@ from tests.support.paths import EXAMPLES
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline import benchmark as acting
 from torchrl_glam.offline.actor import MambaDMActor
-from torchrl_glam.offline.benchmark import BASELINE, CARRIED, WINDOW, ActingPoint
-from torchrl_glam.tools.benchmarks.timing import Timing
+from torchrl_glam.offline.benchmark import BASELINE, CARRIED, WINDOW
 
 EXAMPLE = EXAMPLES / "benchmark_acting.py"
-TINY = {"observation_size": 3, "action_size": 2, "width": 8, "num_layers": 1, "rounds": 2, "repeats": 1}
+TINY = {"observation_size": 3, "action_size": 2, "width": 8, "num_layers": 1, "rounds": 2, "seconds": 1e-3}
 
 
 @pytest.fixture
@@ -29,20 +29,24 @@ def refused(refuse):
     return partial(refuse, EXAMPLE)
 
 
-def made_up() -> list[ActingPoint]:
-    """The carried state takes 2 ms, a window 0.1 ms for each step (MambaDM's twice that); a tenth for each of 10."""
+def made_up() -> pd.DataFrame:
+    """A call takes 2 ms by the carried state, 0.1 ms for each step of a window (MambaDM's twice that).
+
+    Two of three rounds are faster or slower by a factor.
+    """
     times = {CARRIED: lambda t: 2e-3, WINDOW: lambda t: 2e-4 * t, BASELINE: lambda t: 1e-4 * t}
-    return [
-        ActingPoint(way, b, t, time(t) / b, 0.9 * time(t) / b, 1.2 * time(t) / b, 30)
+    rows = [
+        {"way": way, "batch": b, "context": t, "seconds": factor * time(t), "calls": 10}
+        for factor in (1.2, 0.9, 1.0)
         for way, time in times.items()
         for b in (1, 10)
         for t in (5, 20, 40)
     ]
+    return acting.summarise(pd.DataFrame(rows))
 
 
 def test_ratios_are_to_the_transformers_window_of_20_steps_of_that_batch():
-    points = made_up()
-    ratios = {(point.way, point.batch, point.context): acting.ratio(points, point) for point in points}
+    ratios = made_up().set_index(["way", "batch", "context"])["ratio"]
     for b in (1, 10):
         assert ratios[BASELINE, b, 20] == 1
         assert ratios[BASELINE, b, 40] == pytest.approx(2)
@@ -50,23 +54,19 @@ def test_ratios_are_to_the_transformers_window_of_20_steps_of_that_batch():
         assert ratios[CARRIED, b, 40] == pytest.approx(1)
 
 
-def test_table_and_csv():
+def test_the_median_of_rounds_counts():
+    points = made_up()
+    assert list(points.columns) == ["way", "batch", "context", "seconds", "lowest", "highest", "calls", "ratio"]
+    assert len(points) == 18
+    assert points.iloc[0][["way", "batch", "context", "calls"]].tolist() == [CARRIED, 1, 5, 30]
+    assert points.iloc[0][["seconds", "lowest", "highest"]].tolist() == pytest.approx([2e-3, 1.8e-3, 2.4e-3])
+
+
+def test_table():
     lines = acting.acting_table(made_up()).splitlines()
     assert lines[0] == f"| batch | context, steps | {CARRIED} | {WINDOW} | {BASELINE} |"
     assert lines[2] == "| 1 | 5 | 2 ms (1x) | 1 ms (0.5x) | 500 us (0.25x) |"
     assert lines[-1] == "| 10 | 40 | 200 us (1x) | 800 us (4x) | 400 us (2x) |"
-    rows = list(csv.DictReader(acting.acting_csv(made_up()).splitlines()))
-    assert len(rows) == 18
-    assert rows[0] == {
-        "way": CARRIED,
-        "batch": "1",
-        "context": "5",
-        "seconds": "0.002",
-        "lowest": "0.0018",
-        "highest": "0.0024",
-        "calls": "30",
-        "ratio": "1",
-    }
 
 
 def test_every_way_batch_and_context_is_measured():
@@ -74,29 +74,19 @@ def test_every_way_batch_and_context_is_measured():
     before = torch.get_rng_state()
     points = acting.measure_acting([5, 20], [1, 2], **TINY, progress=said.append)
     assert torch.equal(before, torch.get_rng_state())
-    places = {(point.way, point.batch, point.context) for point in points}
-    assert len(points) == len(places) == 3 * 2 * 2
-    assert all(0 < point.lowest <= point.seconds <= point.highest for point in points)
-    assert all(point.calls >= 2 for point in points)
+    assert len(points) == len(points.value_counts(["way", "batch", "context"])) == 3 * 2 * 2
+    assert (points["lowest"] > 0).all()
+    assert points["seconds"].between(points["lowest"], points["highest"]).all()
+    assert (points["calls"] >= 2).all()
     assert said == ["round 1 of 2", "round 2 of 2"]
-
-
-def test_seconds_are_for_one_action_and_the_median_of_rounds(monkeypatch):
-    calls = iter([5.0] * 6 + [1.0] * 6 + [2.0] * 6)  # three rounds of three ways and two batches
-    monkeypatch.setattr(acting, "measure", lambda act, device, repeats: Timing(next(calls), repeats))
-    points = acting.measure_acting([20], [1, 4], **{**TINY, "rounds": 3, "repeats": 7})
-    assert [(point.batch, point.seconds, point.lowest, point.highest, point.calls) for point in points] == [
-        (1, 2.0, 1.0, 5.0, 21),
-        (4, 0.5, 0.25, 1.25, 21),
-    ] * 3
 
 
 def test_both_ways_choose_the_same_action():
     """So it is the same work that is compared: the carried state against the window it stands for."""
     torch.manual_seed(0)
     actor = MambaDMActor((3,), 2, width=8, num_layers=1).eval()
-    window = acting._Window(actor, 2, 7)
-    carried = acting._Carried(actor, 2, 1)
+    window = acting.WindowAction(actor, 2, 7)
+    carried = acting.CarriedAction(actor, 2, 1)
     observation, action = window.inputs
     with torch.no_grad():
         for step in range(7):
@@ -109,7 +99,7 @@ def test_both_ways_choose_the_same_action():
 def test_the_carried_state_has_the_context_behind_it():
     actor = MambaDMActor((3,), 2, width=8, num_layers=1).eval()
     with torch.no_grad():
-        carried = acting._Carried(actor, 2, 7)
+        carried = acting.CarriedAction(actor, 2, 7)
     assert carried.time_step.tolist() == [[6], [6]]  # the seventh step is the one that is timed
 
 
@@ -151,6 +141,7 @@ def test_the_script_writes_a_table_and_a_picture(monkeypatch, capsys, tmp_path):
 def test_the_script_refuses_bad_input_in_one_line(refused, tmp_path):
     assert refused("longest=10", f"out={tmp_path}").startswith("error: longest=10: give at least 20")
     assert refused("rounds=0", f"out={tmp_path}") == "error: rounds=0: give a whole number of at least 1"
+    assert refused("seconds=0", f"out={tmp_path}") == "error: seconds=0.0: give a number above 0"
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refused(f"out={tmp_path / 'file'}")
 

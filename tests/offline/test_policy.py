@@ -63,7 +63,7 @@ def test_carried_memory_is_forward_over_the_whole_episode_and_so_is_a_window_as_
 
 
 def test_torchrls_inference_wrapper_agrees_after_an_episode_as_long_as_the_window():
-    network = make_model("mambadm", "InvertedPendulum-v5", max_steps=None)
+    network = make_model("mambadm", "InvertedPendulum-v5", max_steps=0)
     steps = play(network, "InvertedPendulum-v5", None, 4, context=4)
     assert steps["step_count"].flatten().tolist() == [0, 1, 2, 3]
     # The wrapper's action beside a step is the one before it.

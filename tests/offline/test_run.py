@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.support.datasets import write_episodes
 from tests.support.paths import EXAMPLES, ROOT
+from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.loading import load_decisions
 from torchrl_glam.runs.checkpoint import read_weights
 
@@ -155,6 +157,32 @@ def test_a_finished_run_loads(finished):
     assert load_decisions(finished[0], memory="carried").policy.memory == "carried"
 
 
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        ({"name": "mambadm", "width": 16}, " 'mambadm' is of an earlier version of torchrl_glam"),
+        ({"_target_": "os.system"}, " 'os.system' is of an earlier version of torchrl_glam, or none of its models"),
+        ({"_target_": "torchrl_glam.offline.actor.MambaDMActor", "widht": 16}, ": Key 'widht' not in"),
+        ("mambadm", " 'mambadm' is"),
+    ],
+)
+def test_a_run_whose_model_is_unknown_is_refused(finished, tmp_path, model, line):
+    options = OmegaConf.load(finished[0] / "config.yaml")
+    options.model = model
+    OmegaConf.save(options, tmp_path / "config.yaml")
+    with pytest.raises(UsageError, match=rf"config.yaml: its model{line}.*; give another run_dir") as error:
+        load_decisions(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("model", "d_state"), [("mambadm", 8), ("dmamba", 8), ("dt", None)])
+def test_a_preset_sets_what_the_model_has(model, d_state):
+    with initialize_config_dir(str(ROOT / "configs" / "offline"), version_base="1.3"):
+        options = compose("mambadm_offline", [f"model={model}", "preset=cpu", "dataset=none", "run_dir=none"])
+    assert (options.model.width, options.model.num_layers, options.model.context) == (64, 2, 10)
+    assert options.model.get("d_state") == d_state
+
+
 @pytest.mark.parametrize("memory", ["window", "carried"])
 def test_other_returns_can_be_asked_for(finished, tmp_path, capsys, memory):
     options = ["targets=0,2", "episodes=3", f"memory={memory}", f"out={tmp_path / 'asked.json'}"]
@@ -184,15 +212,28 @@ def test_the_others_run_by_one_option(model, tmp_path, capsys):
         (["objective=online_dt"], "use objective=bc"),
         (["optimizer.warmup_updates=20"], "must be below total_updates=20"),
         (["model=dt", "evaluation.memory=carried"], "carries no state"),
-        (["model=dt", "model.local_length=3"], "model.local_length means nothing to model=dt"),
+        (
+            ["model=dt", "model.local_length=3"],
+            "no option model.local_length: model has width, num_layers",
+        ),
         (["model=rnn"], "model=rnn does not exist: choose one of bc, dmamba, dt, mambadm\n"),
         (["model.contxt=3"], "did you mean model.context"),
+        (["model.width=wide"], "model.width=wide: Value 'wide'"),
+        (["model.fusion=mean"], "fusion is 'mean': choose one of sum, learned"),
+        (["model.max_steps=-1"], "model.max_steps=-1: give a whole number of at least 0"),
+        (
+            ["model._target_=os.system"],
+            "model._target_=os.system is no model: choose one",
+        ),
         (["evaluation.targets=[]"], "evaluation.targets=[]"),
         (["data.fraction=2"], "data.fraction=2"),
         (["model.local_length=0"], "model.local_length=0"),
         (["device=cuda"], "device=cuda"),
         (["seed=1"], "seed=0, now 1"),
-        (["model=dt"], "model.name=mambadm, now dt"),
+        (
+            ["model=dt"],
+            "MambaDMActor, now torchrl_glam.offline.actor.Decision",
+        ),
         (["total_updates=30"], "total_updates=20, now 30"),
     ],
 )

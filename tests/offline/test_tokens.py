@@ -30,7 +30,7 @@ def linear(layer, inputs):
     return inputs @ layer.weight.T + layer.bias
 
 
-@pytest.mark.parametrize("max_steps", [200, None])
+@pytest.mark.parametrize("max_steps", [200, 0])
 def test_tokens_are_the_formula_return_state_action_in_turns(max_steps):
     tokens, windows = make_tokens(max_steps=max_steps), make_windows(2, 7)
     embedded = embed(tokens, windows)
@@ -118,7 +118,7 @@ def test_pixels_go_through_the_convolutions_of_dqn(shape, features):
     [
         (lambda: ObservationEncoder((), 8), r"observation_shape \(\): give \(size,\) of vectors or \(h, w, c\)"),
         (lambda: ObservationEncoder((35, 64, 3), 8), "pixels are wanted 36 high and wide"),
-        (lambda: DecisionTokens((3,), 2, 8, max_steps=0), "max_steps=0: give 1 or more, or None for no time embedding"),
+        (lambda: DecisionTokens((3,), 2, 8, max_steps=-1), "max_steps=-1: give 1 or more, or 0 for no time embedding"),
         (lambda: make_tokens().set_statistics(MEAN, STD, 0.0), "return_scale=0.0: returns are divided by it"),
         (lambda: make_tokens().set_statistics(MEAN[:2], STD, 1.0), r"mean of observations is \[2\]: a tensor \[5\]"),
         (lambda: make_tokens().set_statistics(MEAN, None, 1.0), r"std of observations is None: a tensor \[5\]"),

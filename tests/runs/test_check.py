@@ -213,7 +213,9 @@ def test_the_state_is_weights_and_what_adam_keeps_of_each():
     config, found = measured()
     env = factory.make_env(config)
     world_model = factory.make_world_model(config, env.action_spec_unbatched, CPU)
-    agent = factory.make_agent(config, world_model, env.action_spec_unbatched)
+    actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
+    imagined = factory.make_imagined_env(config, world_model, env.action_spec_unbatched)
+    agent = factory.make_objective(config, imagined, actor).networks.values()
     weights = sum(p.numel() * 4 for module in (world_model, *agent) for p in module.parameters())
     assert 3 * weights < found.state < 4 * weights
 

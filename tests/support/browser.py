@@ -14,7 +14,8 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 
-from torchrl_glam.tools.player import Player, serve
+from torchrl_glam.tools.player.pace import Player
+from torchrl_glam.tools.player.server import serve
 
 _has_playwright = importlib.util.find_spec("playwright") is not None
 if _has_playwright:

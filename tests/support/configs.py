@@ -13,6 +13,7 @@ from torchrl.data import OneHot
 from tests.support.paths import CONFIGS
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config.parts import store_imported
 from torchrl_glam.modules import GLAMWorldModel
 
 SPEC = OneHot(3)
@@ -32,6 +33,7 @@ TINY = [
 def load(*overrides: str) -> GLAMConfig:
     """Return the config that the command line makes of these options."""
     with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
+        store_imported(overrides)
         return OmegaConf.to_object(compose("glam_atari", overrides=["run_dir=unused", *overrides]))
 
 
@@ -43,7 +45,8 @@ def flatten(node: object, prefix: str = "") -> dict[str, object]:
         if hasattr(value, "__dataclass_fields__"):
             values |= flatten(value, f"{prefix}{option.name}.")
         else:
-            values[prefix + option.name] = value.value if isinstance(value, Enum) else value
+            plain = value.value if isinstance(value, Enum) else value
+            values[prefix + option.name] = list(plain) if isinstance(plain, tuple) else plain
     return values
 
 

@@ -1,4 +1,4 @@
-"""Made-up runs on disk, as ``examples/glam_atari.py`` leaves them, and published per-seed scores as such runs."""
+"""Made-up runs on disk like those of ``examples/glam_atari.py``, also of published per-seed scores."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ RESULT = {
     "device": "cpu (4 threads)",
 }
 
+OLD = dict.fromkeys(("ablation", "dynamics", "objective", "config_hash", "greedy", "steps_per_second"))
+"""Changes that make a result one of before these were written."""
+
 
 def write_run(
     folder: Path,
@@ -35,7 +38,7 @@ def write_run(
     curve: Sequence[tuple[float, float]] = (),
     **changes,
 ) -> Path:
-    """Put a run into a folder of its own; ``None`` leaves a key out."""
+    """Write a run into a folder of its own; ``None`` leaves a key out."""
     content = {**RESULT, "env": game if "-v" in game else f"ALE/{game}-v5", "seed": seed, "returns": list(returns)}
     content = {**content, "mean": float(np.mean(returns)), **changes}
     place = folder / content["preset"] / f"{game.replace('/', '-')}-seed{seed}-{len(list(folder.rglob('result.json')))}"
@@ -48,14 +51,14 @@ def write_run(
 
 
 def per_seed_scores(method: str) -> dict[str, list[float]]:
-    """Published scores of each seed, by game."""
+    """Return the published scores of each seed, by game."""
     rows = csv.DictReader(line for line in PER_SEED.read_text().splitlines() if not line.startswith("#"))
     own = [row for row in rows if row["method"] == method]
     return {row["game"]: [float(row[f"seed{seed}"]) for seed in range(5)] for row in own}
 
 
 def write_method(folder: Path, method: str, *, games: Sequence[str] | None = None, seeds: int = 5, **changes) -> Path:
-    """A run for each game and seed of a published method, whose preset is its name."""
+    """Write a run for each game and seed of a published method, whose preset is its name."""
     for game, scores in per_seed_scores(method).items():
         if games is None or game in games:
             for seed, score in enumerate(scores[:seeds]):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from torchrl_glam.offline import results as offline
@@ -43,7 +44,7 @@ def result(mean: float = 100.0, **changes) -> dict:
 
 
 def write(folder: Path, *results: dict) -> Path:
-    """Puts each result into a folder of its own."""
+    """Put each result into a folder of its own."""
     for number, content in enumerate(results):
         path = folder / f"run{number:02}" / "result.json"
         path.parent.mkdir(parents=True)
@@ -51,8 +52,8 @@ def write(folder: Path, *results: dict) -> Path:
     return folder
 
 
-def read_all(folder: Path, *results: dict) -> list[offline.OfflineResult]:
-    """Writes the results and reads the runs; none may be left out."""
+def read_all(folder: Path, *results: dict) -> pd.DataFrame:
+    """Write the results and read the runs; none may be left out."""
     found, left_out = offline.read_runs(write(folder, *results))
     assert left_out == []
     return found

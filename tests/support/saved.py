@@ -28,11 +28,11 @@ def save_run(folder: Path, *overrides: str, played: tuple[int, ...] = (150,), fr
     env = factory.make_env(config)
     spec = env.action_spec_unbatched
     world_model = factory.make_world_model(config, spec, CPU)
-    actor, critic = factory.make_agent(config, world_model, spec)
+    actor = factory.make_actor(config, world_model, spec)
+    objective = factory.make_objective(config, factory.make_imagined_env(config, world_model, spec), actor)
     folder.mkdir()
     write_options(folder, config)
-    networks = {"world_model": world_model, "actor": actor, "critic": critic}
-    TrainedNetworks(networks, spec, frame).write(folder / WEIGHTS)
+    TrainedNetworks({"world_model": world_model, **objective.networks}, spec, frame).write(folder / WEIGHTS)
     replay, _ = factory.make_replay(config, env, CPU)
     files = ReplayFiles(replay, folder / "replay")
     steps = env.rollout(sum(played) // config.env.num_envs, break_when_any_done=False)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.support.browser import Tab, open_page, served
 from torchrl_glam.runs.loading import load_run
-from torchrl_glam.tools.player import Player, make_session
+from torchrl_glam.tools.player.pace import Player
+from torchrl_glam.tools.player.session import make_session
 
 SECONDS = 5.5  # of each
 

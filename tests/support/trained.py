@@ -18,7 +18,6 @@ SIZES = [
     "world_model.num_categoricals=8",
     "world_model.num_classes=8",
     "world_model.dynamics.width=16",
-    "world_model.dynamics.d_state=4",
     "replay.batch_size=6",
     "replay.batch_length=12",
     "imagination.batch_size=8",
@@ -41,9 +40,10 @@ class Trained:
         spec = env.action_spec_unbatched
         self.world_model = factory.make_world_model(config, spec, device)
         self.imagined = factory.make_imagined_env(config, self.world_model, spec)
-        self.actor, self.critic = factory.make_agent(config, self.world_model, spec)
+        self.actor = factory.make_actor(config, self.world_model, spec)
+        self.update_policy = factory.make_policy_trainer(config, self.imagined, self.actor)
+        self.critic = self.update_policy.objective.critic
         self.update_world_model = factory.make_world_model_trainer(config, self.world_model)
-        self.update_policy = factory.make_policy_trainer(config, self.imagined, self.actor, self.critic)
         self.sequences, self.contexts = factory.make_replay(config, env, device)
         self.sequences.extend(env.rollout(160 // config.env.num_envs, break_when_any_done=False))
 

@@ -6,13 +6,11 @@ import copy
 
 import torch
 from torchrl.data import OneHot
-from torchrl.modules import PercentileValueNorm
-from torchrl.objectives import A2CLoss, SoftUpdate
 
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import make_actor, make_critic
-from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
-from torchrl_glam.training import OnPolicyObjective, PolicyUpdate, WorldModelUpdate, make_glam_estimate
+from torchrl_glam.objectives import GLAMModelLoss
+from torchrl_glam.training import AgentConfig, GLAMObjective, PolicyUpdate, WorldModelUpdate
 
 
 def assert_close_in_norm(left, right, tolerance, name):
@@ -22,9 +20,9 @@ def assert_close_in_norm(left, right, tolerance, name):
     assert error <= tolerance, f"{name} differs by {error:.1e} of its greatest value; at most {tolerance:.0e} is right."
 
 
-def make_model_update(world_model, keep_state=False, **options):
+def make_model_update(world_model, **options):
     """The world model's loss and its update by SGD: Adam would turn the rounding of a tiny gradient into a step."""
-    loss = GLAMModelLoss(world_model, keep_state=keep_state, free_nats=0.0, variation_free_nats=0.0)
+    loss = GLAMModelLoss(world_model, free_nats=0.0, variation_free_nats=0.0)
     optimizer = torch.optim.SGD(loss.parameters(), lr=1e-2)
     return loss, WorldModelUpdate(loss, optimizer, 1000.0, **options)
 
@@ -38,24 +36,24 @@ def make_agent(world_model, shake):
 
 def make_agent_update(world_model, actor, critic, compile=False, **options):
     """An imagined environment, actor loss, critic loss, and the agent's update, by SGD."""
-    device = next(world_model.parameters()).device
     env = GLAMImaginedEnv(world_model, OneHot(3), batch_size=4)
-    norm = PercentileValueNorm(rate=0.01, device=device)
-    actor_loss = A2CLoss(actor, critic, critic_coeff=None, entropy_coeff=1e-2, advantage_norm=norm)
-    critic_loss = GLAMCriticLoss(critic, critic.bins)
-    slow_critic = SoftUpdate(critic_loss, tau=0.02)
+    objective = make_glam_objective(env, actor, critic, entropy_coeff=1e-2, compile=compile)
     optimizer = torch.optim.SGD([*actor.parameters(), *critic.parameters()], lr=1e-2)
-    objective = OnPolicyObjective(
-        env,
-        actor,
-        [actor_loss, critic_loss],
-        make_glam_estimate(critic_loss, norm),
-        start=lambda contexts: env.start(contexts["pixels"], contexts["action"]),
-        target=slow_critic,
-        compile=compile,
-    )
-    networks = {"actor": actor, "critic": critic}
-    return env, actor_loss, critic_loss, PolicyUpdate(objective, networks, optimizer, 100.0, **options)
+    actor_loss, critic_loss = objective.losses
+    return env, actor_loss, critic_loss, PolicyUpdate(objective, optimizer, 100.0, **options)
+
+
+def make_glam_objective(env, actor, critic, compile=False, **agent):
+    """GLAM's objective over that critic, from contexts; ``agent`` are options of an agent."""
+
+    class GivenCritic(GLAMObjective):
+        def make_critic(self, make, **options):
+            return critic
+
+    def start(contexts):
+        return env.start(contexts["pixels"], contexts["action"])
+
+    return GivenCritic(env, actor, AgentConfig(**agent), start, compile=compile)
 
 
 def twice(*modules):

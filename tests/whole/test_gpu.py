@@ -100,7 +100,7 @@ def test_the_world_model_update_is_that_of_a_cpu(world_model, make_batch, monkey
     models, metrics = [copy.deepcopy(world_model), copy.deepcopy(world_model).cuda()], []
     for model, device in zip(models, ("cpu", "cuda"), strict=True):
         _, update = make_model_update(model)
-        metrics.append(update(make_batch(3, 12).to(device)).cpu())
+        metrics.append(update(make_batch(3, 12).to(device))[0].cpu())
     for key, value in metrics[0].items():
         assert_close_in_norm(metrics[1][key], value, 1e-3, key)
     moved = models[1].cpu().state_dict()
@@ -111,14 +111,14 @@ def test_the_world_model_update_is_that_of_a_cpu(world_model, make_batch, monkey
 def test_updates_do_not_wait_for_the_device(world_model, make_batch, shake):
     world_model, batch = world_model.cuda(), make_batch(4, 12).to("cuda")
     actor, critic = make_agent(world_model, shake)
-    _, update_world_model = make_model_update(world_model, keep_state=True)
+    _, update_world_model = make_model_update(world_model)
     env, *_, update_policy = make_agent_update(world_model, actor, critic)
 
     def step():
-        update_world_model(batch)
+        _, latents = update_world_model(batch)
         update_policy(batch, 4)
         with torch.no_grad():
-            starts = env.start_within(batch["state"], batch["action"], number=8, first=3)
+            starts = env.start_within(latents["state"], latents["action"], number=8, first=3)
             env.imagine(starts, actor, 4)
 
     step()  # kernels are loaded and compiled

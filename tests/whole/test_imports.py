@@ -6,10 +6,10 @@ import sys
 
 import pytest
 from torchrl.objectives import LossModule
-from torchrl_glam.factory.imports import make_from_path
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import SequenceBackbone
+from torchrl_glam.training.imports import import_class, make_module
 
 HEAD = "from torchrl.objectives import LossModule\n"
 TYPE, PLACE = "TypeError: MyLoss.__init__()", r"\(\S*my_losses.py, line 4\)"
@@ -23,7 +23,8 @@ def make(tmp_path, monkeypatch):
         (tmp_path / "my_losses.py").write_text(HEAD + body)
         monkeypatch.syspath_prepend(str(tmp_path))
         monkeypatch.delitem(sys.modules, "my_losses", raising=False)
-        return make_from_path("objective", "my_losses.MyLoss", LossModule, 1, 2, 3.0, **kwargs)
+        loss = import_class("objective", "my_losses.MyLoss", LossModule)
+        return make_module("objective", "my_losses.MyLoss", loss, 1, 2, 3.0, **kwargs)
 
     yield make_loss
     sys.modules.pop("my_losses", None)
@@ -33,7 +34,7 @@ def define(init):
     return f"class MyLoss(LossModule):\n    def __init__(self, *args, **kwargs):\n        {init}\n"
 
 
-MADE = r"objective=my_losses.MyLoss cannot be made as MyLoss\(actor, critic, float, share=...\): "
+MADE = r"objective=my_losses.MyLoss cannot be made as MyLoss\(int, int, float, share=...\): "
 WRONG = {
     "not a module": ("MyLoss = 1\n", "is no subclass of torchrl.*LossModule"),
     "raises while imported": ("\n\nx = {}['gone']\n", f"be imported .*: KeyError: 'gone' {PLACE}$"),
@@ -70,9 +71,9 @@ def test_a_class_that_is_right_is_made_of_the_arguments(make):
 
 def test_a_module_that_cannot_be_found():
     with pytest.raises(UsageError, match=r"dynamics=nowhere.Class .*: ModuleNotFoundError: No module named 'nowhere'$"):
-        make_from_path("dynamics", "nowhere.Class", SequenceBackbone, 16)
+        import_class("dynamics", "nowhere.Class", SequenceBackbone)
 
 
 def test_a_name_that_a_library_spells_otherwise():
     with pytest.raises(UsageError, match=r"AttributeError: module 'torchrl.objectives' has no attribute 'PPOLos'$"):
-        make_from_path("objective", "torchrl.objectives.PPOLos", LossModule)
+        import_class("objective", "torchrl.objectives.PPOLos", LossModule)

@@ -19,13 +19,13 @@ from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.data.replay import make_replay
-from torchrl_glam.factory import updates
 from torchrl_glam.modules import (
     GLAMDynamics,
     GLAMPolicy,
     GLAMWorldModel,
     MambaBlock,
     SlidingWindow,
+    heads,
     make_actor,
     make_critic,
 )
@@ -91,7 +91,7 @@ PAPER = {
     "world_model.dynamics.expand": 2,
     "model_loss.dynamics_coeff": 0.5,
     "model_loss.representation_coeff": 0.1,
-    "model_loss.variation_coeff": 0.1,
+    "model_loss.variation_coeff": None,  # 0.1 where the backbone has a variation
     "model_loss.free_nats": 1.0,
     "model_optimizer.lr": 1e-4,
     "model_optimizer.max_norm": 1000.0,
@@ -154,20 +154,11 @@ def terms_of(batch, *overrides, seed=0):
     """The terms of the world model's loss under these options, on the same weights and random numbers."""
     config = load("preset=paper", *TINY, *overrides)
     world_model = tiny_world_model(config)
-    captured = {}
-
-    def keep(loss, optimizer, max_norm, **options):
-        captured["loss"] = loss
-
-    original, updates.WorldModelUpdate = updates.WorldModelUpdate, keep
-    try:
-        torch.manual_seed(5)
-        factory.make_world_model_trainer(config, world_model)
-    finally:
-        updates.WorldModelUpdate = original
+    torch.manual_seed(5)
+    loss = factory.make_world_model_trainer(config, world_model).loss.train()
     torch.manual_seed(seed)
     with torch.no_grad():
-        return captured["loss"](batch)
+        return loss(batch)
 
 
 def changed_terms(batch, override):
@@ -196,9 +187,8 @@ def test_first_valid(batch):
 
 
 def test_reward_decoding(batch):
-    assert (
-        changed_terms(batch, "world_model.reward_head.decoding=raw") == set()
-    )  # the loss is the same, and shows the head
+    changed = changed_terms(batch, "world_model.reward_head.decoding=raw")
+    assert changed == set(), "the loss is the same, and shows the head its targets"
     config = load("preset=paper", *TINY, "world_model.reward_head.decoding=raw")
     world_model = tiny_world_model(config)
     GLAMModelLoss(world_model)(batch)
@@ -304,9 +294,9 @@ def test_where_imagination_starts(batch, starts, frames):
     world_model = tiny_world_model(config)
     env = factory.make_imagined_env(config, world_model, SPEC)
     update_world_model = factory.make_world_model_trainer(config, world_model)
-    update_policy = factory.make_policy_trainer(config, env, *factory.make_agent(config, world_model, SPEC))
-    update_world_model(batch)
-    assert ("state" in batch) == (starts == "batch")
+    update_policy = factory.make_policy_trainer(config, env, factory.make_actor(config, world_model, SPEC))
+    _, latents = update_world_model(batch)
+    assert "state" not in batch
     encoded, imagined, imagine = [], [], env.imagine
     world_model.encoder.register_forward_pre_hook(lambda _, inputs: encoded.append(inputs[0].shape[:-3].numel()))
 
@@ -315,12 +305,12 @@ def test_where_imagination_starts(batch, starts, frames):
         return imagine(start, *rest)
 
     env.imagine = spy
-    update_policy(batch, 3)
+    update_policy(latents if starts == "batch" else batch, 3)
     assert sum(encoded) == frames
     (start,) = imagined
     if starts == "batch":
         assert start.shape == (8,)
-        following = batch["state"][:, config.model_loss.first_valid + 1 :].flatten(0, 1)
+        following = latents["state"][:, config.model_loss.first_valid + 1 :].flatten(0, 1)
         assert sorted(start["state"].tolist()) == sorted(following.tolist()), "8 places, each once"
 
 
@@ -340,11 +330,9 @@ def test_bootstrap_of_the_return(batch):
         config = load("preset=paper", *TINY, f"agent.bootstrap={bootstrap}")
         world_model = tiny_world_model(config)
         torch.manual_seed(0)
-        actor, critic = factory.make_agent(config, world_model, SPEC)
-        nn.init.normal_(critic.module.head.logits.weight, std=0.1)
-        update = factory.make_policy_trainer(
-            config, factory.make_imagined_env(config, world_model, SPEC), actor, critic
-        )
+        actor = factory.make_actor(config, world_model, SPEC)
+        update = factory.make_policy_trainer(config, factory.make_imagined_env(config, world_model, SPEC), actor)
+        nn.init.normal_(update.objective.critic.module.head.logits.weight, std=0.1)
         torch.manual_seed(0)
         outcomes[bootstrap] = update(batch, 3)
     same = {key for key, value in outcomes["next"].items() if value == outcomes["current"][key]}
@@ -361,14 +349,20 @@ def test_frames_outcomes_and_kls(monkeypatch, make_batch, preset, length, counts
     config = load(f"preset={preset}", *TINY)
     assert config.replay.batch_length == length
     shapes = {}
-    for name in ("reconstruction_loss", "symlog_two_hot_loss", "termination_loss", "balanced_kl", "kl_to_target"):
-        original = getattr(formulas, name)
+    for home, name in (
+        (formulas, "reconstruction_loss"),
+        (heads, "symlog_two_hot_loss"),
+        (formulas, "termination_loss"),
+        (formulas, "balanced_kl"),
+        (formulas, "kl_to_target"),
+    ):
+        original = getattr(home, name)
 
         def spy(first, second, *rest, name=name, original=original):
             shapes[name] = {tuple(first.shape[:2]), tuple(second.shape[:2])}
             return original(first, second, *rest)
 
-        monkeypatch.setattr(formulas, name, spy)
+        monkeypatch.setattr(home, name, spy)
     update = factory.make_world_model_trainer(config, tiny_world_model(config))
     update(make_batch(1, length, (64, 64, 3)))
     assert shapes == {
@@ -385,8 +379,8 @@ def test_details_of_the_released_variation():
     config = load("preset=released", *TINY)
     world_model = tiny_world_model(config)
     torch.manual_seed(0)
-    loss = GLAMModelLoss(world_model, variation_target=config.model_loss.variation_target.value)
-    part = loss.feature_variation
+    loss = GLAMModelLoss(world_model, variation_target=config.model_loss.variation_target)
+    part = loss.terms[-1]
     assert (part.head.unimix, tuple(part.head.linear.weight.shape)) == (0.01, (12, 8))
     assert tuple(part.feature_map.weight.shape) == (12, 32)
     assert part.feature_map.bias is not None
@@ -397,30 +391,21 @@ def test_details_of_the_released_variation():
     features = torch.randn(2, 5, 32)
     difference = torch.stack([features[:, t + 1] - features[:, t] for t in range(4)], 1)
     p = (difference @ part.feature_map.weight.T + part.feature_map.bias).reshape(2, 4, 3, 4).softmax(-1)
-    torch.testing.assert_close(part.target(features).exp(), 0.99 * p + 0.01 / 4)
-    assert "feature_variation.feature_map.weight" in loss.state_dict(), "a resumed run keeps the map"
+    target, head = part.compare(world_model, {"features": features})
+    torch.testing.assert_close(target.exp(), 0.99 * p + 0.01 / 4)
+    assert head is part.head
+    assert "_terms.4.feature_map.weight" in loss.state_dict(), "a resumed run keeps the map"
 
 
 def test_the_fixed_map_is_not_trained(batch):
     config = load("preset=released", *TINY)
-    captured = {}
-    original = updates.WorldModelUpdate
-
-    def keep(loss, optimizer, max_norm, **options):
-        captured.update(loss=loss, optimizer=optimizer)
-        return original(loss, optimizer, max_norm)
-
-    updates.WorldModelUpdate = keep
-    try:
-        update = factory.make_world_model_trainer(config, tiny_world_model(config))
-    finally:
-        updates.WorldModelUpdate = original
-    part = captured["loss"].feature_variation
+    update = factory.make_world_model_trainer(config, tiny_world_model(config))
+    part = update.loss.terms[-1]
     before = part.feature_map.weight.clone(), part.head.linear.weight.clone()
     update(batch)
     assert torch.equal(part.feature_map.weight, before[0])
     assert not torch.equal(part.head.linear.weight, before[1]), "its own head is"
-    group = captured["optimizer"].param_groups[0]
+    group = update.optimizer.param_groups[0]
     assert (group["lr"], group["eps"]) == (1e-4, 1e-8)
 
 
@@ -433,19 +418,29 @@ def defaults_of(function: object) -> dict[str, object]:
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
+def public(node: object) -> tuple[str, ...]:
+    """The names of a node's options."""
+    return tuple(option.name for option in fields(node) if not option.name.startswith("_"))
+
+
 def plain(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
     return tuple(value) if isinstance(value, list) else value
 
 
+def backbone_options() -> object:
+    """The options of GLAM's backbone in a run without any."""
+    return GLAMConfig().world_model.dynamics
+
+
 MAMBA = ("post_norm", "d_state", "d_conv", "expand", "backend")
 AGENT_SIZES = ("hidden", "num_layers")
 HOMES = [
-    (GLAMDynamics, options.DynamicsConfig, ("width", "global_layers", "local_layers", "window")),
-    (ResidualMamba, options.DynamicsConfig, MAMBA),
-    (MambaBlock, options.DynamicsConfig, MAMBA[1:]),
-    (LMamba, options.DynamicsConfig, ("window",)),
+    (GLAMDynamics, backbone_options, ("width", "global_layers", "local_layers", "window", *MAMBA)),
+    (ResidualMamba, backbone_options, MAMBA),
+    (MambaBlock, backbone_options, MAMBA[1:]),
+    (LMamba, backbone_options, ("window",)),
     (
         GLAMWorldModel,
         options.WorldModelConfig,
@@ -454,7 +449,7 @@ HOMES = [
     (ImageEncoder, options.WorldModelConfig, ("channels", "num_categoricals", "num_classes", "unimix")),
     (CategoricalHead, options.WorldModelConfig, ("unimix",)),
     (unimix_logits, options.WorldModelConfig, ("unimix",)),
-    (GLAMModelLoss, options.ModelLossConfig, tuple(option.name for option in fields(options.ModelLossConfig))),
+    (GLAMModelLoss, options.ModelLossConfig, public(options.ModelLossConfig)),
     (GLAMCriticLoss, options.AgentConfig, ("gamma", "lmbda", "bootstrap")),
     (GLAMPolicy, options.AgentConfig, ("sees", "context_length")),
     (make_actor, options.AgentConfig, AGENT_SIZES),
@@ -476,14 +471,12 @@ def test_defaults_that_are_spelt_otherwise_agree_too():
     defaults = defaults_of(make_replay)
     assert defaults["sequences"] == (replay.batch_size, replay.batch_length)
     assert defaults["contexts"] == (imagination.batch_size, imagination.context_length)
-    depths = options.DynamicsConfig().global_layers, options.DynamicsConfig().local_layers
+    depths = backbone_options().global_layers, backbone_options().local_layers
     assert (defaults_of(GMamba)["num_layers"], defaults_of(LMamba)["num_layers"]) == depths
 
 
-def test_every_option_of_the_world_models_loss_reaches_it(monkeypatch):
+def test_every_option_of_the_world_models_loss_reaches_it():
     """No option may be declared and then forgotten: each is changed and found again in the loss."""
-    seen = {}
-    monkeypatch.setattr(updates, "WorldModelUpdate", lambda loss, *_, **__: seen.update(loss=loss))
     changed = {
         "first_valid": 5,
         "dynamics_coeff": 0.7,
@@ -493,10 +486,20 @@ def test_every_option_of_the_world_models_loss_reaches_it(monkeypatch):
         "variation_target": "latent",
         "variation_free_nats": 3.0,
     }
-    assert set(changed) == {option.name for option in fields(options.ModelLossConfig)}
+    assert set(changed) == set(public(options.ModelLossConfig))
     config = load("preset=paper", *TINY, *(f"model_loss.{name}={value}" for name, value in changed.items()))
-    factory.make_world_model_trainer(config, tiny_world_model(config))
-    assert {name: getattr(seen["loss"], name) for name in changed} == changed
+    loss = factory.make_world_model_trainer(config, tiny_world_model(config)).loss
+    *_, latent, variation = loss.terms
+    found = {
+        "first_valid": loss.first_valid,
+        "dynamics_coeff": latent.weights["dynamics"],
+        "representation_coeff": latent.weights["representation"],
+        "variation_coeff": variation.weights["variation"],
+        "free_nats": latent.free_nats,
+        "variation_target": variation.target,
+        "variation_free_nats": variation.free_nats,
+    }
+    assert found == changed
 
 
 def test_every_option_of_the_backbone_reaches_it():
@@ -511,8 +514,7 @@ def test_every_option_of_the_backbone_reaches_it():
         "expand": 3,
         "backend": "reference",
     }
-    others = {"name", "num_heads", "dropout", "max_length", "target", "kwargs"}  # tests/swaps/test_backbones.py
-    assert set(changed) | others == {option.name for option in fields(options.DynamicsConfig)}
+    assert set(changed) == set(public(backbone_options()))
     config = load("preset=paper", *TINY, *(f"world_model.dynamics.{name}={value}" for name, value in changed.items()))
     dynamics = tiny_world_model(config).dynamics
     assert dynamics.width == 12

@@ -16,7 +16,7 @@ from tests.support.paths import CONFIGS
 from torchrl_glam import factory
 from torchrl_glam.command import cli
 from torchrl_glam.data import OverlappedCollector, ResumableCollector
-from torchrl_glam.factory import networks, objectives, real, updates
+from torchrl_glam.factory import networks, real, updates
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GAME = "env.name=tests.support.games:CatchBall-v0"
@@ -38,12 +38,10 @@ def make_trainers(config):
     """World model, imagined environment, actor, critic and the two updates."""
     world_model = tiny_world_model(config)
     env = factory.make_imagined_env(config, world_model, SPEC)
-    actor, critic = factory.make_agent(config, world_model, SPEC)
-    updates = (
-        factory.make_world_model_trainer(config, world_model),
-        factory.make_policy_trainer(config, env, actor, critic),
-    )
-    return world_model, env, actor, critic, updates
+    actor = factory.make_actor(config, world_model, SPEC)
+    update_policy = factory.make_policy_trainer(config, env, actor)
+    update_world_model = factory.make_world_model_trainer(config, world_model)
+    return world_model, env, actor, update_policy.objective.critic, (update_world_model, update_policy)
 
 
 def make_acting(config):
@@ -96,7 +94,7 @@ def test_precision_reaches_both_updates(make_batch, precision):
 
     batch = make_batch(2, 8, (64, 64, 3))
     for module, run in (
-        (world_model.encoder, lambda: updates[0](batch)),
+        (world_model.encoder.convolutions, lambda: updates[0](batch)),
         (actor, lambda: updates[1](batch, 2)),
         (critic, lambda: updates[1](batch, 2)),
     ):
@@ -115,10 +113,9 @@ def test_compile_reaches_imagination_and_on_cuda_the_updates(monkeypatch, compil
     config = load("preset=paper", *TINY, f"training.compile={compiled}")
     imagined = spy(monkeypatch, networks, "GLAMImaginedEnv")
     model = spy(monkeypatch, updates, "WorldModelUpdate")
-    policy = spy(monkeypatch, objectives, "OnPolicyObjective")
-    make_trainers(config)
+    *_, (_, policy) = make_trainers(config)
     assert imagined["compiled"] is compiled
-    assert (model["compile"], policy["compile"]) == (False, False)
+    assert (model["compile"], policy.objective.compile) == (False, False)
     assert updates._compile_updates(config, CUDA) is compiled
 
 
@@ -189,15 +186,18 @@ def test_several_environments_get_one_update_for_each_of_their_steps(monkeypatch
     """The whole example, with updates that only count; the horizon goes by the step's own number."""
     updates, horizons = [], []
 
-    def note(notes, name):
-        update = Mock(side_effect=lambda *came: notes.append(came[-1]) or TensorDict({name: torch.tensor(0.0)}))
+    def note(notes, name, *rest):
+        metrics = TensorDict({name: torch.tensor(0.0)})
+        update = Mock(
+            side_effect=lambda *came: notes.append(came[-1]) or ((metrics.copy(), *rest) if rest else metrics)
+        )
         update.state_dict.return_value = {}
         return update
 
     def make_world_model_trainer(config, world_model):
-        return note(updates, "loss_reward")
+        return note(updates, "loss_reward", None)
 
-    def make_policy_trainer(config, env, actor, critic):
+    def make_policy_trainer(config, env, actor):
         update = note(horizons, "loss_critic")
         update.networks = {"actor": actor}
         return update

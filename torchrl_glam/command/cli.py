@@ -20,7 +20,7 @@ from torchrl_glam.command.arguments import expand_arguments, study_arguments
 from torchrl_glam.command.explain import GROUP, one_line_errors, option_names
 from torchrl_glam.command.study.launch import run_study
 from torchrl_glam.command.study.plan import task_overrides
-from torchrl_glam.config import Device, GLAMConfig, RunConfig
+from torchrl_glam.config import GROUPS, Device, GLAMConfig, RunConfig
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.machine.allocator import keep_freed_memory
@@ -156,7 +156,11 @@ def _check_launcher() -> None:
         raise UsageError(f"{GROUP}={group} launches the runs of a sweep: add -m, also for a single one")
 
 
-def _prepare(config_dir: Path, config: GLAMConfig, _: list[str]) -> None:
+def _prepare(config_dir: Path, config: GLAMConfig, given: list[str]) -> None:
+    for option, group in GROUPS.items():
+        for name in {group.place, f"{group.place}.name", f"{group.place}._target_"} - {option}:
+            if name in given:
+                raise UsageError(f"{name} cannot be set by itself: choose a part as a whole, by {option}=...")
     if config.ablation != "none":
         _check_ablation(config_dir, config)
     check_config(config)

@@ -19,6 +19,7 @@ from torchrl_glam.errors import UsageError, first_line, one_line
 
 SHORT_ERRORS = (UsageError, HydraException, OmegaConfBaseException, FloatingPointError)
 GROUP = "study"
+PACKAGE = "small"  # of the options of a small tool, whose names may be those of groups: `model`, `env`
 
 
 @contextlib.contextmanager
@@ -48,6 +49,8 @@ def exit_status(error: BaseException) -> int:
 def explain(error: BaseException, schema: type[Any]) -> str:
     """Return an error in one line of ours, where Hydra's and OmegaConf's are longer."""
     text = one_line(error)
+    if lacking := _explain_part(error, text):
+        return lacking
     if unknown := re.match(r"Could not override '([^']+)'", text):
         if ".kwargs." in unknown[1]:
             return f"{unknown[1]} is not there yet: write +{unknown[1]}=..."
@@ -65,11 +68,27 @@ def explain(error: BaseException, schema: type[Any]) -> str:
         return f"{missing[1]}={missing[2]} does not exist: choose one of {names}{own}"
     if absent := re.search(r"missing mandatory value: (\S+)", text):
         return f"give {absent[1]}=..."
-    if merging := re.match(r"Error merging override ([^=]+)=(?:'(.*)'|(.*))$", text):
+    if merging := re.match(rf"Error merging override (?:{PACKAGE}\.)?([^=]+)=(?:'(.*)'|(.*))$", text):
         cause = error.__cause__ or error.__context__
         value = merging[3] if merging[2] is None else merging[2]
-        return f"{merging[1]}={value}: {first_line(cause) if cause else 'not a valid value'}"
+        reason = first_line(cause).replace(f"'{PACKAGE}.", "'") if cause else "not a valid value"
+        return f"{merging[1]}={value}: {reason}"
     return text
+
+
+def _explain_part(error: BaseException, text: str) -> str | None:
+    """Return a line that lists the options of a part, if it was given one that it does not have."""
+    cause: Any = error.__cause__ or error.__context__
+    name, node = str(getattr(cause, "full_key", "")), getattr(cause, "parent_node", None)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return None
+    place = name.rpartition(".")[0]
+    groups = {group.place: f"{option}={group.name_of(node)}" for option, group in GROUPS.items()}
+    part = groups.get(place, place)
+    has = ", ".join(found for found in option_names(node) if found != "name") or "none"
+    if file := re.match(r"In '(\w+)/(\w+)'", text):
+        return f"{file[1]}={file[2]} sets {name}, which {part} does not have: its options are {has}"
+    return f"there is no option {name}: those of {part} are {has}"
 
 
 def unknown_option(name: str, schema: type[Any], listing: str) -> str:
@@ -83,9 +102,9 @@ def unknown_option(name: str, schema: type[Any], listing: str) -> str:
 
 def option_names(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield the names of all options, ``group.option`` where they are nested."""
-    for key in map(str, node):
+    for key in (str(key) for key in node if not str(key).startswith("_")):  # _target_ is no option
         child = node._get_node(key)
-        if isinstance(child, DictConfig):
+        if isinstance(child, DictConfig) and len(child):
             yield from option_names(child, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"

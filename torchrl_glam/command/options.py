@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from torchrl_glam.command.arguments import quote_override
-from torchrl_glam.command.explain import one_line_errors, unknown_option
+from torchrl_glam.command.explain import PACKAGE, one_line_errors, unknown_option
 from torchrl_glam.errors import UsageError
 
 Options = TypeVar("Options")
@@ -77,10 +77,11 @@ def read_arguments(schema: type[Options], arguments: list[str]) -> Options:
             raise UsageError(f"{argument}: options are written key=value; --help lists them")
         if name not in schema.__dataclass_fields__:  # type: ignore[attr-defined]
             raise UsageError(unknown_option(name, schema, "--help lists them"))
-        overrides.append(argument if value == "null" else quote_override(name, value))
-    ConfigStore.instance().store(name=schema.__name__, node=schema)
+        path = f"{PACKAGE}.{name}"
+        overrides.append(f"{path}=null" if value == "null" else quote_override(path, value))
+    ConfigStore.instance().store(name=schema.__name__, node=schema, package=PACKAGE)
     with initialize(config_path=None, version_base="1.3"):
-        options = compose(schema.__name__, overrides)
+        options: Any = OmegaConf.merge(OmegaConf.structured(schema), compose(schema.__name__, overrides)[PACKAGE])
     missing = OmegaConf.missing_keys(options)
     if wanted := [f"{name}=..." for name in map(str, options) if name in missing]:
         raise UsageError(f"give {' '.join(wanted)}; --help lists the options")

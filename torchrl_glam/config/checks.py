@@ -93,11 +93,15 @@ def _check_length(config: GLAMConfig) -> None:
 
 def check_values(options: Any, prefix: str = "") -> None:
     """Raise UsageError for a number that is out of range in any dataclass of options, nested ones too."""
+    known = [option.name for option in fields(options)]
+    for name in vars(options).keys() - set(known):  # added by +name=value
+        has = ", ".join(option for option in known if not option.startswith("_")) or "none"
+        raise UsageError(f"there is no option {prefix}{name}: the options there are {has}")
     for option in fields(options):
         value, name = getattr(options, option.name), f"{prefix}{option.name}"
         if is_dataclass(value):
             check_values(value, f"{name}.")
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             whole = all(type(number) is int for number in value)
             if not value or (whole and min(value) < 1) or not all(map(math.isfinite, value)):
                 wanted = "at least 1 number" if not value else "whole numbers of at least 1" if whole else "numbers"

@@ -76,7 +76,7 @@ PARTS: dict[tuple[str, str], Any] = {
 """Every part by its group and name."""
 
 
-def register(parts: dict[tuple[str, str], Any]) -> None:
+def register(parts: dict[tuple[str, str], Any] = PARTS) -> None:
     """Put nodes of ``parts`` into Hydra's ``ConfigStore``; doing so again changes nothing.
 
     Some fields of TorchRL's configs, a collector's ``create_env_fn`` above all, take none but TorchRL's own. Ours count
@@ -95,4 +95,4 @@ def register(parts: dict[tuple[str, str], Any]) -> None:
         torchrl_configs.ConfigBase.register(PartConfig)
 
 
-register(PARTS)
+register()

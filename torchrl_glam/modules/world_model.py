@@ -65,7 +65,8 @@ class GLAMWorldModel(TensorDictModuleBase):
             logits, its loss and their decoding (:class:`~torchrl_glam.modules.heads.TwoHotHead`).
 
     Raises:
-        UsageError: in ``forward``, if frames or actions have another shape or dtype.
+        UsageError: at construction, if encoder or reward head lack a method; in ``forward``, if frames or actions have
+            another shape or dtype.
 
     Examples:
         >>> import torch
@@ -113,6 +114,8 @@ class GLAMWorldModel(TensorDictModuleBase):
         self.prior_head = CategoricalHead(width, num_categoricals, num_classes, unimix)
         self.reward_head = reward_head(width, head_width or width)
         self.termination_head = BinaryHead(width, head_width or width)
+        _check_methods("encoder", self.encoder, ("preprocess", "encode"))
+        _check_methods("reward head", self.reward_head, ("loss", "decode"))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the entries of the class docstring's table into ``tensordict [b t]``; differentiable."""
@@ -243,3 +246,9 @@ class LatentTransition(nn.Module):
             memories.append(memory)
         following = state[:, first + 1 :].transpose(0, 1).flatten(0, 1)
         return following, torch.cat(beliefs[first:]), TensorDict.cat(memories[first:])
+
+
+def _check_methods(part: str, module: nn.Module, wanted: Sequence[str]) -> None:
+    """Raise UsageError for a part of the user's that lacks a method."""
+    if missing := [method for method in wanted if not callable(getattr(module, method, None))]:
+        raise UsageError(f"the {part} {type(module).__name__} lacks {', '.join(missing)}: add what is missing")

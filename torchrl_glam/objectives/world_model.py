@@ -53,8 +53,8 @@ class GLAMModelLoss(LossModule):
         more_terms: further terms, see :class:`~torchrl_glam.objectives.terms.Term`.
 
     Raises:
-        UsageError: at construction, if ``world_model`` is none or ``variation_target`` is unknown; in ``forward``, if
-            the sequence is too short, padded or lacks a key, or the backbone has no variation for the variation term.
+        UsageError: at construction, if ``world_model`` is none, ``variation_target`` is unknown, or the backbone has no
+            variation for the variation term; in ``forward``, if the sequence is too short, padded or lacks a key.
 
     Examples:
         >>> import torch
@@ -112,6 +112,11 @@ class GLAMModelLoss(LossModule):
         self.first_valid = first_valid
         if variation_coeff is None:
             variation_coeff = VARIATION_COEFF if world_model.dynamics.has_variation else 0.0
+        if variation_coeff and not world_model.dynamics.has_variation:
+            raise UsageError(
+                f"{type(world_model.dynamics).__name__} has no variation branch for the variation loss: leave "
+                "variation_coeff out, or set it to 0 (model_loss.variation_coeff=0 on the command line)"
+            )
         terms: list[Term] = [ReconstructionTerm(), RewardTerm(), TerminationTerm()]
         terms.append(LatentTerm(dynamics_coeff, representation_coeff, free_nats))
         variation = make_variation_term(world_model, variation_coeff, variation_target, variation_free_nats)

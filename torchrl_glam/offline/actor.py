@@ -1,4 +1,4 @@
-"""Networks that choose actions: MambaDM and what it is compared with.
+"""Networks that choose actions: MambaDM and those that it is compared with.
 
 ``b`` batch, ``t`` environment steps, ``o`` observation size, ``a`` action size, ``d`` width.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -23,13 +22,13 @@ from torchrl_glam.offline.tokens import TOKENS_PER_STEP, DecisionTokens, Observa
 class MambaDMActor(SequenceActor):
     """MambaDM (arXiv 2406.02013): GLoMa blocks over the interleaved tokens.
 
-    Depth and width are those of the Decision Transformer on Gym; the paper's are not known to us.
+    Depth and width are those of the Decision Transformer on Gym; we do not know the paper's.
 
     Args:
-        observation_shape, action_size, output_size: see :class:`DecisionActor`.
+        observation_shape, action_size, context, output_size: see :class:`DecisionActor`.
         width: ``d``.
         num_layers: blocks.
-        local_length, fusion, branches: see :class:`~torchrl_glam.offline.GLoMa`; the length is in tokens, 3 a step.
+        local_length, fusion, branches: see :class:`~torchrl_glam.offline.GLoMa`; the length is in tokens, 3 per step.
         max_steps: see :class:`~torchrl_glam.offline.tokens.DecisionTokens`.
         dropout: probability, of the tokens and in the blocks.
         d_state, d_conv, expand, backend: see :class:`~torchrl_glam.modules.MambaBlock`.
@@ -52,10 +51,11 @@ class MambaDMActor(SequenceActor):
         *,
         width: int = 128,
         num_layers: int = 3,
+        context: int = 20,
         local_length: int = 6,
         fusion: str = "sum",
         branches: str = "both",
-        max_steps: int | None = 4096,
+        max_steps: int = 4096,
         dropout: float = 0.1,
         d_state: int = 16,
         d_conv: int = 4,
@@ -63,21 +63,22 @@ class MambaDMActor(SequenceActor):
         backend: str = "auto",
         output_size: int | None = None,
     ) -> None:
-        mamba: dict[str, Any] = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "backend": backend}
-        gloma = {"local_length": local_length, "fusion": fusion, "branches": branches, "dropout": dropout, **mamba}
+        gloma = {"local_length": local_length, "fusion": fusion, "branches": branches, "dropout": dropout}
+        mamba = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "backend": backend}
         tokens = DecisionTokens(observation_shape, action_size, width, max_steps=max_steps, dropout=dropout)
-        super().__init__(tokens, GLoMaStack(width, num_layers=num_layers, **gloma), output_size)
+        stack = GLoMaStack(width, num_layers=num_layers, **gloma, **mamba)
+        super().__init__(tokens, stack, output_size, context=context)
 
 
 class DMambaActor(MambaDMActor):
     """DMamba (arXiv 2403.19925): the Decision Transformer with Mamba in the place of attention.
 
-    That is ``x = x + Mamba(Norm(x))``, then ``x = x + FeedForward(Norm(x))``: MambaDM without the local branch, so that
-    what differs between the two is that branch alone.
+    That is ``x = x + Mamba(Norm(x))``, then ``x = x + FeedForward(Norm(x))``: MambaDM without the local branch, so
+    that the two differ in that branch only.
 
     Args:
-        observation_shape, action_size, output_size, width, num_layers, max_steps, dropout, d_state, d_conv, expand, \
-backend: see :class:`MambaDMActor`.
+        observation_shape, action_size, output_size, width, num_layers, context, max_steps, dropout, d_state, d_conv, \
+expand, backend: see :class:`MambaDMActor`.
     """
 
     def __init__(
@@ -87,7 +88,8 @@ backend: see :class:`MambaDMActor`.
         *,
         width: int = 128,
         num_layers: int = 3,
-        max_steps: int | None = 4096,
+        context: int = 20,
+        max_steps: int = 4096,
         dropout: float = 0.1,
         d_state: int = 16,
         d_conv: int = 4,
@@ -95,25 +97,37 @@ backend: see :class:`MambaDMActor`.
         backend: str = "auto",
         output_size: int | None = None,
     ) -> None:
-        options: dict[str, Any] = {"width": width, "num_layers": num_layers, "max_steps": max_steps, "dropout": dropout}
-        options |= {"d_state": d_state, "d_conv": d_conv, "expand": expand, "backend": backend}
-        super().__init__(observation_shape, action_size, branches="global", output_size=output_size, **options)
+        super().__init__(
+            observation_shape,
+            action_size,
+            branches="global",
+            width=width,
+            num_layers=num_layers,
+            context=context,
+            max_steps=max_steps,
+            dropout=dropout,
+            d_state=d_state,
+            d_conv=d_conv,
+            expand=expand,
+            backend=backend,
+            output_size=output_size,
+        )
 
 
 class DecisionTransformerActor(SequenceActor):
     """Decision Transformer (arXiv 2106.01345): a GPT-2-like Transformer over the interleaved tokens.
 
-    Norms stand in front of attention and feed-forward network (four times as wide, GELU) and at the end. Beside the
-    time each token has a learned embedding of its place in the window, as in the paper's GPT-2.
+    Norms stand in front of attention and feed-forward network (four times as wide, GELU) and at the end. Beside its
+    time, each token has a learned embedding of its place in the window, as in the paper's GPT-2.
 
     Args:
         observation_shape, action_size, output_size: see :class:`DecisionActor`.
         width: ``d``.
         num_layers: Transformer layers.
         num_heads: attention heads, a divisor of ``width``.
-        context: the longest window in steps.
+        context: steps of a window, and the most that it takes.
         max_steps: see :class:`~torchrl_glam.offline.tokens.DecisionTokens`.
-        dropout: probability, of the embedded tokens, attention weights and what each part adds.
+        dropout: probability, of the embedded tokens, attention weights and the output of each part.
     """
 
     def __init__(
@@ -125,11 +139,11 @@ class DecisionTransformerActor(SequenceActor):
         num_layers: int = 3,
         num_heads: int = 1,
         context: int = 20,
-        max_steps: int | None = 4096,
+        max_steps: int = 4096,
         dropout: float = 0.1,
         output_size: int | None = None,
     ) -> None:
-        # The backbone drops the tokens, with their positions: once is enough.
+        # The backbone drops the tokens with their positions: once is enough.
         tokens = DecisionTokens(observation_shape, action_size, width, max_steps=max_steps, dropout=0.0)
         backbone = TransformerDynamics(
             width,
@@ -141,17 +155,17 @@ class DecisionTransformerActor(SequenceActor):
             expand=4,
             activation="gelu",
         )
-        super().__init__(tokens, backbone, output_size)
+        super().__init__(tokens, backbone, output_size, context=context)
         self.max_context = context
 
 
 class BehaviourCloningActor(DecisionActor):
-    """Behaviour cloning: an MLP that sees the current observation alone and imitates all data alike.
+    """Behaviour cloning: an MLP that sees only the current observation and imitates all of the data.
 
-    Past actions, returns and times are taken, for the contract's sake, and ignored.
+    For the contract's sake it takes past actions, returns and times, and ignores them.
 
     Args:
-        observation_shape, action_size, output_size: see :class:`DecisionActor`.
+        observation_shape, action_size, context, output_size: see :class:`DecisionActor`.
         width: of the hidden layers.
         num_layers: hidden layers; the first is in :class:`~torchrl_glam.offline.tokens.ObservationEncoder`.
         dropout: probability, after each hidden layer, in training mode.
@@ -167,25 +181,23 @@ class BehaviourCloningActor(DecisionActor):
         *,
         width: int = 128,
         num_layers: int = 3,
+        context: int = 20,
         dropout: float = 0.1,
         output_size: int | None = None,
     ) -> None:
-        super().__init__(observation_shape, action_size, output_size)
+        super().__init__(observation_shape, action_size, output_size, context=context)
         if num_layers < 1:
             raise UsageError(f"num_layers={num_layers}: at least 1 hidden layer is wanted")
         self.encoder = ObservationEncoder(observation_shape, width)
-        self.layers = nn.Sequential(
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            MLP(
-                width, self.output_size, num_cells=[width] * (num_layers - 1), activation_class=nn.ReLU, dropout=dropout
-            ),
+        hidden = MLP(
+            width, self.output_size, num_cells=[width] * (num_layers - 1), activation_class=nn.ReLU, dropout=dropout
         )
+        self.layers = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), hidden)
 
     def forward(
         self, observation: Tensor, action: Tensor, return_to_go: Tensor, time_step: Tensor | None = None
     ) -> Tensor:
-        """See :meth:`DecisionActor.forward`; only ``observation`` counts, and no shape of the others."""
+        """See :meth:`DecisionActor.forward`; only ``observation`` counts."""
         self.check(observation)
         return self.layers(self.encoder(observation))
 
@@ -197,11 +209,11 @@ class BehaviourCloningActor(DecisionActor):
         return self.layers(self.encoder(observation)), memory
 
     def remember(self, action: Tensor, time_step: Tensor, memory: TensorDictBase) -> TensorDictBase:
-        """See :meth:`DecisionActor.remember`: the number of steps, which no one reads."""
+        """See :meth:`DecisionActor.remember`: the number of steps, which nothing reads."""
         return memory.replace(length=memory["length"] + 1)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """``length [b 1]``, steps so far: an environment's specs have no place for a memory without entries."""
+        """Return ``length [b 1]``, steps so far: an environment's specs take no memory without entries."""
         device = self.encoder.linear.weight.device
         length = torch.zeros(batch_size, 1, dtype=torch.long, device=device)
         return TensorDict({"length": length}, batch_size=[batch_size], device=device)

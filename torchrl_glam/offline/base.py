@@ -1,8 +1,8 @@
-"""The contract of a network that chooses actions from returns-to-go, states and past actions, and how most are made.
+"""The contract of networks that choose actions from returns-to-go, states and past actions, and the usual one.
 
 ``..`` any leading shape, ``b`` batch, ``t`` environment steps, ``o`` observation size, ``a`` action size, ``d`` width.
-An observation is ``[o]``, or ``[h w c]`` of uint8 pixels. The output is ``a`` wide, or what ``output_size`` says:
-logits of discrete actions, or the parameters of continuous ones (:mod:`torchrl_glam.offline.actions`).
+An observation is ``[o]``, or ``[h w c]`` of uint8 pixels. The output has the width ``a`` or ``output_size``: logits of
+discrete actions, or the parameters of continuous ones (:mod:`torchrl_glam.offline.actions`).
 """
 
 from __future__ import annotations
@@ -29,23 +29,32 @@ class DecisionActor(nn.Module, abc.ABC):
         observation_shape: ``(o,)``, or ``(h, w, c)`` of uint8 pixels.
         action_size: ``a``; discrete actions are one-hot.
         output_size: width of the output, ``action_size`` if ``None``.
+        context: steps of the windows that it learns from and acts by.
 
     Attributes:
-        max_context: the longest window in steps, ``None`` if any will do.
+        max_context: the longest window in steps that it takes, ``None`` for any.
     """
 
-    def __init__(self, observation_shape: Sequence[int], action_size: int, output_size: int | None = None) -> None:
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        action_size: int,
+        output_size: int | None = None,
+        *,
+        context: int = 20,
+    ) -> None:
         super().__init__()
         self.observation_shape = torch.Size(observation_shape)
         self.action_size = action_size
         self.output_size = action_size if output_size is None else output_size
+        self.context = context
         self.max_context: int | None = None
 
     @abc.abstractmethod
     def forward(
         self, observation: Tensor, action: Tensor, return_to_go: Tensor, time_step: Tensor | None = None
     ) -> Tensor:
-        """Outputs ``[.. t output_size]`` of every step of windows; that of step t knows no action from ``a_t`` on.
+        """Return outputs ``[.. t output_size]`` for every step of windows; step t knows no action from ``a_t`` on.
 
         Args:
             observation: ``[.. t o]`` or ``[.. t h w c]``, raw.
@@ -61,22 +70,22 @@ class DecisionActor(nn.Module, abc.ABC):
     def observe(
         self, observation: Tensor, return_to_go: Tensor, time_step: Tensor, memory: TensorDictBase
     ) -> tuple[Tensor, TensorDictBase]:
-        """A step before its action: ``[b o]``, ``[b 1]``, ``[b 1]`` to an output ``[b output_size]`` and the memory."""
+        """Map a step before its action, ``[b o]``, ``[b 1]``, ``[b 1]``, to ``[b output_size]`` and the memory."""
 
     @abc.abstractmethod
     def remember(self, action: Tensor, time_step: Tensor, memory: TensorDictBase) -> TensorDictBase:
-        """The memory after the action ``[b a]`` that was taken at ``time_step [b 1]``."""
+        """Return the memory after the action ``[b a]`` that was taken at ``time_step [b 1]``."""
 
     @abc.abstractmethod
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The memory before the first step: zeros."""
+        """Return the memory before the first step: zeros."""
 
     @abc.abstractmethod
     def set_statistics(self, mean: Tensor | None, std: Tensor | None, return_scale: float) -> None:
-        """Keep the data's statistics: observations are normalised by mean and deviation ``[o]``, returns divided."""
+        """Keep the data's statistics: mean and deviation ``[o]`` of observations, and the divisor of returns."""
 
     def check(self, observation: Tensor, **others: Tensor) -> torch.Size:
-        """The leading shape that all inputs share.
+        """Return the leading shape that all inputs share.
 
         Raises:
             UsageError: names the first input that does not fit.
@@ -99,8 +108,8 @@ class SequenceActor(DecisionActor):
 
     Args:
         tokens: embeds the steps.
-        backbone: of the same width; :func:`~torchrl_glam.modules.check_backbone` tries one of your own.
-        output_size: width of the output, the actions' if ``None``.
+        backbone: of the same width; :func:`~torchrl_glam.modules.check_backbone` tests one of your own.
+        output_size, context: see :class:`DecisionActor`.
 
     Examples:
         >>> import torch
@@ -112,8 +121,10 @@ class SequenceActor(DecisionActor):
         torch.Size([2, 5, 3])
     """
 
-    def __init__(self, tokens: DecisionTokens, backbone: SequenceBackbone, output_size: int | None = None) -> None:
-        super().__init__(tokens.observation.shape, tokens.action.in_features, output_size)
+    def __init__(
+        self, tokens: DecisionTokens, backbone: SequenceBackbone, output_size: int | None = None, *, context: int = 20
+    ) -> None:
+        super().__init__(tokens.observation.shape, tokens.action.in_features, output_size, context=context)
         self.tokens = tokens
         self.backbone = backbone
         self.head = nn.Linear(backbone.width, self.output_size)

@@ -1,52 +1,28 @@
-"""What an action costs an offline model, against how many steps it has behind it.
+"""The cost of an action of an offline model, by the number of steps behind it.
 
 ``b`` environments that act side by side, ``t`` steps behind them, ``o`` observation size, ``a`` action size.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
+from torch.utils.benchmark import Measurement, Timer
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.actor import DecisionTransformerActor, MambaDMActor
 from torchrl_glam.offline.base import DecisionActor
-from torchrl_glam.presentation import GREEN, SKY, VERMILION, csv_text, make_figure, markdown, save_figure
-from torchrl_glam.tools.benchmarks.tables import duration, significant
-from torchrl_glam.tools.benchmarks.timing import Timing, measure, warm_up
+from torchrl_glam.presentation import GREEN, SKY, VERMILION, make_figure, markdown, save_figure
 
 CARRIED, WINDOW, BASELINE = "MambaDM, carried state", "MambaDM, window", "Transformer, window"
 BASELINE_CONTEXT = 20
 """The Decision Transformer's own context, in steps: its window of that length has the ratio 1."""
 
 STYLES = {CARRIED: (GREEN, "o"), WINDOW: (SKY, "^"), BASELINE: (VERMILION, "s")}
-
-
-@dataclass(frozen=True)
-class ActingPoint:
-    """Choosing an action after ``context`` steps, ``batch`` environments at once.
-
-    Args:
-        way: who acts, and by what.
-        batch: ``b``.
-        context: ``t``.
-        seconds: for one action, that is for a call divided by ``batch``; the median over rounds.
-        lowest, highest: of the rounds.
-        calls: timed in all rounds together.
-    """
-
-    way: str
-    batch: int
-    context: int
-    seconds: float
-    lowest: float
-    highest: float
-    calls: int
 
 
 def measure_acting(
@@ -59,21 +35,27 @@ def measure_acting(
     num_layers: int = 3,
     num_heads: int = 1,
     rounds: int = 3,
-    repeats: int = 10,
+    seconds: float = 0.2,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[ActingPoint]:
+) -> pd.DataFrame:
     """Time one action by MambaDM's carried state, by its window and by the Decision Transformer's window.
 
-    A window is run through the network whole, each step anew; a carried state takes in the step's three tokens. All is
-    measured in several rounds, each of which goes through every point, so that a busy moment hits all alike.
+    A window is run through the network whole, each step anew; a carried state takes in the step's three tokens. Each
+    of several rounds measures every point with ``torch.utils.benchmark``, so that a busy moment hits all alike.
 
     Args:
         contexts: numbers of steps ``t``, :data:`BASELINE_CONTEXT` among them.
         batches: numbers of environments ``b``.
-        observation_size, action_size: Hopper's, unless others are given.
+        observation_size, action_size: Hopper's by default.
         width, num_layers, num_heads: of both models.
-        rounds, repeats: a point's time is the median over rounds of the median over repeats.
+        rounds: through all points.
+        seconds: least duration of the calls of a point in a round.
         progress: takes a line before each round.
+
+    Returns:
+        A row per ``way``, ``batch`` and ``context``: ``seconds`` for one action, that is for a call divided by
+        ``b``, the median over rounds of each round's median; ``lowest`` and ``highest`` of the rounds; the number of
+        timed ``calls``; ``ratio`` to the Transformer's window of 20 steps with the same batch.
 
     Raises:
         UsageError: without the baseline's context, or where a number is below 1.
@@ -86,57 +68,43 @@ def measure_acting(
         sizes |= {"num_heads": num_heads, "context": max(contexts)}
         transformer = DecisionTransformerActor(shape, action_size, **sizes).eval()
     makers: dict[str, Callable[[int, int], Callable[[], object]]] = {
-        CARRIED: lambda b, t: _Carried(mamba, b, t),
-        WINDOW: lambda b, t: _Window(mamba, b, t),
-        BASELINE: lambda b, t: _Window(transformer, b, t),
+        CARRIED: lambda b, t: CarriedAction(mamba, b, t),
+        WINDOW: lambda b, t: WindowAction(mamba, b, t),
+        BASELINE: lambda b, t: WindowAction(transformer, b, t),
     }
-    places = [(way, b, t) for way in makers for b in batches for t in contexts]
-    seconds: dict[tuple[str, int, int], list[float]] = {place: [] for place in places}
-    calls = dict.fromkeys(places, 0)
+    rows = []
     for number in range(rounds):
         progress(f"round {number + 1} of {rounds}")
-        for way, b, t in places:
-            timing = _time(makers[way], b, t, repeats)
-            seconds[way, b, t].append(timing.seconds / b)
-            calls[way, b, t] += timing.repeats
-    return [
-        ActingPoint(*place, statistics.median(times), min(times), max(times), calls[place])
-        for place, times in seconds.items()
-    ]
+        for way, make in makers.items():
+            for b in batches:
+                for t in contexts:
+                    timed = _time(make, b, t, seconds)
+                    calls = timed.number_per_run * len(timed.raw_times)
+                    rows.append({"way": way, "batch": b, "context": t, "seconds": timed.median, "calls": calls})
+    return summarise(pd.DataFrame(rows))
 
 
-def ratio(points: Sequence[ActingPoint], point: ActingPoint) -> float:
-    """The point's time by that of the baseline with the same batch: the Transformer's window of 20 steps."""
-    wanted = (BASELINE, point.batch, BASELINE_CONTEXT)
-    baseline = next(other for other in points if (other.way, other.batch, other.context) == wanted)
-    return point.seconds / baseline.seconds
+def summarise(timings: pd.DataFrame) -> pd.DataFrame:
+    """Summarise calls, a row per round with the seconds of a call, as :func:`measure_acting` returns them."""
+    timings = timings.assign(seconds=timings["seconds"] / timings["batch"])
+    points = timings.groupby(["way", "batch", "context"], sort=False, as_index=False).agg(
+        seconds=("seconds", "median"), lowest=("seconds", "min"), highest=("seconds", "max"), calls=("calls", "sum")
+    )
+    baseline = points[(points["way"] == BASELINE) & (points["context"] == BASELINE_CONTEXT)]
+    return points.assign(ratio=points["seconds"] / points["batch"].map(baseline.set_index("batch")["seconds"]))
 
 
-def acting_table(points: Sequence[ActingPoint]) -> str:
-    """A row for each batch and context: the time of an action by each way, and its ratio to the baseline."""
-    ways = list(dict.fromkeys(point.way for point in points))
-    places = sorted({(point.batch, point.context) for point in points})
-    found = {(point.way, (point.batch, point.context)): point for point in points}
-    rows = []
-    for place in places:
-        row = [str(number) for number in place]
-        for way in ways:
-            point = found[way, place]
-            row.append(f"{duration(point.seconds)} ({significant(ratio(points, point))}x)")
-        rows.append(row)
-    return markdown(["batch", "context, steps", *ways], rows)
+def acting_table(points: pd.DataFrame) -> str:
+    """Return a row for each batch and context: the time of an action by each way, and its ratio to the baseline."""
+    cells = points.assign(
+        cell=[f"{format_seconds(s)} ({_digits(r)}x)" for s, r in zip(points["seconds"], points["ratio"], strict=True)]
+    )
+    table = cells.pivot(index=["batch", "context"], columns="way", values="cell")[list(dict.fromkeys(points["way"]))]
+    rows = [[str(batch), str(context), *row] for (batch, context), row in table.iterrows()]
+    return markdown(["batch", "context, steps", *table.columns], rows)
 
 
-def acting_csv(points: Sequence[ActingPoint]) -> str:
-    """A line for each point, times in seconds for one action."""
-    rows = []
-    for point in points:
-        times = (f"{value:.6g}" for value in (point.seconds, point.lowest, point.highest))
-        rows.append([point.way, point.batch, point.context, *times, point.calls, f"{ratio(points, point):.4g}"])
-    return csv_text(["way", "batch", "context", "seconds", "lowest", "highest", "calls", "ratio"], rows)
-
-
-def plot_acting(path: Path, points: Sequence[ActingPoint], note: str = "") -> None:
+def plot_acting(path: Path, points: pd.DataFrame, note: str = "") -> None:
     """Write a PNG with a panel for each batch: the time of an action against the context, both axes logarithmic.
 
     Args:
@@ -147,32 +115,18 @@ def plot_acting(path: Path, points: Sequence[ActingPoint], note: str = "") -> No
     Raises:
         UsageError: if the file cannot be written.
     """
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    batches = sorted({point.batch for point in points})
-    contexts = sorted({point.context for point in points})
-    figure = make_figure(1 + 5 * len(batches), 4.2)
-    panels = figure.subplots(1, len(batches), squeeze=False, sharey=True)
-    for axes, batch in zip(panels.flat, batches, strict=True):
+    groups = points.groupby("batch")
+    figure = make_figure(1 + 5 * len(groups), 4.2)
+    panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)
+    for axes, (batch, own) in zip(panels.flat, groups, strict=True):
         for way, (colour, marker) in STYLES.items():
-            own = sorted((p for p in points if (p.way, p.batch) == (way, batch)), key=lambda point: point.context)
-            place, times = [point.context for point in own], [1e3 * point.seconds for point in own]
-            ends = ([1e3 * point.lowest for point in own], [1e3 * point.highest for point in own])
-            axes.fill_between(place, *ends, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(place, times, color=colour, marker=marker, label=way)
-        baseline = 1e3 * next(point.seconds / ratio(points, point) for point in points if point.batch == batch)
-        axes.axhline(baseline, color="black", linestyle=":", linewidth=1, zorder=1)
-        axes.set(xscale="log", yscale="log", xlabel="context, steps")
-        axes.set_xticks(contexts, [str(context) for context in contexts])
-        axes.xaxis.set_minor_locator(NullLocator())
-        by_baseline = axes.secondary_yaxis("right", (lambda y, one=baseline: y / one, lambda y, one=baseline: y * one))
-        for axis in (axes.yaxis, by_baseline.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_minor_locator(NullLocator())
-            axis.set_major_formatter("{x:g}")
-        by_baseline.set_ylabel(f"ratio to the Transformer's window of {BASELINE_CONTEXT}")
-        environments = "1 environment" if batch == 1 else f"{batch} environments side by side"
-        axes.set_title(environments)
+            line = own[own["way"] == way].sort_values("context")
+            axes.fill_between(
+                line["context"], 1e3 * line["lowest"], 1e3 * line["highest"], color=colour, alpha=0.2, linewidth=0
+            )
+            axes.plot(line["context"], 1e3 * line["seconds"], color=colour, marker=marker, label=way)
+        _draw_scales(axes, sorted(set(own["context"])), 1e3 * (own["seconds"] / own["ratio"]).iloc[0])
+        axes.set_title("1 environment" if batch == 1 else f"{batch} environments side by side")
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left")
     panels[0, 0].set_ylabel("milliseconds for one action")
@@ -181,8 +135,26 @@ def plot_acting(path: Path, points: Sequence[ActingPoint], note: str = "") -> No
     save_figure(figure, path)
 
 
-class _Window:
-    """One action by a window of ``t`` steps, all run through the network."""
+def format_seconds(seconds: float) -> str:
+    """Return a time with three digits and a unit.
+
+    Examples:
+        >>> format_seconds(0.01234), format_seconds(12.34)
+        ('12.3 ms', '12.3 s')
+    """
+    if seconds < 1e-3:
+        return f"{_digits(seconds * 1e6)} us"
+    return f"{_digits(seconds * 1e3)} ms" if seconds < 1 else f"{_digits(seconds)} s"
+
+
+class WindowAction:
+    """One action by a window of ``t`` steps, all run through the network.
+
+    Args:
+        actor: the network.
+        b: environments.
+        t: steps of the window.
+    """
 
     def __init__(self, actor: DecisionActor, b: int, t: int) -> None:
         self.actor = actor
@@ -190,12 +162,18 @@ class _Window:
         self.return_to_go, self.time_step = torch.randn(b, t, 1), torch.arange(t).expand(b, t)[..., None]
 
     def __call__(self) -> torch.Tensor:
-        """The newest step's output ``[b a]``."""
+        """Return the newest step's output ``[b a]``."""
         return self.actor(*self.inputs, self.return_to_go, self.time_step)[:, -1]
 
 
-class _Carried:
-    """One action by a memory that ``t - 1`` steps have gone into, and that each call adds a step to."""
+class CarriedAction:
+    """One action by a memory that holds ``t - 1`` steps; each call adds a step to it.
+
+    Args:
+        actor: the network.
+        b: environments.
+        t: the number of the first timed step, counted from 1.
+    """
 
     def __init__(self, actor: DecisionActor, b: int, t: int) -> None:
         self.actor, self.memory = actor, actor.initial_memory(b)
@@ -205,7 +183,7 @@ class _Carried:
             self()
 
     def __call__(self) -> torch.Tensor:
-        """The output ``[b a]``, after which the action is remembered."""
+        """Return the output ``[b a]``, and remember the action."""
         output, memory = self.actor.observe(self.observation, self.return_to_go, self.time_step, self.memory)
         self.memory = self.actor.remember(self.action, self.time_step, memory)
         self.time_step = self.time_step + 1
@@ -213,12 +191,32 @@ class _Carried:
 
 
 @torch.no_grad()
-def _time(make: Callable[[int, int], Callable[[], object]], b: int, t: int, repeats: int) -> Timing:
-    device = torch.device("cpu")
+def _time(make: Callable[[int, int], Callable[[], object]], b: int, t: int, seconds: float) -> Measurement:
     with torch.random.fork_rng(devices=[]):
         act = make(b, t)
-    warm_up(act, device)
-    return measure(act, device, repeats=repeats)
+    timer = Timer("act()", globals={"act": act}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=seconds)
+
+
+def _draw_scales(axes: Any, contexts: list[int], baseline: float) -> None:
+    """Make both axes logarithmic, and draw the baseline and the axis of ratios to it."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.axhline(baseline, color="black", linestyle=":", linewidth=1, zorder=1)
+    axes.set(xscale="log", yscale="log", xlabel="context, steps")
+    axes.set_xticks(contexts, [str(context) for context in contexts])
+    axes.xaxis.set_minor_locator(NullLocator())
+    by_baseline = axes.secondary_yaxis("right", (lambda y: y / baseline, lambda y: y * baseline))
+    for axis in (axes.yaxis, by_baseline.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:g}")
+    by_baseline.set_ylabel(f"ratio to the Transformer's window of {BASELINE_CONTEXT}")
+
+
+def _digits(value: float) -> str:
+    """Return three digits, or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _check(contexts: Sequence[int], batches: Sequence[int], rounds: int) -> None:

@@ -1,44 +1,36 @@
 """Options of a run that learns decisions from a dataset.
 
-Sizes and optimizer are the Decision Transformer's for Gym tasks (arXiv 2106.01345, Table 9): what we have of MambaDM
-does not give its own.
+Sizes and optimizer are the Decision Transformer's for Gym tasks (arXiv 2106.01345, Table 9): we do not know those of
+MambaDM.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from torchrl_glam.config.choices import Protocol
+from torchrl_glam.config.parts import make_node
+from torchrl_glam.config.registry import register
 from torchrl_glam.config.run import RunConfig
+from torchrl_glam.errors import UsageError
+from torchrl_glam.offline.actor import BehaviourCloningActor, DecisionTransformerActor, DMambaActor, MambaDMActor
+from torchrl_glam.offline.gloma import GLoMa
 
-
-class DecisionModel(Enum):
-    """Who decides: MambaDM, and what it is compared with."""
-
-    mambadm = "mambadm"
-    dt = "dt"  # Decision Transformer
-    dmamba = "dmamba"  # one plain stack of Mamba layers
-    bc = "bc"  # behaviour cloning by an MLP that sees the observation alone
-
-
-class Fusion(Enum):
-    """How a GLoMa block adds its branches: 1:1 as in the paper, or with learned weights."""
-
-    sum = "sum"
-    learned = "learned"
-
-
-class Branches(Enum):
-    """Which branches a GLoMa block has."""
-
-    both = "both"
-    only_global = "global"
-    only_local = "local"
+MODELS: dict[str, Any] = {
+    name: make_node(actor, given=("observation_shape", "action_size", "output_size"), partial=True)
+    for name, actor in {
+        "mambadm": MambaDMActor,
+        "dmamba": DMambaActor,
+        "dt": DecisionTransformerActor,
+        "bc": BehaviourCloningActor,
+    }.items()
+}
+"""MambaDM and what it is compared with: ``model=NAME``, whose options are the parameters of the actor's class."""
 
 
 class DecisionLoss(Enum):
@@ -51,7 +43,7 @@ class DecisionLoss(Enum):
 
 
 class DecisionMemory(Enum):
-    """What acts: the last ``model.context`` steps anew each time, or a state carried from step to step."""
+    """The policy's memory: the last ``model.context`` steps, run anew each time, or a state carried along."""
 
     window = "window"
     carried = "carried"
@@ -59,7 +51,7 @@ class DecisionMemory(Enum):
 
 @dataclass
 class DatasetConfig:
-    """Which part of the dataset, and where it lies."""
+    """The part of the dataset, and its folder."""
 
     root: str | None = None  # folder of Minari datasets; None: MINARI_DATASETS_PATH, or ~/.minari/datasets
     fraction: float = 1.0  # of its episodes
@@ -76,26 +68,6 @@ class OfflineEnvConfig:
 
 
 @dataclass
-class DecisionModelConfig:
-    """The sequence model; an option that means nothing to a model is refused."""
-
-    name: DecisionModel = DecisionModel.mambadm
-    width: int = 128
-    num_layers: int = 3
-    context: int = 20  # steps K of three tokens: return-to-go, observation, action
-    max_steps: int = 4096  # time steps that have an embedding, the last one for all after it; 0: no time embedding
-    dropout: float = 0.1
-    local_length: int = 6  # tokens of the local branch's pieces
-    fusion: Fusion = Fusion.sum
-    branches: Branches = Branches.both
-    d_state: int = 16
-    d_conv: int = 4
-    expand: int = 2
-    backend: str = "auto"  # of Mamba's scan
-    num_heads: int = 1  # of the Transformer
-
-
-@dataclass
 class OfflineOptimizerConfig:
     """AdamW, a linear warm-up, then a cosine to zero."""
 
@@ -107,12 +79,12 @@ class OfflineOptimizerConfig:
 
 @dataclass
 class OfflineEvaluationConfig:
-    """What the trained model is asked for."""
+    """The evaluation of the trained model."""
 
     targets: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0])
     """Returns from that of a random policy (0) to the best of the dataset (1)."""
     episodes: int = 10  # per target
-    every: int = 10_000  # updates between evaluations at the highest target; 0: at the end alone
+    every: int = 10_000  # updates between evaluations at the highest target; 0: only at the end
     memory: DecisionMemory = DecisionMemory.window
 
 
@@ -130,7 +102,7 @@ class OfflineConfig(RunConfig):
     dataset: str = MISSING  # a Minari id: (namespace/)name-v0
     data: DatasetConfig = field(default_factory=DatasetConfig)
     env: OfflineEnvConfig = field(default_factory=OfflineEnvConfig)
-    model: DecisionModelConfig = field(default_factory=DecisionModelConfig)
+    model: Any = MISSING  # one of MODELS
     objective: DecisionLoss = DecisionLoss.auto
     batch_size: int = 64  # windows of model.context steps
     total_updates: int = 100_000
@@ -138,5 +110,30 @@ class OfflineConfig(RunConfig):
     log_every: int = 100  # updates between rows of metrics
     evaluation: OfflineEvaluationConfig = field(default_factory=OfflineEvaluationConfig)
 
+    @classmethod
+    def schema_for(cls, options: Any) -> Any:
+        """See :meth:`RunConfig.schema_for`; only the models of :data:`MODELS` are accepted."""
+        nodes = {node._target_: node for node in MODELS.values()}
+        target = OmegaConf.select(options, "model._target_")
+        if target not in nodes:
+            raise UsageError(f"its model {target or OmegaConf.select(options, 'model.name')} is none of this version")
+        return cls(model=nodes[target])
+
+
+def model_name(config: OfflineConfig) -> str:
+    """Return the name of the model in :data:`MODELS`.
+
+    Raises:
+        UsageError: if it is none of them.
+    """
+    names = {node._target_: name for name, node in MODELS.items()}
+    target = getattr(config.model, "_target_", None)
+    if target not in names:
+        raise UsageError(f"model._target_={target} is no model: choose one by model={'|'.join(MODELS)}")
+    return names[target]
+
 
 ConfigStore.instance().store(name="offline_config", node=OfflineConfig)
+for _name, _node in MODELS.items():
+    ConfigStore.instance().store(group="model", name=_name, node=_node)
+register({("network", "glam_gloma"): GLoMa, ("network", "glam_mambadm"): MambaDMActor})

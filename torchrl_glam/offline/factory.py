@@ -1,11 +1,11 @@
-"""Options of an offline run to objects."""
+"""The objects of an offline run, from its options."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from tensordict import TensorDictParams
 from torchrl.data import OneHot, TensorSpec
 from torchrl.envs import EnvBase
@@ -13,109 +13,54 @@ from torchrl.objectives import BCLoss, DTLoss, LossModule, OnlineDTLoss
 
 from torchrl_glam.config.checks import check_run
 from torchrl_glam.errors import UsageError
-from torchrl_glam.offline import (
-    BehaviourCloningActor,
-    DecisionActor,
-    DecisionPolicy,
-    DecisionTransformerActor,
-    DMambaActor,
-    MambaDMActor,
-    OfflineDataset,
-    load_dataset,
-    make_decision_actor,
-)
-from torchrl_glam.offline.config import (
-    DecisionLoss,
-    DecisionMemory,
-    DecisionModel,
-    DecisionModelConfig,
-    OfflineConfig,
-)
+from torchrl_glam.offline import DecisionActor, DecisionPolicy, OfflineDataset, load_dataset, make_decision_actor
+from torchrl_glam.offline.config import DecisionLoss, DecisionMemory, OfflineConfig, model_name
 from torchrl_glam.offline.environment import make_decision_env
 from torchrl_glam.offline.training import DecisionUpdate
 
-ALL = ("name", "width", "num_layers", "context", "dropout")
-SEQUENCE = ("max_steps",)
-MAMBA = ("d_state", "d_conv", "expand", "backend")
-READ = {
-    DecisionModel.mambadm: (*ALL, *SEQUENCE, *MAMBA, "local_length", "fusion", "branches"),
-    DecisionModel.dt: (*ALL, *SEQUENCE, "num_heads"),
-    DecisionModel.dmamba: (*ALL, *SEQUENCE, *MAMBA),
-    DecisionModel.bc: ALL,
-}
-"""Which options mean something to a model."""
-
-CLASSES: dict[DecisionModel, Any] = {
-    DecisionModel.mambadm: MambaDMActor,
-    DecisionModel.dt: DecisionTransformerActor,
-    DecisionModel.dmamba: DMambaActor,
-    DecisionModel.bc: BehaviourCloningActor,
-}
-
 
 class AnnotatedBCLoss(BCLoss):
-    """TorchRL's, which (0.14.1) lacks an annotation and warns of it."""
+    """TorchRL's ``BCLoss``, which (0.14.1) lacks an annotation and warns of it."""
 
     target_actor_network_params: TensorDictParams
 
 
-def check_offline_config(config: OfflineConfig, given: Iterable[str] = ()) -> None:
-    """Raise UsageError for options that do not go together or are out of range.
-
-    Args:
-        config: the options.
-        given: names of those that the user gave; one that the model does not read is refused.
-    """
+def check_offline_config(config: OfflineConfig, _: Iterable[str] = ()) -> None:
+    """Raise UsageError for options that do not go together or are out of range."""
     check_run(config)
-    model = config.model
-    for name in given:
-        group, _, option = name.partition(".")
-        if group == "model" and option and option not in READ[model.name]:
-            raise UsageError(f"{name} means nothing to model={model.name.value}: leave it out")
+    name = model_name(config)
     if (warmup := config.optimizer.warmup_updates) >= config.total_updates:
         raise UsageError(
             f"optimizer.warmup_updates={warmup} must be below total_updates={config.total_updates}: lower the one or "
             "raise the other"
         )
-    if config.evaluation.memory is DecisionMemory.carried and model.name in (DecisionModel.dt, DecisionModel.bc):
-        raise UsageError(f"evaluation.memory=carried: model={model.name.value} carries no state, use window")
+    if config.evaluation.memory is DecisionMemory.carried and name in ("dt", "bc"):
+        raise UsageError(f"evaluation.memory=carried: model={name} carries no state, use window")
 
 
 def make_decision_network(
     config: OfflineConfig, observation_shape: Sequence[int], action_spec: TensorSpec
 ) -> DecisionActor:
-    """The network that the options name, for these observations and actions."""
-    model, action_size = config.model, action_spec.shape[-1]
-    options = model_options(model)
-    if model.name is not DecisionModel.dt:
-        del options["context"]
-    if "max_steps" in options:
-        options["max_steps"] = options["max_steps"] or None
-    if is_stochastic(config, action_spec) and not isinstance(action_spec, OneHot):
-        options["output_size"] = 2 * action_size
-    return CLASSES[model.name](observation_shape, action_size, **options)
-
-
-def model_options(model: DecisionModelConfig) -> dict[str, Any]:
-    """The options that the model reads, but its name, as plain values."""
-    options = {name: getattr(model, name) for name in READ[model.name] if name != "name"}
-    return {name: getattr(value, "value", value) for name, value in options.items()}
+    """Make the network that the options name, for these observations and actions."""
+    normal = is_stochastic(config, action_spec) and not isinstance(action_spec, OneHot)
+    size = action_spec.shape[-1]
+    return instantiate(config.model)(observation_shape, size, output_size=2 * size if normal else None)
 
 
 def read_dataset(config: OfflineConfig) -> OfflineDataset:
-    """The dataset that the options name, held against the environment."""
+    """Load the dataset that the options name, and compare it with the environment."""
     return load_dataset(config.dataset, root=config.data.root, env_name=config.env.name, fraction=config.data.fraction)
 
 
 def make_dataset_network(config: OfflineConfig, dataset: OfflineDataset, device: torch.device) -> DecisionActor:
-    """The network for a dataset, which knows the statistics of its observations and returns."""
+    """Make the network for a dataset, with the statistics of its observations and returns."""
     network = make_decision_network(config, dataset.observation_shape, dataset.action_spec)
     network.set_statistics(*dataset.observation_statistics(), dataset.return_scale)
     return network.to(device)
 
 
 def resolve_loss(loss: DecisionLoss, action_spec: TensorSpec) -> DecisionLoss:
-    """What ``objective=auto`` means for these actions.
+    """Return the loss that ``objective=auto`` means for these actions, or the one that was asked for.
 
     Raises:
         UsageError: if the loss asked for does not suit the actions.
@@ -131,31 +76,24 @@ def resolve_loss(loss: DecisionLoss, action_spec: TensorSpec) -> DecisionLoss:
 
 
 def is_stochastic(config: OfflineConfig, action_spec: TensorSpec) -> bool:
-    """Whether the loss wants a distribution of actions."""
+    """Return whether the loss wants a distribution of actions."""
     return isinstance(action_spec, OneHot) or resolve_loss(config.objective, action_spec) is DecisionLoss.online_dt
 
 
 def make_decision_update(config: OfflineConfig, network: DecisionActor, action_spec: TensorSpec) -> DecisionUpdate:
-    """Loss, optimizer and schedule, as one update."""
-    return DecisionUpdate(
-        _make_loss(config, network, action_spec),
-        network,
-        lr=config.optimizer.lr,
-        weight_decay=config.optimizer.weight_decay,
-        warmup_updates=config.optimizer.warmup_updates,
-        total_updates=config.total_updates,
-        max_norm=config.optimizer.max_norm,
-    )
+    """Make loss, optimizer and schedule, as one update."""
+    loss = _make_loss(config, network, action_spec)
+    return DecisionUpdate(loss, network, total_updates=config.total_updates, **vars(config.optimizer))
 
 
 def make_decision_policy(config: OfflineConfig, network: DecisionActor, action_spec: TensorSpec) -> DecisionPolicy:
-    """What acts in the evaluation."""
+    """Make the policy of the evaluation."""
     actor = make_decision_actor(network, action_spec, is_stochastic(config, action_spec))
-    return DecisionPolicy(actor, context=config.model.context, memory=config.evaluation.memory.value)
+    return DecisionPolicy(actor, memory=config.evaluation.memory.value)
 
 
 def make_evaluation_env(config: OfflineConfig, observation_shape: Sequence[int]) -> EnvBase:
-    """One of the environments of the evaluation, for observations of this shape."""
+    """Make one of the environments of the evaluation, for observations of this shape."""
     return make_decision_env(
         str(config.env.name),
         pixels=len(observation_shape) == 3,
@@ -165,14 +103,14 @@ def make_evaluation_env(config: OfflineConfig, observation_shape: Sequence[int])
 
 
 def target_fractions(config: OfflineConfig) -> list[float]:
-    """What is asked for in the evaluation; behaviour cloning hears of no target, so the highest stands for all."""
+    """Return the targets of the evaluation; behaviour cloning takes none, so the highest stands for all."""
     targets = config.evaluation.targets
-    return [max(targets)] if config.model.name is DecisionModel.bc else targets
+    return [max(targets)] if model_name(config) == "bc" else targets
 
 
 def _make_loss(config: OfflineConfig, network: DecisionActor, action_spec: TensorSpec) -> LossModule:
     loss, stochastic = resolve_loss(config.objective, action_spec), is_stochastic(config, action_spec)
-    # Where BCLoss asks for a distribution, the actor must not write over the actions that it reads, see there.
+    # Where BCLoss asks for a distribution, the actor must not overwrite the actions that it reads.
     key = "prediction" if loss is DecisionLoss.bc and stochastic else "action"
     actor = make_decision_actor(network, action_spec, stochastic, action_key=key)
     if loss is DecisionLoss.dt:

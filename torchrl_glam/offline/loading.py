@@ -1,4 +1,4 @@
-"""A run on a dataset, finished or not, as objects."""
+"""The network of a run on a dataset, finished or not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LoadedDecisions:
         update: the update that its weights are of.
         action_spec: the environment's.
         network: over windows.
-        policy: acts in the environment, with the memory of ``config.evaluation``.
+        policy: acts in the environment with the memory of ``config.evaluation``.
     """
 
     config: OfflineConfig
@@ -40,12 +40,12 @@ class LoadedDecisions:
 
 
 def load_decisions(folder: str | Path, *, memory: str | None = None, device: str = "cpu") -> LoadedDecisions:
-    """Load what a run of ``examples/mambadm_offline.py`` has learnt.
+    """Load the network of a run of ``examples/mambadm_offline.py``.
 
     Args:
         folder: the run's.
-        memory: ``window`` or ``carried``; ``None`` is the run's.
-        device: where the network goes.
+        memory: ``window`` or ``carried``; ``None``: the run's.
+        device: the network's.
 
     Raises:
         UsageError: if the folder holds no such run, no weights or damaged ones, or the memory does not suit the model.
@@ -68,6 +68,6 @@ def load_decisions(folder: str | Path, *, memory: str | None = None, device: str
 
 
 def _observation_shape(weights: Weights) -> torch.Size:
-    """That of the vectors whose statistics are among the weights, or else of frames."""
+    """Return the shape of the vectors whose statistics are among the weights, or else of frames."""
     means = [entry.shape for name, entry in weights.networks["actor"].items() if name.endswith("mean")]
     return means[0] if means else torch.Size(FRAME)

@@ -43,7 +43,7 @@ class DecisionPolicy(TensorDictModuleBase):
 
     Args:
         actor: of :func:`make_decision_actor`.
-        context: steps of the window.
+        context: steps of the window; ``None``: the network's own.
         memory: ``window`` or ``carried``.
 
     Raises:
@@ -62,9 +62,10 @@ class DecisionPolicy(TensorDictModuleBase):
         tensor([200., 199., 198.])
     """
 
-    def __init__(self, actor: ProbabilisticActor, *, context: int = 20, memory: str = "window") -> None:
+    def __init__(self, actor: ProbabilisticActor, *, context: int | None = None, memory: str = "window") -> None:
         super().__init__()
         network = actor[0][0].module
+        context = network.context if context is None else context
         if memory not in MEMORIES:
             raise UsageError(f"memory is {memory!r}: choose one of {', '.join(MEMORIES)}")
         most, name = network.max_context, type(network).__name__

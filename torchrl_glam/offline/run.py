@@ -1,4 +1,4 @@
-"""A run on a dataset: what is special about it."""
+"""A run on a dataset."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import nn
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
 from torchrl_glam.offline import OfflineDataset
-from torchrl_glam.offline.config import OfflineConfig
+from torchrl_glam.offline.config import OfflineConfig, model_name
 from torchrl_glam.offline.evaluation import Evaluation
-from torchrl_glam.offline.factory import model_options, resolve_loss
+from torchrl_glam.offline.factory import resolve_loss
 from torchrl_glam.runs.folder import defining_options
 from torchrl_glam.runs.provenance import options_hash
 from torchrl_glam.runs.run import Run
@@ -23,7 +23,7 @@ class OfflineRun(Run):
 
     Args:
         config: the run's options.
-        dataset: what it learns from.
+        dataset: the data that it learns from.
     """
 
     SHOWN: ClassVar[dict[str, str]] = {
@@ -45,13 +45,13 @@ class OfflineRun(Run):
             device,
             f"{dataset.dataset_id} ({dataset.num_transitions} steps of {self.config.env.name}, {dataset.num_episodes} "
             f"episodes with returns {returns.min():.4g} to {returns.max():.4g}, mean {returns.mean():.4g}) | "
-            f"device {device_name(device)} | preset {self.config.preset} | model {self.config.model.name.value}, "
+            f"device {device_name(device)} | preset {self.config.preset} | model {model_name(self.config)}, "
             f"{self._parameters / 1e6:.2f} M parameters, loss {self._loss} | "
             f"{self.config.total_updates} updates | {self.config.run_dir}",
         )
 
     def log_evaluation(self, update: int, evaluation: Evaluation) -> None:
-        """Log what was achieved at one target."""
+        """Log the return achieved at one target."""
         values = {"evaluation/return": evaluation.mean}
         if evaluation.normalised is not None:
             values["evaluation/normalised"] = evaluation.normalised
@@ -59,7 +59,7 @@ class OfflineRun(Run):
         self.progress.shown["return"] = f"{evaluation.mean:.4g}"
 
     def finish(self, evaluations: list[Evaluation]) -> None:
-        """Print what was achieved at each target, write the final weights and the result."""
+        """Print the return achieved at each target, write the final weights and the result."""
         config, seconds = self.config, self.progress.seconds()
         highest = max(evaluations, key=lambda evaluation: evaluation.target_return)
         for evaluation in evaluations:
@@ -67,7 +67,7 @@ class OfflineRun(Run):
         result = {
             "dataset": self.dataset.dataset_id,
             "env": config.env.name,
-            "model": config.model.name.value,
+            "model": model_name(config),
             "preset": config.preset,
             "seed": config.seed,
             "loss": self._loss,
@@ -76,7 +76,7 @@ class OfflineRun(Run):
             "parameters": self._parameters,
             "transitions": self.dataset.num_transitions,
             "fraction": config.data.fraction,
-            **model_options(config.model),
+            **{name: value for name, value in vars(config.model).items() if not name.startswith("_")},
             "batch_size": config.batch_size,
             "lr": config.optimizer.lr,
             "options": self._options_hash(),
@@ -91,7 +91,7 @@ class OfflineRun(Run):
         self.end(result, f"evaluation: {highest} | {duration(seconds)} | {self.folder}")
 
     def _options_hash(self) -> str:
-        """The same for runs that differ in nothing but their seed."""
+        """Return a hash that is the same for runs that differ only in their seed."""
         evaluation = {"memory": self.config.evaluation.memory, "targets": self.config.evaluation.targets}
         options = {name: value for name, value in defining_options(self.config).items() if name != "seed"}
         return options_hash({**options, "evaluation": evaluation})

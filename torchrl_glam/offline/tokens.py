@@ -100,12 +100,11 @@ class DecisionTokens(nn.Module):
         observation_shape: ``(o,)``, or ``(h, w, c)`` of uint8 pixels.
         action_size: ``a``; discrete actions are one-hot.
         width: ``d``.
-        max_steps: steps of an episode that are told apart, later ones count as the last of these; ``None``: no time
-            embedding.
+        max_steps: time steps that have an embedding, the last one for all after it; 0: no time embedding.
         dropout: probability.
 
     Raises:
-        UsageError: if ``max_steps`` is below 1, and as :class:`ObservationEncoder` does.
+        UsageError: if ``max_steps`` is below 0, and as :class:`ObservationEncoder` does.
 
     Examples:
         >>> import torch
@@ -124,16 +123,16 @@ class DecisionTokens(nn.Module):
         action_size: int,
         width: int,
         *,
-        max_steps: int | None = 4096,
+        max_steps: int = 4096,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if max_steps is not None and max_steps < 1:
-            raise UsageError(f"max_steps={max_steps}: give 1 or more, or None for no time embedding")
+        if max_steps < 0:
+            raise UsageError(f"max_steps={max_steps}: give 1 or more, or 0 for no time embedding")
         self.observation = ObservationEncoder(observation_shape, width)
         self.action = nn.Linear(action_size, width)
         self.return_to_go = nn.Linear(1, width)
-        self.time = None if max_steps is None else nn.Embedding(max_steps, width)
+        self.time = nn.Embedding(max_steps, width) if max_steps else None
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("return_scale", torch.ones(()))
@@ -158,9 +157,8 @@ class DecisionTokens(nn.Module):
     def embed_observed(self, observation: Tensor, return_to_go: Tensor, time_step: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens ``R_t`` and ``s_t``, both ``[.. d]``: what is known before the action."""
         scaled = return_to_go.to(self.return_scale.dtype) / self.return_scale
-        return self._finish(self.return_to_go(scaled), time_step), self._finish(
-            self.observation(observation), time_step
-        )
+        embedded = self.return_to_go(scaled)
+        return self._finish(embedded, time_step), self._finish(self.observation(observation), time_step)
 
     def embed_action(self, action: Tensor, time_step: Tensor) -> Tensor:
         """The token ``a_t [.. d]``."""

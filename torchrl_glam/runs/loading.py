@@ -98,7 +98,7 @@ def read_options(folder: Path, schema: type[Config], command: str) -> Config:
         loaded: Any = OmegaConf.load(path)
         options: Any = OmegaConf.merge(OmegaConf.structured(schema.schema_for(loaded)), loaded)
         return OmegaConf.to_object(options)  # type: ignore[return-value]
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, UsageError) as error:
         raise UsageError(
             f"{path} cannot be read ({first_line(error)}): {written_by(folder)} wrote it, this is {this_version()}; "
             f"read it with that version, or give a run of {command}"

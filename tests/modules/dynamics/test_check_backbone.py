@@ -129,9 +129,21 @@ class WrongPrefill(Fading):
 
 
 class WideVariation(Fading):
+    has_variation = True
+
     def forward_variation(self, tokens):
         beliefs, memory = self(tokens)
         return beliefs, beliefs[:, 1:], memory
+
+
+class SilentVariation(Fading):
+    has_variation = True
+
+
+class UnsaidVariation(Fading):
+    def forward_variation(self, tokens):
+        beliefs, memory = self(tokens)
+        return beliefs, beliefs, memory
 
 
 class Pair(Fading):
@@ -195,6 +207,8 @@ BROKEN = [
     (WritesInPlace, "step writes to the memory 'sum' that it is given: return a new one"),
     (Draws, "another belief at t=0, by "),
     (WrongPrefill, r"prefill is not as forward: another belief at t=5, by 1"),
+    (SilentVariation, "has_variation is True, but forward_variation returned none"),
+    (UnsaidVariation, "has_variation is False, but forward_variation returned one"),
     (WideVariation, r"forward_variation returned float32 \[2, 5, 6\] as belief, where float32 \[2, 6, 6\]"),
     (Pair, "forward_variation returned a tuple of 2, where a tuple of 3 is wanted"),
     (NoMemoryArgument, r"step raised TypeError: \S*step\(\) takes 2 positional arguments but 3 were given"),

@@ -63,7 +63,7 @@ def test_kinds_of_one_size_are_lines_of_their_own(make_runs):
         )
     )
     assert len(study.lines) == 3
-    assert [line[0.5].seeds for line in study.lines.values()] == [1, 3, 3]
+    assert [cell.seeds for cell in study.lines[0.5]] == [1, 3, 3]
 
 
 def test_what_was_achieved_at_each_target(make_runs):
@@ -84,7 +84,7 @@ def test_the_best_return_in_the_data(tmp_path, places, best):
     content = result()
     entry = {"returns": [1.0], "mean": 1.0, "normalised": None}
     content["evaluations"] = [{**entry, "fraction": share, "target_return": target} for share, target in places]
-    assert best_in_data(read_run(write(tmp_path, content) / "run00" / "result.json")) == best
+    assert best_in_data(read_run(write(tmp_path, content) / "run00" / "result.json")["evaluations"]) == best
 
 
 def rgb(colour: str) -> tuple[int, ...]:
@@ -93,16 +93,16 @@ def rgb(colour: str) -> tuple[int, ...]:
 
 def test_the_picture_of_targets_has_every_model(make_runs, tmp_path):
     found = make_runs(*hand_made(), result(20.0, dataset="cartpole/mixed-v0"))
-    (grid,) = offline.make_grids(found)
-    offline.plot_targets(tmp_path / "targets.png", grid)
+    ((title, grid),) = offline.make_grids(found).items()
+    offline.plot_targets(tmp_path / "targets.png", grid, title)
     there = colours(tmp_path / "targets.png")
     assert {rgb(pictures.STYLES[model][0]) for model in ("bc", "dt", "mambadm")} <= there
     assert rgb(pictures.STYLES["dmamba"][0]) not in there
 
 
 def test_the_picture_of_targets_with_behaviour_cloning_alone(make_runs, tmp_path):
-    (grid,) = offline.make_grids(make_runs(result(30.0, model="bc")))
-    offline.plot_targets(tmp_path / "targets.png", grid)
+    ((title, grid),) = offline.make_grids(make_runs(result(30.0, model="bc"))).items()
+    offline.plot_targets(tmp_path / "targets.png", grid, title)
     assert rgb(pictures.STYLES["bc"][0]) in colours(tmp_path / "targets.png")
 
 

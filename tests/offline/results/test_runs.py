@@ -12,6 +12,7 @@ from tests.support.offline_results import read_all, result, write
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline import results as offline
 from torchrl_glam.offline.results.runs import read_run
+from torchrl_glam.offline.results.tables import group
 
 
 @pytest.fixture
@@ -37,24 +38,37 @@ def make_runs(tmp_path):
 )
 def test_unlike_runs_share_no_cell(make_runs, change):
     found = make_runs(result(100.0, seed=0), result(140.0, seed=1, **change))
-    cells = [cell for grid in offline.make_grids(found) for cell in grid.cells.values()]
-    assert sorted(run.mean for (run,) in cells) == [100.0, 140.0]
-    labels = {(grid.title, *place) for grid in offline.make_grids(found) for place in grid.cells}
-    assert len(labels) == 2
+    cells = {
+        (title, *place): list(cell["mean"])
+        for title, grid in offline.make_grids(found).items()
+        for place, cell in group(grid, ["row", "column"])
+    }
+    assert sorted(cells.values()) == [[100.0], [140.0]]
     assert offline.comparison_tables(found).count("1 seed: too few") == 4  # scores and returns of both
     assert len(offline.comparison_csv(found).splitlines()) == 3
 
 
 def test_what_differs_is_in_the_name_and_nothing_else(make_runs):
-    (grid,) = offline.make_grids(
-        make_runs(result(), result(width=64, parameters=9, preset="small"), result(model="dt"))
-    )
-    assert grid.columns == ["DT", "MambaDM (width 64)", "MambaDM (width 128)"]
+    found = make_runs(result(), result(width=64, parameters=9, preset="small"), result(model="dt"))
+    (grid,) = offline.make_grids(found).values()
+    assert list(grid["column"].cat.categories) == ["DT", "MambaDM (width 64)", "MambaDM (width 128)"]
 
 
 def test_widths_of_different_datasets_share_a_column(make_runs):
-    (grid,) = offline.make_grids(make_runs(result(), result(dataset="cartpole/mixed-v0", width=64, parameters=9)))
-    assert (grid.rows, grid.columns) == (["cartpole/mixed-v0", "hopper/medium-v0"], ["MambaDM"])
+    found = make_runs(result(), result(dataset="cartpole/mixed-v0", width=64, parameters=9))
+    (grid,) = offline.make_grids(found).values()
+    labels = [list(grid[name].cat.categories) for name in ("row", "column")]
+    assert labels == [["cartpole/mixed-v0", "hopper/medium-v0"], ["MambaDM"]]
+
+
+def test_data_of_one_name_that_differ_have_rows_of_their_own(make_runs):
+    found = make_runs(result(), result(expert_score=400.0), result(expert_score=None, random_score=None))
+    (grid,) = offline.make_grids(found).values()
+    labels = [list(grid[name].cat.categories) for name in ("row", "column")]
+    rows = [f"hopper/medium-v0 ({references})" for references in ("random score 0, expert score 200",)]
+    assert labels[1] == ["MambaDM"]
+    assert len(labels[0]) == 3
+    assert rows[0] in labels[0]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +85,7 @@ def test_widths_of_different_datasets_share_a_column(make_runs):
         (json.dumps({**result(), "seed": True}), "seed is True"),
         (json.dumps({**result(), "dataset": 3}), "dataset is 3 and not a text"),
         (json.dumps({**result(), "evaluations": []}), "evaluations are empty"),
-        (json.dumps({**result(), "evaluations": [{"returns": []}]}), "an evaluation: it has no target_return"),
+        (json.dumps({**result(), "evaluations": [{"returns": []}]}), "an evaluation: it has no mean"),
         (json.dumps({**result(), "evaluations": [7]}), "an evaluation: it is 7"),
         ("[" * 100_000, "damaged"),
         (json.dumps({**result(), "mean": 10**400}), "damaged"),
@@ -91,7 +105,7 @@ def test_a_damaged_or_foreign_file_is_one_line(tmp_path, content, complaint):
 
 def test_a_run_that_is_there_twice_counts_once(tmp_path):
     found, (line,) = offline.read_runs(write(tmp_path, result(100.0), result(101.0)))
-    assert [run.mean for run in found] == [100.0]
+    assert list(found["mean"]) == [100.0]
     assert f"seed 0 with these settings is in {tmp_path}/run00/result.json already" in line
 
 
@@ -108,5 +122,7 @@ def test_folders_without_runs_are_refused(tmp_path):
 def test_null_references_and_sizes_are_read(tmp_path):
     write(tmp_path, result(random_score=None, expert_score=None, width=None, memory=None, env=None))
     run = read_run(tmp_path / "run00" / "result.json")
-    assert (run.normalised, run.width, run.memory, run.context) == (None, None, None, None)
-    assert (run.highest_target, run.episodes) == (180.0, 2)
+    assert [run[name] for name in ("normalised", "width", "memory", "context")] == [None] * 4
+    assert (run["highest_target"], run["episodes"]) == (180.0, 2)
+    found, _ = offline.read_runs(tmp_path)
+    assert "no width" not in offline.comparison_tables(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import runpy
@@ -19,25 +20,22 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 from torch._inductor import config as inductor
+from torch.utils.benchmark import Measurement, TaskSpec
 
 from tests.support.paths import CONFIGS, EXAMPLES, ROOT
 from torchrl_glam.config import ImaginedMemory
 from torchrl_glam.errors import UsageError
 from torchrl_glam.machine.resources import peak_memory, reset_peak_memory
 from torchrl_glam.modules.ssm import selective_scan_reference
-from torchrl_glam.tools import benchmarks
-from torchrl_glam.tools.benchmarks import (
-    BenchmarkConfig,
-    Component,
-    Report,
-    Timing,
-    Variant,
-    VariantResult,
-    scaling,
-)
-from torchrl_glam.tools.benchmarks.profiling import is_matrix_operation
-from torchrl_glam.tools.benchmarks.scaling import Point
-from torchrl_glam.tools.benchmarks.scans import scan_inputs
+from torchrl_glam.tools.benchmarks import scaling
+from torchrl_glam.tools.benchmarks.components import Component, Workload
+from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Report, Variant, check_options, variant_config
+from torchrl_glam.tools.benchmarks.profiling import is_matrix_operation, share_outside_matrices, trace_components
+from torchrl_glam.tools.benchmarks.scaling import Point, measure_scaling, scaling_table
+from torchrl_glam.tools.benchmarks.scans import scan_inputs, scan_table, textbook_scan
+from torchrl_glam.tools.benchmarks.tables import component_tables
+from torchrl_glam.tools.benchmarks.timing import count_flops, measure
+from torchrl_glam.tools.benchmarks.variants import VariantResult, measure_variants
 
 EXAMPLE = EXAMPLES / "benchmark.py"
 CPU = torch.device("cpu")
@@ -53,7 +51,7 @@ COMPONENTS = [
     "replay: contexts",
     "whole step",
 ]
-TINY = ["preset=debug", "env.name=tests.support.games:CatchBall-v0", "training.warmup_frames=20", "repeats=3"]
+TINY = ["preset=debug", "env.name=tests.support.games:CatchBall-v0", "training.warmup_frames=20", "seconds=0.1"]
 
 
 def load(*overrides: str) -> BenchmarkConfig:
@@ -75,9 +73,13 @@ def rows_of(markdown: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in reversed(rows)}  # of equal names the first
 
 
+def times(seconds: float, repeats: int = 5) -> Measurement:
+    return Measurement(1, repeats * [seconds], TaskSpec("run()", ""))
+
+
 def result(seconds: float, gflop: float) -> VariantResult:
     return VariantResult(
-        timings={"whole step": Timing(seconds, 5)},
+        times={"whole step": times(seconds)},
         flops={"whole step": int(gflop * 1e9)},
         first_calls=2.0,
         peak_memory=3 * 2**29,
@@ -88,30 +90,34 @@ def result(seconds: float, gflop: float) -> VariantResult:
 # What is measured.
 
 
-def test_the_median_of_at_least_three_calls_is_taken():
-    pauses = iter([0.0, 0.05, 0.0, 0.0])
-    timing = benchmarks.measure(lambda: time.sleep(next(pauses)), CPU, repeats=10, budget=0.04)
-    assert timing.repeats == 3  # the second call used up the budget
-    assert timing.seconds < 0.05  # one slow call of three does not move the median
+def test_a_long_call_is_measured_three_times():
+    measured = measure(lambda: time.sleep(0.05), seconds=0.01, first=0.05)
+    assert len(measured.times) == 3
+    assert measured.median >= 0.05
 
 
-def test_a_first_call_counts_if_it_is_given():
-    timing = benchmarks.measure(lambda: None, CPU, repeats=3, budget=1.0, first=2.0)
-    assert timing == Timing(timing.seconds, 3)
-    assert timing.seconds < 1.0
+def test_short_calls_are_repeated_until_the_time_is_over():
+    pauses = itertools.cycle([0.01, 0.03])  # which never differ by less than a tenth
+    began = time.monotonic()
+    measured = measure(lambda: time.sleep(next(pauses)), seconds=0.2)
+    assert len(measured.times) > 4
+    assert 0.2 < time.monotonic() - began < 20
 
 
-def test_fast_calls_are_repeated_more_often():
-    assert benchmarks.measure(lambda: None, CPU, repeats=5).repeats > 5
+def test_the_time_is_that_of_one_of_several():
+    whole = measure(lambda: time.sleep(0.02), seconds=0.1)
+    part = measure(lambda: time.sleep(0.02), seconds=0.1, count=4)
+    assert whole.median >= 0.02
+    assert 0.005 <= part.median < whole.median
 
 
 def test_flops_are_those_of_matrix_products_and_convolutions_forward_and_backward():
     linear, convolution = nn.Linear(3, 5), nn.Conv2d(2, 4, 3, padding=1)
     x = torch.zeros(7, 3, requires_grad=True)
-    assert benchmarks.count_flops(lambda: linear(x).relu()) == 2 * 7 * 3 * 5
-    assert benchmarks.count_flops(lambda: linear(x).sum().backward()) == 3 * 2 * 7 * 3 * 5
+    assert count_flops(lambda: linear(x).relu()) == 2 * 7 * 3 * 5
+    assert count_flops(lambda: linear(x).sum().backward()) == 3 * 2 * 7 * 3 * 5
     image = torch.zeros(1, 2, 6, 6)
-    assert benchmarks.count_flops(lambda: convolution(image)) == 2 * 6 * 6 * 4 * 2 * 9
+    assert count_flops(lambda: convolution(image)) == 2 * 6 * 6 * 4 * 2 * 9
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
@@ -129,7 +135,7 @@ def test_peak_memory_is_of_what_came_after_the_reset():
 
 def test_the_textbook_scan_is_the_scan():
     inputs = [tensor.detach().double().requires_grad_() for tensor in scan_inputs(2, 9, 5, 3)]
-    y, state = benchmarks.textbook_scan(*inputs)
+    y, state = textbook_scan(*inputs)
     wanted, wanted_state = selective_scan_reference(*inputs)
     torch.testing.assert_close(y, wanted)
     torch.testing.assert_close(state, wanted_state)
@@ -162,8 +168,8 @@ def test_operations_are_told_apart_by_name(name, is_matrix):
 
 def test_the_share_outside_is_between_nothing_and_all():
     a, b = torch.randn(2, 400, 400).unbind()
-    assert benchmarks.share_outside_matrices(lambda: a @ b, CPU) < 0.5
-    assert benchmarks.share_outside_matrices(lambda: a.exp(), CPU) == 1.0
+    assert share_outside_matrices(lambda: a @ b, CPU) < 0.5
+    assert share_outside_matrices(lambda: a.exp(), CPU) == 1.0
 
 
 # What is compared.
@@ -172,14 +178,14 @@ def test_the_share_outside_is_between_nothing_and_all():
 def test_the_variants_differ_from_the_run_in_what_they_name_alone():
     config = load()
     config.imagination.window = 5
-    sliding = benchmarks.variant_config(config, Variant.sliding)
+    sliding = variant_config(config, Variant.sliding)
     assert sliding.imagination.memory is ImaginedMemory.sliding
     assert sliding.imagination.window == 5
     assert sliding.world_model.dynamics.backend == "reference"
     assert config.imagination.memory is ImaginedMemory.carried  # a copy was changed
     sliding.imagination.memory = config.imagination.memory
     sliding.world_model.dynamics.backend = config.world_model.dynamics.backend
-    assert sliding == benchmarks.variant_config(config, Variant.eager)
+    assert sliding == variant_config(config, Variant.eager)
 
 
 def test_the_default_is_the_papers_preset_and_every_variant():
@@ -190,7 +196,7 @@ def test_the_default_is_the_papers_preset_and_every_variant():
 
 
 def test_ratios_are_those_of_the_baselines_seconds():
-    table = benchmarks.component_tables({Variant.sliding: result(6.0, 12.0), Variant.eager: result(1.5, 4.5)})
+    table = component_tables({Variant.sliding: result(6.0, 12.0), Variant.eager: result(1.5, 4.5)})
     rows = rows_of(table)
     assert rows["component"] == ["sliding", "eager", "sliding / eager", "repeats"]
     assert rows["whole step"] == ["6 s", "1.5 s", "4x", "5, 5"]
@@ -201,15 +207,25 @@ def test_ratios_are_those_of_the_baselines_seconds():
 
 
 def test_without_the_baseline_there_is_no_ratio():
-    rows = rows_of(benchmarks.component_tables({Variant.eager: result(1.5, 4.5)}))
+    rows = rows_of(component_tables({Variant.eager: result(1.5, 4.5)}))
     assert rows["whole step"] == ["1.5 s", "-", "5"]
+
+
+POINTS = [Point(Variant.sliding, 8, 16, times(4.0)), Point(Variant.eager, 8, 16, times(1.0))]
+
+
+def test_scaling_has_its_ratio_too():
+    rows = scaling_table(POINTS).splitlines()
+    assert rows[0] == "| imagination | context | horizon | time | sliding / this | repeats |"
+    assert rows[2:] == ["| sliding | 8 | 16 | 4 s | 1x | 5 |", "| eager | 8 | 16 | 1 s | 4x | 5 |"]
+    assert scaling_table(POINTS[1:]).splitlines()[2] == "| eager | 8 | 16 | 1 s | - | 5 |"
 
 
 def test_tables_have_as_many_columns_in_every_row():
     results = {Variant.sliding: result(6.0, 0.0), Variant.eager: result(1.5, 4.5)}
-    scans = {4: {"textbook": Timing(3.0, 5), "torch": Timing(1.0, 5)}}
-    texts = [benchmarks.component_tables(results), benchmarks.scan_table(scans, 1, 2, 3)]
-    texts.append(benchmarks.scaling_table([Point(Variant.eager, 8, 16, Timing(1.0, 3))]))
+    scans = {4: {"textbook": times(3.0), "torch": times(1.0)}}
+    texts = [component_tables(results), scan_table(scans, 1, 2, 3)]
+    texts.append(scaling_table(POINTS))
     for table in "\n\n".join(texts).split("\n\n"):
         assert len({line.replace("---", " ").count("|") for line in table.splitlines()}) == 1, table
 
@@ -220,11 +236,11 @@ def test_tables_have_as_many_columns_in_every_row():
 def test_every_component_of_every_variant_is_measured():
     lines: list[str] = []
     config = load(*TINY, "variants=[sliding,eager]")
-    results = benchmarks.measure_variants(config, CPU, lines.append)
+    results = measure_variants(config, CPU, lines.append)
     assert list(results) == [Variant.sliding, Variant.eager]
     for measured in results.values():
-        assert list(measured.timings) == COMPONENTS
-        assert all(timing.seconds > 0 and timing.repeats >= 3 for timing in measured.timings.values())
+        assert list(measured.times) == COMPONENTS
+        assert all(time.median > 0 and len(time.times) >= 3 for time in measured.times.values())
         assert 0 < measured.share_outside < 1
         assert measured.peak_memory is None or measured.peak_memory > 2**20
     assert "sliding: world-model update" in " ".join(lines)
@@ -242,7 +258,7 @@ def test_every_component_of_every_variant_is_measured():
 
 
 def test_the_agent_update_trains_the_agent_and_leaves_the_world_model():
-    workload = benchmarks.Workload(load(*TINY), CPU)
+    workload = Workload(load(*TINY), CPU)
     components = {component.name: component for component in workload.components()}
     before = [parameter.detach().clone() for parameter in workload.actor.parameters()]
     untouched = [parameter.detach().clone() for parameter in workload.world_model.parameters()]
@@ -255,7 +271,7 @@ def test_a_trace_names_the_components(tmp_path):
     trace = tmp_path / "trace.json"
     matrix = torch.randn(50, 50)
     component = Component("a product", lambda: matrix @ matrix)
-    assert "aten::mm" in benchmarks.trace_components([component], CPU, str(trace))
+    assert "aten::mm" in trace_components([component], CPU, str(trace))
     names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
     assert {"a product", "aten::mm"} <= names
 
@@ -301,7 +317,7 @@ def test_scaling_gives_a_transformer_room_for_every_point(monkeypatch):
     monkeypatch.setattr(scaling, "HORIZONS", (2,))
     monkeypatch.setattr(scaling, "CONTEXTS", (4, 48))  # the run's own longest sequence is 40
     config = load(*TINY, "dynamics=storm", "variants=[eager]")
-    points = benchmarks.measure_scaling(config, CPU, lambda line: None)
+    points = measure_scaling(config, CPU, lambda line: None)
     assert [(point.context, point.horizon) for point in points] == [(4, 4), (8, 2), (48, 4)]
     assert config.world_model.dynamics.max_length is None, "the caller's config stays"
 
@@ -316,6 +332,7 @@ BAD_INPUTS = {
     "no variant": (["variants=[]"], ["variants=[]", "sliding, eager, compiled"]),
     "a variant twice": (["variants=[eager,eager]"], ["once"]),
     "unknown report": (["report=all"], ["report=all", "tables, scans, scaling"]),
+    "no time": (["seconds=0"], ["seconds=0", "above 0"]),
     "no threads": (["threads=0"], ["threads=0", "at least 1"]),
     "a folder that is not there": (["out=/nowhere/tables.md"], ["out=/nowhere/tables.md", "exists"]),
     "a trace of nothing": (["report=scans", "profile=trace.json"], ["profile=trace.json", "report=scans"]),
@@ -336,14 +353,14 @@ def test_bad_input_ends_in_one_clear_line(name, refused):
 def test_without_matplotlib_scaling_says_what_to_install(monkeypatch):
     monkeypatch.setattr("torchrl_glam.presentation.has_matplotlib", False)
     with pytest.raises(UsageError, match=r"pip install .*\[report\]"):
-        benchmarks.check_options(BenchmarkConfig(report=Report.scaling), CPU)
+        check_options(BenchmarkConfig(report=Report.scaling), CPU)
 
 
 def test_without_a_compiler_the_compiled_variant_says_what_is_missing():
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}):
         with pytest.raises(UsageError, match=r"compiled among the variants .* C\+\+ compiler"):
-            benchmarks.check_options(BenchmarkConfig(), CPU)
-        benchmarks.check_options(BenchmarkConfig(variants=(Variant.eager,)), CPU)
+            check_options(BenchmarkConfig(), CPU)
+        check_options(BenchmarkConfig(variants=(Variant.eager,)), CPU)
 
 
 @pytest.mark.gpu

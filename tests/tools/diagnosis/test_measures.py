@@ -16,7 +16,7 @@ SCORE = torch.tensor([0.9, 0.8, 0.1, 0.2, 0.0, 0.0, 0.0, 0.3])
 def test_hits_and_misses_are_counted():
     found = detect(REAL, SCORE > 0.5, SCORE)
     assert (found.number, found.real, found.said, found.found, found.right) == (8, 3, 2, 1, 1)
-    assert (found.recall, found.precision, found.base_rate) == (1 / 3, 1 / 2, 3 / 8)
+    assert (found.recall, found.precision) == (1 / 3, 1 / 2)
 
 
 def test_one_step_of_tolerance():
@@ -38,7 +38,7 @@ def test_nothing_real_or_predicted_is_no_share():
     none = torch.zeros(4, dtype=torch.bool)
     found = detect(none, none, torch.zeros(4))
     assert (found.recall, found.precision, found.ranking) == (None, None, None)
-    assert detect(none[:0], none[:0], torch.zeros(0)).base_rate == 0
+    assert detect(none[:0], none[:0], torch.zeros(0)).number == 0
 
 
 def test_ranking_is_the_share_of_pairs_in_order():

@@ -8,8 +8,8 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from torchrl_glam.modules.world_model import LatentTransition
-from torchrl_glam.tools.diagnosis import join_steps
 from torchrl_glam.tools.diagnosis.predictions import predict
+from torchrl_glam.tools.diagnosis.steps import join_steps
 
 NUMBER, ENDS = 12, (4, 11)
 

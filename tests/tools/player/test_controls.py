@@ -7,8 +7,7 @@ import torch
 from torchrl.data import Bounded, OneHot
 
 from torchrl_glam.envs import make_atari_env
-from torchrl_glam.tools.player import Controls
-from torchrl_glam.tools.player.controls import action_meanings
+from torchrl_glam.tools.player.controls import Controls, action_meanings
 
 FULL = ["NOOP", "FIRE", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT"]
 FULL += ["UPFIRE", "RIGHTFIRE", "LEFTFIRE", "DOWNFIRE", "UPRIGHTFIRE", "UPLEFTFIRE", "DOWNRIGHTFIRE", "DOWNLEFTFIRE"]

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.tools.player import Moment, Player, pace
+from torchrl_glam.tools.player import pace
+from torchrl_glam.tools.player.pace import Player
+from torchrl_glam.tools.player.session import Moment
 
 SECONDS = 40.0  # to wait for what must come, on however busy a machine
 
@@ -47,7 +49,8 @@ class CountingSession:
     def observe(self):
         picture = np.full((4, 6, 3), (200, self.steps % 256, 0), np.uint8)
         ended = self.steps in self.ends and self.told[-1] not in ("switch", "restart")
-        return Moment("real", picture, None, self.steps, 0.5, "", None, None, None, None, ended, "")
+        shown = {"picture": picture, "aside": None, "value": None}
+        return Moment(event="", steps=self.steps, score=0.5, ended=ended, mode="real", **shown)
 
 
 @asynccontextmanager

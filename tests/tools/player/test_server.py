@@ -17,7 +17,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.tools.player.test_pace import CountingSession, steps_in, until
 from torchrl_glam.errors import UsageError
-from torchrl_glam.tools.player import Player, make_app, serve, server
+from torchrl_glam.tools.player import server
+from torchrl_glam.tools.player.pace import Player
+from torchrl_glam.tools.player.server import make_app, serve
 
 SECONDS = 40.0
 CONTENT = (WSMsgType.TEXT, WSMsgType.BINARY)

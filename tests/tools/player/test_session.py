@@ -13,8 +13,7 @@ from tensordict.nn import TensorDictModule
 from torchrl_glam import factory
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import SlidingWindow
-from torchrl_glam.tools.player import make_session
-from torchrl_glam.tools.player.session import Session
+from torchrl_glam.tools.player.session import Session, make_session
 from torchrl_glam.tools.player.worlds import make_endless_env
 
 LEFT, RIGHT = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1])
@@ -216,12 +215,12 @@ def test_the_agent_acts_on_what_it_sees(session, imagined):
         assert {moment.action for moment in play(session, *[None] * 4)} == {str(favourite)}
 
 
-THEIRS = ("custom", "world_model.dynamics.target=torchrl_glam.modules.TransformerDynamics")
+THEIRS = "tests.whole.swaps.test_classes.Recurrent"
 
 
-@pytest.mark.parametrize("dynamics", [["glam"], ["storm"], ["double_transformer"], THEIRS], ids=lambda names: names[0])
+@pytest.mark.parametrize("dynamics", ["glam", "storm", "double_transformer", THEIRS])
 def test_one_can_stay_in_imagination_for_longer_than_a_run_does(make_run, dynamics):
-    session = make_session(make_run(f"dynamics={dynamics[0]}", *dynamics[1:]))
+    session = make_session(make_run(f"dynamics={dynamics}"))
     session.switch()
     moment = play(session, *[LEFT] * 70)[-1]  # a Transformer has 64 positions, or fewer
     assert moment.steps == 70

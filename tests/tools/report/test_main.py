@@ -1,4 +1,4 @@
-"""``python -m torchrl_glam.tools.report``: from result files to tables and pictures, and what it refuses."""
+"""``python -m torchrl_glam.tools.report``: from result files to tables and pictures, and its errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.support.made_runs import per_seed_scores, write_method, write_run
-from torchrl_glam.tools.report import References, load_references
 from torchrl_glam.tools.report import __main__ as command
+from torchrl_glam.tools.report.references import References, load_references
 
 
 @pytest.fixture
 def report(monkeypatch, capsys, tmp_path):
-    """A function that runs the command with these arguments; returns its output and the folder of its files."""
+    """Return a function that runs the command; it returns the output and the folder of the files."""
 
     def run(*arguments):
         out = tmp_path / "out"
@@ -31,7 +31,7 @@ def report(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def refused(monkeypatch, capsys, tmp_path):
-    """A function that runs the command, which must end with status 2; returns its one line."""
+    """Return a function that runs the command, which must end with status 2; it returns the one line."""
 
     def run(*arguments):
         monkeypatch.chdir(tmp_path)
@@ -68,7 +68,7 @@ def test_the_aggregates_of_iris_are_those_that_its_paper_prints(report, tmp_path
     assert [round(float(value), 3) for value in simple] == [0.332, 0.134, 0.130, 0.729, 1]
 
     scale = load_references(References.unrounded)
-    one, other = (np.array([per_seed_scores(name)[game] for game in scale]).T for name in ("IRIS", "SimPLe"))
+    one, other = (np.array([per_seed_scores(name)[game] for game in scale.index]).T for name in ("IRIS", "SimPLe"))
     greater = np.mean([[(x > y) + 0.5 * (x == y) for x in one] for y in other])
     (chance,) = [row for row in rows if row["quantity"] == "probability of improvement"]
     assert chance["method"] == "IRIS > SimPLe"
@@ -95,13 +95,13 @@ def test_a_small_study(report, tmp_path):
     (tmp_path / "runs" / "env.name=x").mkdir()
     (tmp_path / "runs" / "env.name=x" / "config.yaml").write_text("total_frames: 20000\n")
     text, out = report(tmp_path / "random", tmp_path / "runs" / "cpu", tmp_path / "runs" / "env.name=x")
-    assert f"**This study is not over**: 1 run without a result yet: {tmp_path}/runs/env.name=x." in text
+    assert f"**This study is not finished**: 1 run without a result yet: {tmp_path}/runs/env.name=x." in text
     assert "# Atari runs\n\n3 runs of 1 method in 2 environments" in text
     # Mean 6 ± sqrt(8); (6 + 21) / 36; 20 frames in a second.
     assert "| Pong | cpu | glam | 6.00 ± 2.83 | 4.00 to 8.00 | 2 (too few) | 20 | 0.750 | 20 | 83 min |" in text
     assert "| tests.support.games:CatchBall-v0 | cpu | glam | 2.50 | - | 1 (too few) | 1 | - | 20 | 83 min |" in text
     assert "| Pong | cpu | glam | 6.00 | -21.0 (40 episodes) | 0: " in text
-    assert "no test, of tests.support.games:CatchBall-v0 (glam)." in text
+    assert "and so no test, of tests.support.games:CatchBall-v0 (glam)." in text
     assert "cpu: 1 game of the 26, no aggregate." in text
     assert "probability of improvement |" not in text
     assert "### " not in text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.support.configs import load
-from tests.support.trained import SMALL
 from torchrl_glam import factory
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.errors import UsageError
@@ -24,21 +23,31 @@ def parallel(kind: type[SequenceBackbone], backbone: ParallelDynamics, *depths: 
     return [type(branch) for branch in branches] == [kind, kind] and [len(b.layers) for b in branches] == list(depths)
 
 
+def right_glam(b: GLAMDynamics) -> bool:
+    return (type(b), len(b.gmamba.layers), len(b.lmamba.layers), b.lmamba.window) == (GLAMDynamics, 2, 3, 5)
+
+
+BOTH = ["global_layers=2", "local_layers=3"]
+
+
 @pytest.mark.parametrize(
-    ("name", "right"),
+    ("name", "given", "right"),
     [
-        ("glam", lambda b: type(b) is GLAMDynamics and (len(b.gmamba.layers), len(b.lmamba.layers)) == (2, 3)),
-        ("lmamba_only", lambda b: type(b) is LMamba and len(b.layers) == 3 and b.window == 5),
-        ("double_mamba", lambda b: parallel(MambaDynamics, b, 2, 3)),
-        ("storm", lambda b: type(b) is TransformerDynamics and len(b.layers) == 2),
-        ("double_transformer", lambda b: parallel(TransformerDynamics, b, 2, 3)),
+        ("glam", [*BOTH, "window=5"], right_glam),
+        (
+            "lmamba_only",
+            ["num_layers=3", "window=5"],
+            lambda b: type(b) is LMamba and len(b.layers) == 3 and b.window == 5,
+        ),
+        ("double_mamba", BOTH, lambda b: parallel(MambaDynamics, b, 2, 3)),
+        ("storm", ["num_layers=2"], lambda b: type(b) is TransformerDynamics and len(b.layers) == 2),
+        ("double_transformer", BOTH, lambda b: parallel(TransformerDynamics, b, 2, 3)),
     ],
 )
-def test_a_backbone_by_one_option_with_its_depths(name, right):
-    depths = ["world_model.dynamics.global_layers=2", "world_model.dynamics.local_layers=3"]
-    config = load(*SMALL, f"dynamics={name}", *depths, "world_model.dynamics.window=5")
+def test_a_backbone_by_one_option_with_its_depths(name, given, right):
+    config = load("preset=debug", f"dynamics={name}", *(f"world_model.dynamics.{option}" for option in given))
     backbone = factory.make_dynamics(config)
-    assert backbone.width == 16
+    assert backbone.width == 32
     assert right(backbone)
 
 

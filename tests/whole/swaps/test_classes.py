@@ -12,7 +12,7 @@ from torch import nn
 from torchrl.objectives import LossModule
 
 from tests.support.trained import Trained
-from torchrl_glam.config import Backbone
+from torchrl_glam.config import GROUPS
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import (
     SequenceBackbone,
@@ -131,9 +131,8 @@ class Stepless(SequenceBackbone):
     initial_memory = Recurrent.initial_memory
 
 
-def custom(kind: str, name: str) -> str:
-    option = {"objective": "objective.loss", "dynamics": "world_model.dynamics.target"}[kind]
-    return [f"{kind}=custom", f"{option}={HERE}.{name}"]
+def custom(kind: str, name: str) -> list[str]:
+    return [f"{kind}={HERE}.{name}"]
 
 
 def test_a_loss_by_import_path_with_its_keyword_arguments():
@@ -145,13 +144,13 @@ def test_a_loss_by_import_path_with_its_keyword_arguments():
 
 
 def test_a_backbone_by_import_path_with_its_keyword_arguments():
-    trained = Trained(*custom("dynamics", "Recurrent"), "+world_model.dynamics.kwargs.num_layers=2")
+    trained = Trained(*custom("dynamics", "Recurrent"), "world_model.dynamics.num_layers=2")
     assert trained.world_model.dynamics.gru.num_layers == 2
     before = copy.deepcopy(trained.world_model.dynamics)
     trained.update()
     after = trained.world_model.dynamics
     assert all(not torch.equal(*pair) for pair in zip(before.parameters(), after.parameters(), strict=True))
-    assert trained.config.world_model.dynamics.name is Backbone.custom
+    assert GROUPS["dynamics"].name_of(trained.config.world_model.dynamics) == f"{HERE}.Recurrent"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,7 @@ def test_a_backbone_by_import_path_with_its_keyword_arguments():
             "Missing",
             r"objective=tests.whole.swaps.test_classes.Missing cannot be imported .*no attribute 'Missing'",
         ),
-        ("objective", "Recurrent", "is no subclass of torchrl.*LossModule"),
+        ("objective", "Recurrent", "is no subclass of torchrl_glam.*Objective or torchrl.*LossModule"),
         ("objective", "Thirsty", "batch for Thirsty has no .*water.*: add it.*; it has .*action"),
         ("objective", "Declared", "batch for Declared has no .*'next', 'water'"),
         ("objective", "Nameless", "returned half: name what is to be minimised loss_"),

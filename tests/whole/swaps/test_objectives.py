@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import sys
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from torch import nn
 from torchrl.objectives import A2CLoss, ClipPPOLoss, DiscreteSACLoss, ReinforceLoss
 
 from tests.support.configs import load
+from tests.support.paths import CONFIGS
 from tests.support.trained import OBJECTIVES, Trained
+from torchrl_glam.command.cli import command_line
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.errors import UsageError
 from torchrl_glam.training import policy
@@ -178,21 +182,52 @@ def test_the_bootstrap_of_the_released_code(objective):
     torch.testing.assert_close(rollout["advantage"], rollout["next", "reward"], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("objective", ["dreamer_v3", "discrete_sac"])
+def test_an_objective_without_such_a_return_refuses_the_bootstrap(objective):
+    with pytest.raises(UsageError, match=f"objective={objective} has no return .*: add agent.bootstrap=next"):
+        Trained(f"objective={objective}", "agent.bootstrap=current")
+
+
+def test_discrete_sac_wants_discrete_actions():
+    with pytest.raises(UsageError, match=r"objective=discrete_sac wants discrete actions.*: choose glam"):
+        Trained("objective=discrete_sac", "env.name=Pendulum-v1")
+
+
+def test_a_share_above_one_is_refused():
+    with pytest.raises(UsageError, match=r"dropout=1.5: give a number from 0 to 1"):
+        check_config(load("preset=paper", "dynamics=storm", "world_model.dynamics.dropout=1.5"))
+
+
+ON_POLICY = "epochs, minibatches, loss, kwargs"
+SEQUENCES = "width, num_layers, num_heads, dropout, max_length, norm_first, expand, activation"
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "line"),
     [
-        (["objective=custom"], "objective=custom wants a loss"),
-        (["objective.name=ppo"], "objective.name=ppo does not go with .*A2CLoss"),
-        (["objective=ppo", "objective.scheme=off_policy"], "does not go with objective.scheme=off_policy"),
-        (["objective=ppo", "objective.updates=3"], "objective.updates=3 means nothing to objective=ppo"),
-        (["objective=discrete_sac", "objective.epochs=3"], "objective.epochs=3 means nothing"),
-        (["objective=dreamer_v3", "agent.bootstrap=current"], "add agent.bootstrap=next"),
-        (["dynamics=custom"], "give dynamics=package.module.Class"),
-        (["world_model.dynamics.target=a.B"], "give dynamics=package.module.Class"),
-        (["+world_model.dynamics.kwargs.depth=2"], "give dynamics=package.module.Class"),
-        (["dynamics=storm", "world_model.dynamics.dropout=1.5"], "dropout=1.5: give a number from 0 to 1"),
+        ("objective=custom", "objective=custom does not exist: choose one of a2c, .*, or give package.module.Class"),
+        ("objective.name=ppo", "objective.name cannot be set by itself: choose a part as a whole, by objective="),
+        ("world_model.dynamics=storm", "world_model.dynamics cannot be set by itself: .* by dynamics="),
+        ("objective=ppo objective.updates=3", "no option objective.updates: those of objective=ppo are epochs, minib"),
+        ("objective=discrete_sac objective.epochs=3", "those of objective=discrete_sac are .*updates, batch_size, cap"),
+        ("objective.minibatch=3", f"no option objective.minibatch: those of objective=glam are {ON_POLICY}$"),
+        ("dynamics=custom", "dynamics=custom does not exist: choose one of .*glam, .*, or give package.module.Class"),
+        (
+            "world_model.dynamics.target=a.B",
+            "option world_model.dynamics.target: those of dynamics=glam are width, ",
+        ),
+        ("+world_model.dynamics.kwargs.depth=2", "no option world_model.dynamics.kwargs: the options there are width"),
+        ("+training.foo=2", "no option training.foo: the options there are warmup_frames, "),
+        ("dynamics=storm world_model.dynamics.window=8", f"dynamics.window: those of dynamics=storm are {SEQUENCES}$"),
+        ("ablation=g1_l2 dynamics=storm", "ablation=g1_l2 sets .*_layers, which dynamics=storm does not have: its opt"),
+        ("world_model.encoder.depth=2", "no option world_model.encoder.depth: those of encoder=image are none$"),
+        ("world_model.reward_head.bins=2", "those of reward_head=two_hot are num_layers, num_bins, limit, decoding$"),
     ],
 )
-def test_options_that_would_mean_nothing_are_refused(options, message):
-    with pytest.raises(UsageError, match=message):
-        check_config(load("preset=paper", *options))
+def test_options_that_would_mean_nothing_are_refused(monkeypatch, capsys, options, line):
+    monkeypatch.setattr(sys, "argv", ["glam_atari", "preset=debug", *options.split()])
+    with pytest.raises(SystemExit) as left:
+        command_line(CONFIGS, "glam_atari")(lambda config: pytest.fail("was run"))()
+    (said,) = capsys.readouterr().err.splitlines()
+    assert left.value.code == 2
+    assert re.search(line, said), said

@@ -1,4 +1,4 @@
-"""Offline runs as pictures: the return asked for against the return achieved, and scores against the data's size."""
+"""Offline runs as pictures: the return achieved against the return asked for, and scores against the data's size."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torchrl_glam.offline.results.runs import OfflineResult
+import pandas as pd
+
+from torchrl_glam.offline.results.runs import MODELS
 from torchrl_glam.offline.results.scaling import ScalingStudy
 from torchrl_glam.offline.results.spread import Spread
-from torchrl_glam.offline.results.tables import Grid
+from torchrl_glam.offline.results.tables import group
 from torchrl_glam.presentation import (
     BLACK,
     BLUE,
@@ -32,28 +34,33 @@ SHADES = (0.0, -0.5, 0.45, -0.75)  # of black if below 0, else of white
 APART = 0.008  # of the axis between two lines' points, so that their bars can be seen
 
 
-def plot_targets(path: Path, grid: Grid) -> None:
+def plot_targets(path: Path, grid: pd.DataFrame, title: str) -> None:
     """Write a PNG with a panel for each dataset of one budget: the return achieved against the return asked for.
 
-    A line is the mean over seeds, its bars their standard deviation; a model that is given no target is a horizontal
+    A line is the mean over seeds, its bars their standard deviation; a model that takes no target is a horizontal
     line. Dashed is where both returns are the same; the dotted line is the best return of an episode in the data.
+
+    Args:
+        path: of the file.
+        grid: of :func:`~torchrl_glam.offline.results.tables.make_grids`.
+        title: the budget.
 
     Raises:
         UsageError: if the file cannot be written.
     """
-    figure, panels = make_panels(len(grid.rows))
-    for axes, row in zip(panels, grid.rows, strict=True):
-        cells = {column: grid.cells[row, column] for column in grid.columns if (row, column) in grid.cells}
-        targets = {target for cell in cells.values() for run in cell for target in _targets(run)}
+    rows = list(group(grid, ["row"]))
+    figure, panels = make_panels(len(rows))
+    for axes, ((row,), own) in zip(panels, rows, strict=True):
+        cells = {column: cell for (column,), cell in group(own, ["column"])}
+        targets = [target for cell in cells.values() for target in achieved(cell).index]
         apart = APART * (max(targets) - min(targets)) if targets else 0.0
-        kinds: dict[str, int] = {}
+        kinds = dict.fromkeys(MODELS, 0)
         for place, (column, cell) in enumerate(cells.items()):
-            kind = kinds.setdefault(cell[0].model, 0)
-            kinds[cell[0].model] += 1
+            model = cell["model"].iloc[0]
             shift = apart * (place - (len(cells) - 1) / 2)
-            _draw_targets(axes, cell, shift, kind % len(DASHES), column)
-        runs = [run for cell in cells.values() for run in cell]
-        best = next((found for run in runs if (found := best_in_data(run)) is not None), None)
+            _draw_targets(axes, cell, shift, kinds[model] % len(DASHES), column)
+            kinds[model] += 1
+        best = next((found for run in own["evaluations"] if (found := best_in_data(run)) is not None), None)
         if best is not None:
             axes.axvline(best, color="black", linestyle=":", linewidth=1, label="best in the data")
         if targets:
@@ -62,7 +69,7 @@ def plot_targets(path: Path, grid: Grid) -> None:
         axes.set(title=row, xlabel="return asked for", ylabel="return achieved")
         axes.grid(alpha=0.3)
     share_legend(figure, panels, last=("as asked for", "best in the data"))
-    figure.suptitle(f"Target returns: {grid.title}; bars: standard deviation over seeds", fontsize="medium")
+    figure.suptitle(f"Target returns: {title}; bars: standard deviation over seeds", fontsize="medium")
     save_figure(figure, path)
 
 
@@ -74,15 +81,14 @@ def plot_scaling(path: Path, studies: Sequence[ScalingStudy]) -> None:
     """
     figure, panels = make_panels(len(studies))
     for axes, study in zip(panels, studies, strict=True):
-        for place, (label, line) in enumerate(study.lines.items()):
-            fractions = sorted(line)
-            spread = [line[fraction].deviation or 0.0 for fraction in fractions]
-            means = [line[fraction].mean for fraction in fractions]
+        for place, (label, line) in enumerate(study.lines.iterrows()):
+            line = line.dropna()
+            means, bars = [cell.mean for cell in line], [cell.deviation or 0.0 for cell in line]
             style = {"color": SIZES[place % len(SIZES)], "marker": MARKERS[place % len(MARKERS)], "capsize": 3}
             # Beside each other rather than on top: lines of several sizes share their fractions.
-            shifted = [fraction * 1.03 ** (place - (len(study.lines) - 1) / 2) for fraction in fractions]
-            axes.errorbar(shifted, means, spread, label=label, **style)
-        ticks = sorted({fraction for line in study.lines.values() for fraction in line})
+            shifted = [fraction * 1.03 ** (place - (len(study.lines) - 1) / 2) for fraction in line.index]
+            axes.errorbar(shifted, means, bars, label=label, **style)
+        ticks = list(study.lines)
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
         axes.minorticks_off()
@@ -93,18 +99,13 @@ def plot_scaling(path: Path, studies: Sequence[ScalingStudy]) -> None:
     save_figure(figure, path)
 
 
-def best_in_data(run: OfflineResult) -> float | None:
-    """The best return of an episode in the data, worked out of what the targets are fractions of.
+def best_in_data(evaluations: Sequence[dict[str, Any]]) -> float | None:
+    """Return the best return of an episode in the data, from a run's evaluations, whose targets are fractions of it.
 
     ``target = low + fraction (best - low)``: the target at fraction 1, or the line through two others.
     """
-    known = sorted(
-        {
-            (entry.fraction, entry.target_return)
-            for entry in run.evaluations
-            if entry.fraction is not None and entry.target_return is not None
-        }
-    )
+    places = {(entry["fraction"], entry["target_return"]) for entry in evaluations}
+    known = sorted(place for place in places if None not in place)
     for fraction, target in known:
         if fraction == 1:
             return target
@@ -114,37 +115,30 @@ def best_in_data(run: OfflineResult) -> float | None:
     return None if first == last else low + (1 - first) / (last - first) * (high - low)
 
 
-def achieved(cell: Sequence[OfflineResult]) -> dict[float | None, Spread]:
-    """The return achieved at each target, over seeds, from the lowest; ``None`` is no target."""
-    means: dict[float | None, list[float]] = {}
-    for run in cell:
-        for entry in run.evaluations:
-            means.setdefault(entry.target_return, []).append(entry.mean)
-    ordered = sorted(means, key=lambda target: (target is not None, target or 0.0))
-    return {target: Spread.of(means[target]) for target in ordered}
+def achieved(cell: pd.DataFrame) -> pd.Series:
+    """Return the :class:`Spread` over seeds of the return at each target; empty for a model that takes no target."""
+    taken = cell[cell["model"] != "bc"]  # behaviour cloning is asked for the highest target, and ignores it
+    entries = [entry for evaluations in taken["evaluations"] for entry in evaluations]
+    means: dict[float, list[float]] = {}
+    for entry in entries:
+        if entry["target_return"] is not None:
+            means.setdefault(entry["target_return"], []).append(entry["mean"])
+    return pd.Series({target: Spread.of(means[target]) for target in sorted(means)}, dtype=object)
 
 
-def _targets(run: OfflineResult) -> list[float]:
-    """The run's target returns; behaviour cloning takes no notice of one."""
-    targets = [entry.target_return for entry in run.evaluations if run.model != "bc"]
-    return [target for target in targets if target is not None]
-
-
-def _draw_targets(axes: Any, cell: Sequence[OfflineResult], shift: float, kind: int, label: str) -> None:
+def _draw_targets(axes: Any, cell: pd.DataFrame, shift: float, kind: int, label: str) -> None:
     """Draw the line of a model's ``kind``, with its points shifted along the axis of targets."""
-    base, marker = STYLES[cell[0].model]
+    base, marker = STYLES[cell["model"].iloc[0]]
     share, end = abs(SHADES[kind]), 0 if SHADES[kind] < 0 else 255
     colour = "#" + "".join(f"{round((1 - share) * part + share * end):02x}" for part in bytes.fromhex(base[1:]))
     options = {"label": label, "linestyle": DASHES[kind]}
-    if not _targets(cell[0]):
-        score = Spread.of(run.mean for run in cell)
+    spreads = achieved(cell)
+    if spreads.empty:
+        score = Spread.of(cell["mean"])
         axes.axhline(score.mean, color=colour, **options)
         if score.deviation:
             ends = (score.mean - score.deviation, score.mean + score.deviation)
             axes.axhspan(*ends, color=colour, alpha=0.15, linewidth=0)
         return
-    spreads = {target: spread for target, spread in achieved(cell).items() if target is not None}
-    means, bars = [spread.mean for spread in spreads.values()], [spread.deviation or 0.0 for spread in spreads.values()]
-    axes.errorbar(
-        [target + shift for target in spreads], means, bars, color=colour, marker=marker, capsize=3, **options
-    )
+    means, bars = [spread.mean for spread in spreads], [spread.deviation or 0.0 for spread in spreads]
+    axes.errorbar(spreads.index + shift, means, bars, color=colour, marker=marker, capsize=3, **options)

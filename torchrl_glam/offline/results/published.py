@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+
+import pandas as pd
 
 from torchrl_glam.envs.scores import read_data
-from torchrl_glam.offline.results.runs import MODELS, OfflineResult, group
-from torchrl_glam.offline.results.tables import Grid, make_grids, normalised_score
+from torchrl_glam.offline.results.runs import MODELS
+from torchrl_glam.offline.results.tables import group, make_grids, spreads
 from torchrl_glam.presentation import NOTHING, markdown
 
 TASKS = {"hopper": "Hopper", "halfcheetah": "HalfCheetah", "walker2d": "Walker2d"}
 QUALITIES = {"medium-expert": "ME", "medium": "M", "replay": "MR"}
 DIFFERENCE = (
-    "Published: as the RATE paper prints them (tables 3 and 4). Ours are runs on all of the data. What differs: D4RL's "
-    "data are from its own agents, ours were recorded from our own teachers, of other quality, length and mixture; our "
-    "random and expert references were measured here and are not D4RL's; the budget of updates is the one given. So a "
-    "number of ours may stand above or below a published one for reasons that lie in the data."
+    "Published: as the RATE paper prints them (tables 3 and 4). Ours are runs on all of the data. Differences: D4RL's "
+    "data come from its own agents, ours from our own teachers, of other quality, length and mixture; our random and "
+    "expert references were measured here and are not D4RL's; the budget of updates is the one given. So a number of "
+    "ours may be above or below a published one because of the data."
 )
 
 
 def published_offline_scores() -> dict[str, dict[str, float | None]]:
-    """Reads the Gym rows of ``data/mambadm.csv``: MambaDM and its neighbours on D4RL's three locomotion tasks.
+    """Read the Gym rows of ``data/mambadm.csv``: MambaDM and its neighbours on D4RL's three locomotion tasks.
 
     Source: the tables 3 and 4 of the RATE paper (Recurrent Action Transformer with Memory), which reprints the others'
     numbers, MambaDM's among them.
@@ -41,7 +42,7 @@ def published_offline_scores() -> dict[str, dict[str, float | None]]:
 
 
 def published_task(dataset: str) -> str | None:
-    """The published task that a dataset of one's own stands for; ``None`` if it is like none of them.
+    """Return the published task that a dataset of one's own stands for; ``None`` if it is like none of them.
 
     Examples:
         >>> published_task("hopper/replay-v0"), published_task("cartpole/mixed-v0")
@@ -51,23 +52,27 @@ def published_task(dataset: str) -> str | None:
     return f"{TASKS[match[1]]}-{QUALITIES[match[2]]}" if match else None
 
 
-def published_table(runs: Sequence[OfflineResult]) -> str | None:
-    """The published scores beside those of our runs on all of the data, as Markdown.
+def published_table(runs: pd.DataFrame) -> str | None:
+    """Return the published scores beside those of our runs on all of the data, as Markdown.
 
     Returns:
-        A table and a line on what differs; ``None`` if no dataset stands for a published task.
+        A table and the differences in words; ``None`` if no dataset stands for a published task.
     """
     published = published_offline_scores()
-    ours: dict[str, list[list[str]]] = {}
     others = [model for model in next(iter(published.values())) if model not in MODELS.values()]
-    for (dataset,), own in group([run for run in runs if run.fraction == 1], ("dataset",)).items():
+    scored = runs[(runs["fraction"] == 1) & runs["normalised"].notna()]
+    ours: dict[str, list[list[str]]] = {}
+    for (dataset,), own in group(scored, ["dataset"]):
         task = published_task(dataset)
         if task is None:
             continue
-        for grid in make_grids([run for run in own if run.normalised is not None]):
-            for row in grid.rows:
-                cells = [_cell(grid, row, model) for model in MODELS]
-                ours.setdefault(task, []).append([f"ours: {row}, {grid.total_updates:,} updates", *cells])
+        for title, grid in make_grids(own).items():
+            for row, cells in spreads(grid, "normalised").iterrows():
+                line = [
+                    f"ours: {row}, {title.partition(', all')[0]}",
+                    *(_cell(cells, name) for name in MODELS.values()),
+                ]
+                ours.setdefault(task, []).append(line)
     rows = []
     for task, scores in published.items():
         if task in ours:
@@ -77,12 +82,9 @@ def published_table(runs: Sequence[OfflineResult]) -> str | None:
     return f"{markdown(['task', 'scores', *MODELS.values(), *others], rows)}\n\n{DIFFERENCE}" if rows else None
 
 
-def _cell(grid: Grid, row: str, model: str) -> str:
+def _cell(cells: pd.Series, name: str) -> str:
     """Our score of a model; of each of its kinds, where it was run in several."""
-    name, cells = MODELS[model], {}
-    for column in grid.columns:
-        cell = grid.cells.get((row, column))
-        if cell and cell[0].model == model:
-            cells[column] = str(normalised_score(cell))
-    kinds = (f"{column.removeprefix(name).strip(' ()')}: {score}" for column, score in cells.items())
-    return NOTHING if not cells else next(iter(cells.values())) if len(cells) == 1 else "; ".join(kinds)
+    own = cells[[label.split(" (")[0] == name for label in cells.index]].dropna()
+    if len(own) < 2:
+        return str(own.iloc[0]) if len(own) else NOTHING
+    return "; ".join(f"{label.removeprefix(name).strip(' ()')}: {score}" for label, score in own.items())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from torchrl_glam.offline.results.runs import DATA, MODELS, SETTINGS, OfflineResult, describe, group, telling
+import pandas as pd
+
+from torchrl_glam.offline.results.runs import DATA, MODELS, SETTINGS
 from torchrl_glam.offline.results.spread import Spread, decimals
-from torchrl_glam.offline.results.tables import mean_return, normalised_score
+from torchrl_glam.offline.results.tables import add_labels, group, spreads, telling
 from torchrl_glam.presentation import NOTHING, markdown
+
+SIZE = ["parameters", "width"]
 
 
 @dataclass(frozen=True)
@@ -17,80 +20,60 @@ class ScalingStudy:
     """A model on one dataset after one number of updates.
 
     Args:
-        dataset, model, total_updates: what its runs share.
-        normalised: whether scores are on D4RL's scale; else returns.
-        lines: by size, from the smallest: the score at each fraction of the data, from the least.
+        title: model, dataset and updates.
+        unit: that of the scores: normalised score or return.
+        lines: scores by size, from the smallest, and by fraction of the data; ``None`` where there is no run.
     """
 
-    dataset: str
-    model: str
-    total_updates: int
-    normalised: bool
-    lines: dict[str, dict[float, Spread]]
-
-    @property
-    def title(self) -> str:
-        """What it is a study of."""
-        return f"{MODELS[self.model]} on {self.dataset}, {self.total_updates:,} updates"
-
-    @property
-    def unit(self) -> str:
-        """What the numbers are."""
-        return "normalised score" if self.normalised else "return"
+    title: str
+    unit: str
+    lines: pd.DataFrame
 
 
-def scaling_studies(runs: Sequence[OfflineResult], model: str = "mambadm") -> list[ScalingStudy]:
-    """The studies among the runs: a dataset and a number of updates with several fractions of the data.
+def scaling_studies(runs: pd.DataFrame, model: str = "mambadm") -> list[ScalingStudy]:
+    """Find the studies among the runs: a dataset and a number of updates with several fractions of the data.
 
     A size is a number of parameters. Runs of one size that differ in anything else but the seed, such as the memory,
     have a line for each kind.
     """
     studies = []
-    own = [run for run in runs if run.model == model]
-    for (dataset, updates), study in group(own, ("dataset", "total_updates")).items():
-        if len({run.fraction for run in study}) < 2:
+    for (dataset, updates), study in group(runs[runs["model"] == model], ["dataset", "total_updates"]):
+        if study["fraction"].nunique() < 2:
             continue
-        normalised = all(run.normalised is not None for run in study)
-        size = ("parameters", "width")
-        others = [name for name in (*SETTINGS, *DATA) if name not in size]
-        names = (*size, *telling(study, ("fraction", *size), others))
-        lines: dict[str, dict[float, Spread]] = {}
-        for key, line in group(study, names).items():
-            label = describe(names, key)
-            for (fraction,), cell in group(line, ("fraction",)).items():
-                score = normalised_score(cell) if normalised else mean_return(cell)
-                assert score is not None, f"{cell[0].path} has no normalised score"
-                lines.setdefault(label, {})[fraction] = score
-        studies.append(ScalingStudy(dataset, model, updates, normalised, lines))
+        score = "normalised" if study["normalised"].notna().all() else "mean"
+        others = [name for name in (*SETTINGS, *DATA) if name not in SIZE]
+        names = [*SIZE, *telling(study, ["fraction", *SIZE], others)]
+        labelled = add_labels(study.assign(size=""), "row", ["size", *names])
+        title = f"{MODELS[model]} on {dataset}, {updates:,} updates"
+        fractions = pd.Categorical(labelled["fraction"])
+        lines = spreads(labelled.assign(column=fractions), score)
+        lines.index = [label.strip(" ()") for label in lines.index]
+        studies.append(ScalingStudy(title, "normalised score" if score == "normalised" else "return", lines))
     return studies
 
 
 def scaling_table(study: ScalingStudy) -> str:
-    """Scores by size and fraction, and what each step to more data or to a larger model changed, as Markdown."""
-    fractions = sorted({fraction for line in study.lines.values() for fraction in line})
-    rows = []
-    for label, line in study.lines.items():
-        rows.append([label, *(str(line[fraction]) if fraction in line else NOTHING for fraction in fractions)])
-    scores = markdown(["size", *(f"{100 * fraction:g} % of the data" for fraction in fractions)], rows)
+    """Return scores by size and fraction, and the change by each step to more data or a larger model, as Markdown."""
+    rows = [[size, *(NOTHING if cell is None else str(cell) for cell in line)] for size, line in study.lines.iterrows()]
+    scores = markdown(["size", *(f"{100 * fraction:g} % of the data" for fraction in study.lines)], rows)
     changes = [[name, change(before, after)] for name, before, after in steps(study)]
     return f"{scores}\n\n{markdown(['step', f'change of the {study.unit} ± standard error'], changes)}"
 
 
 def steps(study: ScalingStudy) -> list[tuple[str, Spread, Spread]]:
-    """Each step to the next fraction of the data, and to the next size, with the scores before and after it."""
+    """Return each step to the next fraction of the data, and to the next size, with the scores before and after it."""
     found = []
-    for label, line in study.lines.items():
-        for less, more in pairwise(sorted(line)):
-            found.append((f"{more / less:.3g} x the data ({100 * more:g} %), {label}", line[less], line[more]))
-    for smaller, larger in pairwise(study.lines):
-        for fraction in sorted(study.lines[smaller].keys() & study.lines[larger].keys()):
-            name = f"from {smaller} to {larger}, {100 * fraction:g} % of the data"
-            found.append((name, study.lines[smaller][fraction], study.lines[larger][fraction]))
+    for size, line in study.lines.iterrows():
+        for less, more in pairwise(line.dropna().index):
+            found.append((f"{more / less:.3g} x the data ({100 * more:g} %), {size}", line[less], line[more]))
+    for smaller, larger in pairwise(study.lines.index):
+        for fraction, (before, after) in study.lines.loc[[smaller, larger]].dropna(axis=1).items():
+            found.append((f"from {smaller} to {larger}, {100 * fraction:g} % of the data", before, after))
     return found
 
 
 def change(before: Spread, after: Spread) -> str:
-    """The difference of two means and its standard error.
+    """Return the difference of two means and its standard error.
 
     Examples:
         >>> change(Spread(10.0, 3.0, 4), Spread(20.0, 4.0, 4))

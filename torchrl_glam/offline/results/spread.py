@@ -1,4 +1,4 @@
-"""Means over seeds, and how far they may be trusted."""
+"""Means over seeds, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 FEWEST = 3
-"""Seeds below which a cell says that they are too few."""
+"""With fewer seeds a cell says that they are too few."""
 
-# Student's t at 97.5 %, for 2 to 11 seeds. More seeds are taken as 11, which errs on the side of doubt.
+# Student's t at 97.5 %, for 2 to 11 seeds. More seeds count as 11, which is cautious.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean of a number for each seed, with the standard deviation over them (``None`` of one)."""
+    """Mean of a number for each seed, with the standard deviation over them (``None`` for one seed)."""
 
     mean: float
     deviation: float | None
@@ -23,21 +23,21 @@ class Spread:
 
     @classmethod
     def of(cls, numbers: Iterable[float]) -> Spread:
-        """The spread of one number or more."""
+        """Return the spread of one number or more."""
         entries = list(numbers)
         deviation = statistics.stdev(entries) if len(entries) > 1 else None
         return cls(statistics.fmean(entries), deviation, len(entries))
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the mean, by Student's t; ``None`` of fewer than three seeds, which say little."""
+        """The 95 % interval of the mean, by Student's t; ``None`` with too few seeds."""
         if self.deviation is None or self.seeds < FEWEST:
             return None
         half = STUDENT[min(self.seeds - 2, len(STUDENT) - 1)] * self.deviation / self.seeds**0.5
         return self.mean - half, self.mean + half
 
     def __str__(self) -> str:
-        """Mean ± deviation and the number of seeds.
+        """Return mean ± deviation and the number of seeds.
 
         Examples:
             >>> print(Spread.of([10.0, 20.0, 30.0]), Spread.of([0.25]), sep="; ")
@@ -50,12 +50,12 @@ class Spread:
 
 
 def decimals(value: float, scale: float) -> str:
-    """As many places as a number of the size of ``scale`` wants: one, or two where all is below 10."""
+    """Round to one decimal, or to two where ``scale`` is below 10."""
     return f"{value:.1f}" if abs(scale) >= 10 else f"{value:.2f}"
 
 
 def best_of(spreads: Sequence[Spread | None]) -> int | None:
-    """Where the best mean is, if its 95 % interval lies above that of every other; else ``None``.
+    """Return the place of the best mean, if its 95 % interval lies above that of every other; else ``None``.
 
     Examples:
         >>> low, high, wide = Spread.of([1, 2, 3]), Spread.of([21, 22, 23]), Spread.of([1, 20, 39])

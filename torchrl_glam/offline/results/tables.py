@@ -1,117 +1,125 @@
-"""Offline runs as tables: a table for each budget, a cell for runs that differ in nothing but the seed."""
+"""Offline runs as tables: a table per budget, a cell for runs that differ only in the seed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from torchrl_glam.offline.results.runs import (
-    DATA,
-    MODELS,
-    SETTINGS,
-    OfflineResult,
-    describe,
-    group,
-    telling,
-    values,
-)
+import pandas as pd
+
+from torchrl_glam.offline.results.runs import BUDGET, COLUMNS, DATA, MODELS, SETTINGS
 from torchrl_glam.offline.results.spread import Spread, best_of
-from torchrl_glam.presentation import NOTHING, csv_text, markdown
+from torchrl_glam.presentation import NOTHING, markdown
 
 INTRODUCTION = (
     "Each number is the mean over seeds ± their standard deviation, of the undiscounted return of whole episodes that "
-    "each seed's model played; a model that is asked for a return was asked for the highest of its targets. The "
-    "normalised score has random play at 0 and the dataset's expert at 100 (D4RL's scale). Bold is a model whose 95 % "
-    "interval (Student's t over seeds) lies above every other's. Each table is of one budget; its models may "
-    "differ in size, as the lists of what was run say."
+    "each seed's model played; a model that takes a target was given the highest one. The normalised score has random "
+    "play at 0 and the dataset's expert at 100 (D4RL's scale). Bold is a model whose 95 % interval (Student's t over "
+    "seeds) lies above every other's. Each table is of one budget; its models may differ in size, as the lists of runs "
+    "show."
 )
-COLUMNS = ("dataset", "model", "total_updates", "fraction", *SETTINGS, *DATA)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The runs of one budget.
+def make_grids(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the runs of each budget by its title; the longest training on the most data comes first.
 
-    Args:
-        total_updates, fraction: the budget.
-        rows: labels of the datasets.
-        columns: labels of the models.
-        cells: runs by row and column, which differ in their seeds alone.
+    Each run has a ``row``, the label of its data, and a ``column``, that of its model. Where runs of a model on one
+    dataset differ in more than the seed, the model has a column for each kind; where data of one name differ, the
+    dataset has a row for each.
     """
-
-    total_updates: int
-    fraction: float
-    rows: list[str]
-    columns: list[str]
-    cells: dict[tuple[str, str], list[OfflineResult]]
-
-    @property
-    def title(self) -> str:
-        """The budget in words."""
-        return budget(self.total_updates, self.fraction)
-
-
-def make_grids(runs: Sequence[OfflineResult]) -> list[Grid]:
-    """One grid for each budget; the longest training on the most data comes first.
-
-    Where runs of a model on one dataset differ in more than the seed, the model has a column for each kind; where data
-    of one name differ, the dataset has a row for each.
-    """
-    grids = []
-    for (updates, fraction), own in reversed(group(runs, ("total_updates", "fraction")).items()):
-        data = ("dataset", *telling(own, ("dataset",), DATA))
-        rows, columns, cells = [], [], {}
-        for key in group(own, data):
-            rows.append(_label(key[0], data[1:], key[1:]))
-        for (model,), of_model in group(own, ("model",)).items():
-            settings = telling(of_model, data, SETTINGS)
-            for key, kind in group(of_model, settings).items():
-                columns.append(_label(MODELS[model], settings, key))
-                for place, cell in group(kind, data).items():
-                    cells[_label(place[0], data[1:], place[1:]), columns[-1]] = cell
-        grids.append(Grid(updates, fraction, rows, columns, cells))
+    grids = {}
+    for (updates, fraction), own in reversed(list(group(runs, BUDGET))):
+        data = ["dataset", *telling(own, ["dataset"], DATA)]
+        own = add_labels(own, "row", data)
+        kinds = []
+        for _, of_model in group(own, ["model"]):
+            kinds.append(add_labels(of_model, "column", ["model", *telling(of_model, data, SETTINGS)]))
+        columns = [label for kind in kinds for label in kind["column"].cat.categories]
+        grid = pd.concat([kind.astype({"column": pd.CategoricalDtype(columns, ordered=True)}) for kind in kinds])
+        grids[budget(updates, fraction)] = grid
     return grids
 
 
-def comparison_tables(runs: Sequence[OfflineResult]) -> str:
-    """Scores, returns and settings of every budget, as Markdown."""
+def comparison_tables(runs: pd.DataFrame) -> str:
+    """Return scores, returns and settings of every budget, as Markdown."""
     parts = [INTRODUCTION]
-    for grid in make_grids(runs):
-        parts.append(f"## {grid.title.capitalize()}")
-        if any(normalised_score(cell) is not None for cell in grid.cells.values()):
-            parts += ["Normalised score:", _score_table(grid, normalised_score)]
-        parts += ["Return:", _score_table(grid, mean_return), "What was run:", _settings_table(grid)]
+    for title, grid in make_grids(runs).items():
+        parts.append(f"## {title.capitalize()}")
+        if grid["normalised"].notna().any():
+            parts += ["Normalised score:", _score_table(grid, "normalised")]
+        parts += ["Return:", _score_table(grid, "mean"), "Runs:", _settings_table(grid)]
     return "\n\n".join(parts)
 
 
-def comparison_csv(runs: Sequence[OfflineResult]) -> str:
-    """A line for each cell of every table, with all that its runs have in common."""
-    rows = []
-    scores = ("normalised_mean", "normalised_deviation", "return_mean", "return_deviation")
-    for cell in group(runs, COLUMNS).values():
-        numbers: list[float | None] = []
-        for score in (normalised_score(cell), mean_return(cell)):
-            numbers += [score.mean, score.deviation] if score else [None, None]
-        seeds = " ".join(str(seed) for seed in sorted(run.seed for run in cell))
-        line = [*values(cell[0], COLUMNS), seeds, *(None if number is None else f"{number:.6g}" for number in numbers)]
-        rows.append(line)
-    return csv_text([*COLUMNS, "seeds", *scores], rows)
+def comparison_csv(runs: pd.DataFrame) -> str:
+    """Return a line for each cell of every table, with the values that its runs share."""
+    columns = {
+        "seeds": ("seed", lambda seeds: " ".join(map(str, sorted(seeds)))),
+        "normalised_mean": ("normalised", "mean"),
+        "normalised_deviation": ("normalised", "std"),
+        "return_mean": ("mean", "mean"),
+        "return_deviation": ("mean", "std"),
+    }
+    return group(runs, COLUMNS).agg(**columns).to_csv(float_format="%.6g")
 
 
-def normalised_score(cell: Sequence[OfflineResult]) -> Spread | None:
-    """Mean over seeds on D4RL's scale; ``None`` without references."""
-    scores = [run.normalised for run in cell if run.normalised is not None]
-    return Spread.of(scores) if scores else None
+def spreads(grid: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Return the :class:`Spread` of a score by row and column, in their order; ``None`` where there is none."""
+    cells = group(grid, ["row", "column"])[score]
+    table = cells.apply(lambda values: Spread.of(values.dropna()) if values.notna().any() else None).unstack()
+    return table.astype(object).where(table.notna(), None)
 
 
-def mean_return(cell: Sequence[OfflineResult]) -> Spread:
-    """Mean over seeds in reward units."""
-    return Spread.of(run.mean for run in cell)
+def group(runs: pd.DataFrame, names: list[str]) -> Any:
+    """Group runs that agree in all ``names``, sorted by these; missing values are values of their own."""
+    return runs.groupby(names, dropna=False, observed=True)
+
+
+def telling(runs: pd.DataFrame, alike: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return those of ``names`` that tell runs apart which agree in ``alike`` and in the names already chosen.
+
+    So a table need not name the width of a model that was run in one width, nor its parameters where the width
+    determines them, and yet no two kinds of run share a cell.
+    """
+    chosen: list[str] = []
+    for name in names:
+        if group(runs, [*alike, *chosen])[name].nunique(dropna=False).gt(1).any():
+            chosen.append(name)
+    return chosen
+
+
+def add_labels(runs: pd.DataFrame, column: str, names: list[str]) -> pd.DataFrame:
+    """Add a column of labels, ordered as the values of ``names`` are: the first of these, then the others' values."""
+    runs = runs.sort_values(names, kind="stable")
+    first, *others = names
+    labels = []
+    for _, run in runs.iterrows():
+        name = MODELS.get(run[first], run[first])
+        labels.append(f"{name} ({describe(run[others])})" if others else name)
+    return runs.assign(**{column: pd.Categorical(labels, list(dict.fromkeys(labels)), ordered=True)})
+
+
+def describe(values: pd.Series) -> str:
+    """Return names and values for people.
+
+    Examples:
+        >>> describe(pd.Series({"width": 64, "parameters": 120000, "memory": None, "fraction": 0.5}, dtype=object))
+        'width 64, 120,000 parameters, no memory, fraction 0.5'
+    """
+    parts = []
+    for name, value in values.items():
+        words = str(name).replace("_", " ")
+        if pd.isna(value):
+            parts.append(f"no {words}")
+        elif words in ("parameters", "transitions"):
+            parts.append(f"{value:,} {words}")
+        else:
+            parts.append(f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}")
+    return ", ".join(parts)
 
 
 def budget(total_updates: int, fraction: float) -> str:
-    """Updates and share of the data.
+    """Return updates and share of the data in words.
 
     Examples:
         >>> budget(20000, 1.0), budget(500, 0.25)
@@ -121,47 +129,34 @@ def budget(total_updates: int, fraction: float) -> str:
     return f"{total_updates:,} updates, {share} of the data"
 
 
-def _score_table(grid: Grid, score: Callable[[Sequence[OfflineResult]], Spread | None]) -> str:
+def _score_table(grid: pd.DataFrame, score: str) -> str:
     """A row for each dataset, a column for each model, the best in bold where it is beyond doubt."""
+    table = spreads(grid, score)
     rows = []
-    for row in grid.rows:
-        cells = [grid.cells.get((row, column)) for column in grid.columns]
-        spreads = [score(cell) if cell else None for cell in cells]
-        texts = [NOTHING if spread is None else str(spread) for spread in spreads]
-        best = best_of(spreads)
+    for row, cells in table.iterrows():
+        texts = [NOTHING if cell is None else str(cell) for cell in cells]
+        best = best_of(list(cells))
         if best is not None:
             texts[best] = f"**{texts[best]}**"
-        rows.append([row, *texts])
-    return markdown(["dataset", *grid.columns], rows)
+        rows.append([str(row), *texts])
+    return markdown(["dataset", *table.columns], rows)
 
 
-def _settings_table(grid: Grid) -> str:
-    """A row for each cell: what its runs share, and the references of the normalised score."""
-    runs = [run for cell in grid.cells.values() for run in cell]
-    told = [name for name in SETTINGS if any(getattr(run, name) is not None for run in runs)]
-    names = ("transitions", "random_score", "expert_score", *told)
+def _settings_table(grid: pd.DataFrame) -> str:
+    """A row for each cell: the settings that its runs share, and the references of the normalised score."""
+    names = ["transitions", "random_score", "expert_score", *(name for name in SETTINGS if grid[name].notna().any())]
     rows = []
-    for row in grid.rows:
-        for column in grid.columns:
-            if cell := grid.cells.get((row, column)):
-                seeds = ", ".join(str(seed) for seed in sorted(run.seed for run in cell))
-                rows.append([row, column, *map(_text, values(cell[0], names)), seeds])
+    for (row, column), cell in group(grid, ["row", "column"]):
+        seeds = ", ".join(map(str, sorted(cell["seed"])))
+        rows.append([row, column, *map(_text, cell.iloc[0][names]), seeds])
     return markdown(["dataset", "model", *(name.replace("_", " ") for name in names), "seeds"], rows)
 
 
-def _text(entry: Any) -> str:
-    if entry is None:
+def _text(value: Any) -> str:
+    if pd.isna(value):
         return NOTHING
-    if isinstance(entry, str):
-        return entry
-    return (
-        f"{entry:,.1f}"
-        if abs(entry) >= 1 and entry != int(entry)
-        else f"{entry:,.3g}"
-        if abs(entry) < 1
-        else f"{entry:,.0f}"
-    )
-
-
-def _label(name: str, settings: Sequence[str], entries: Sequence[Any]) -> str:
-    return f"{name} ({describe(settings, entries)})" if settings else name
+    if isinstance(value, str):
+        return value
+    if abs(value) < 1:
+        return f"{value:,.3g}"
+    return f"{value:,.1f}" if value != int(value) else f"{value:,.0f}"

@@ -1,4 +1,4 @@
-"""Options of an offline dataset made here: a teacher learns a task, and what it does is recorded."""
+"""Options of an offline dataset made here: a teacher learns a task, and its steps are recorded."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hydra.core.config_store import ConfigStore
 
 
 class Quality(Enum):
-    """How good the recorded policy is, as in D4RL (arXiv 2004.07219, Section 5)."""
+    """The recorded policy, as in D4RL (arXiv 2004.07219, Section 5)."""
 
     medium = "medium"  # a policy between the random one and the expert
-    replay = "replay"  # all that the teacher did until it was as good as that
+    replay = "replay"  # the training's steps until it was as good as that
     expert = "expert"  # the best policy
-    mixed = "mixed"  # half of each
+    mixed = "mixed"  # half of medium, half of expert
 
 
 class Algorithm(Enum):
-    """How the teacher learns; ``auto`` is PPO for discrete actions, and mostly SAC for continuous ones."""
+    """The teacher's algorithm; ``auto`` is PPO for discrete actions, and mostly SAC for continuous ones."""
 
     auto = "auto"
     ppo = "ppo"
@@ -41,45 +41,45 @@ class TaskConfig:
 
 @dataclass
 class SACConfig:
-    """A teacher for continuous actions (Haarnoja et al., 2018, "Soft Actor-Critic Algorithms and Applications")."""
+    """Options of stable-baselines3's SAC (Haarnoja et al., 2018), by its names; for continuous actions only."""
 
-    num_envs: int = 8
-    frames_per_batch: int = 32  # environment steps between updates, of all environments together
-    updates_per_frame: float = 0.5  # gradient steps per environment step
+    n_envs: int = 8
+    train_freq: int = 4  # steps of each environment between updates
+    gradient_steps: int = 16  # updates after these steps
     batch_size: int = 256
-    warmup_frames: int = 2000  # environment steps of uniform actions
-    width: int = 128  # of the two hidden layers of each network
-    lr: float = 1e-3
-    alpha: float = 0.2  # weight of the entropy at first; it adapts until the entropy is -action size
+    learning_starts: int = 2000  # environment steps of uniform actions
+    net_arch: list[int] = field(default_factory=lambda: [128, 128])  # widths of each network's hidden layers
+    learning_rate: float = 1e-3
+    ent_coef: float = 0.2  # weight of the entropy at first; it adapts until the entropy is -action size
     gamma: float = 0.99
     tau: float = 0.005  # share of the new weights in the target critics after an update
 
 
 @dataclass
 class PPOConfig:
-    """A teacher for any actions (Schulman et al., 2017, "Proximal Policy Optimization Algorithms")."""
+    """Options of stable-baselines3's PPO (Schulman et al., 2017), by its names; for any actions."""
 
-    num_envs: int = 8
-    frames_per_batch: int = 1024  # environment steps between updates, of all environments together
-    epochs: int = 10
+    n_envs: int = 8
+    n_steps: int = 128  # steps of each environment between updates
+    n_epochs: int = 10
     batch_size: int = 128
-    width: int = 64  # of the two hidden layers of each network
-    lr: float = 1e-3  # falls to 0 in a straight line
+    net_arch: list[int] = field(default_factory=lambda: [64, 64])  # widths of each network's hidden layers
+    learning_rate: float = 1e-3  # decreases linearly to 0
     gamma: float = 0.99
-    lmbda: float = 0.95
-    clip_epsilon: float = 0.2
-    entropy_coeff: float = 0.0
-    max_norm: float = 0.5
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    ent_coef: float = 0.0
+    max_grad_norm: float = 0.5
 
 
 @dataclass
 class TeacherConfig:
-    """What is learnt, and how: a folder of one teacher serves every quality."""
+    """The task and the training: one teacher's folder serves every quality."""
 
     env: TaskConfig = field(default_factory=TaskConfig)
     seed: int = 0
     teacher: Algorithm = Algorithm.auto  # auto: PPO for discrete actions and InvertedPendulum, else SAC
-    total_frames: int | None = None  # environment steps of the training; None: what suits the task
+    total_frames: int | None = None  # environment steps of the training; None: a number that suits the task
     snapshots: int = 40  # copies of the policy that are kept and evaluated, at equal distances
     evaluation_episodes: int = 8  # of each snapshot
     reference_episodes: int = 40  # of the random policy, and of the best snapshot
@@ -92,11 +92,11 @@ class NewDatasetConfig(TeacherConfig):
     """One dataset."""
 
     quality: Quality = Quality.medium
-    steps: int | None = None  # transitions; None: 100,000, or for quality=replay as many as there are
-    medium: float = 0.4  # where the medium policy, sampled, is between the random one (0) and the greedy expert (1)
+    steps: int | None = None  # transitions; None: 100,000, or for quality=replay all that there are
+    medium: float = 0.4  # return of the medium policy, sampled, between the random one (0) and the greedy expert (1)
     until: Until = Until.medium  # how much of the training quality=replay holds
     teacher_dir: str | None = None  # None: runs/teachers/TASK-seedSEED
-    dataset_id: str | None = None  # (namespace/)name-v0; None: after task and quality
+    dataset_id: str | None = None  # (namespace/)name-v0; None: named after task and quality
     root: str | None = None  # folder of datasets; None: MINARI_DATASETS_PATH or Minari's own
 
 

@@ -1,4 +1,4 @@
-"""A teacher's steps, and those of its policies, as a Minari dataset of a quality."""
+"""A teacher's steps, and those of its policies, as a Minari dataset."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from gymnasium.spaces import Box
-from tensordict import TensorDictBase
+import torch
 
 from torchrl_glam import __version__
 from torchrl_glam.data.minari_files import write_dataset
 from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.offline.teachers.config import NewDatasetConfig, Quality, Until
-from torchrl_glam.offline.teachers.playing import play_episodes
-from torchrl_glam.offline.teachers.recording import cut_episodes, episode_return, first_steps, read_steps, to_buffer
-from torchrl_glam.offline.teachers.snapshots import STEPS, Snapshot, Teacher
-from torchrl_glam.offline.teachers.tasks import check_task, make_task_env
-from torchrl_glam.offline.teachers.training import make_teacher
+from torchrl_glam.offline.teachers.recording import (
+    Episode,
+    Recorder,
+    episode_return,
+    first_steps,
+    read_steps,
+    to_buffer,
+)
+from torchrl_glam.offline.teachers.snapshots import STEPS, Model, Snapshot, Teacher
+from torchrl_glam.offline.teachers.tasks import as_float32, check_task, make_task_env
+from torchrl_glam.offline.teachers.training import make_model
 
 DEFAULT_STEPS = 100_000
-RECORDING_SEED = 2000  # added to the run's: what is recorded never begins as training and evaluation do
+RECORDING_SEED = 2000  # added to the teacher's: recorded episodes never begin as training and evaluation do
 
 
 @dataclass(frozen=True)
 class NewDataset:
-    """A dataset that was written; printed, a part of a line.
+    """A dataset that was written; as a text, a part of a line.
 
     Args:
         dataset_id: Minari's.
-        steps: transitions in it.
-        returns: of its episodes; that of a cut one is what it had come to.
+        steps: number of transitions.
+        returns: of its episodes; of one that was cut, the sum until then.
     """
 
     dataset_id: str
@@ -40,13 +45,13 @@ class NewDataset:
     returns: list[float]
 
     def __str__(self) -> str:
-        """What it holds."""
+        """Return the numbers of steps and episodes, and the mean return."""
         number, mean = len(self.returns), statistics.fmean(self.returns)
         return f"{self.steps} steps, {number} episode{'s' * (number != 1)}, mean return {mean:.1f}"
 
 
 def default_dataset_id(name: str, quality: Quality, until: Until = Until.medium) -> str:
-    """A name after task and quality, as in D4RL.
+    """Return a name after task and quality, as in D4RL.
 
     Examples:
         >>> from torchrl_glam.offline.teachers.config import Quality, Until
@@ -70,12 +75,12 @@ def record_dataset(teacher: Teacher, config: NewDatasetConfig, dataset_id: str, 
 
     Args:
         teacher: has learnt the task.
-        config: the options, with :func:`~torchrl_glam.offline.teachers.training.resolve_options` behind them.
+        config: the options after :func:`~torchrl_glam.offline.teachers.training.resolve_options`.
         dataset_id: ``(namespace/)name-v0``, a new one.
         root: the folder of datasets.
 
     Raises:
-        UsageError: if the quality cannot be had from the teacher, or the dataset cannot be written.
+        UsageError: if the teacher cannot give this quality, or the dataset cannot be written.
     """
     observation, action, spec = check_task(config.env.name)
     whole = config.quality is Quality.expert or (config.quality is Quality.replay and config.until is Until.end)
@@ -86,22 +91,22 @@ def record_dataset(teacher: Teacher, config: NewDatasetConfig, dataset_id: str, 
         episodes = _policy_episodes(teacher, config, medium)
     write_dataset(
         dataset_id,
-        [to_buffer(episode, whole) for episode, whole in episodes],
+        map(to_buffer, episodes),
         root=root,
         env=spec,
-        observation_space=_as_float32(observation),
+        observation_space=as_float32(observation),
         action_space=action,
         algorithm_name=teacher.algorithm,
         description=describe(teacher, config, medium),
         ref_min_score=teacher.random_score,
         ref_max_score=teacher.expert_score,
     )
-    steps = sum(len(episode) for episode, _ in episodes)
-    return NewDataset(dataset_id, steps, [episode_return(episode) for episode, _ in episodes])
+    steps = sum(len(episode["rewards"]) for episode in episodes)
+    return NewDataset(dataset_id, steps, [episode_return(episode) for episode in episodes])
 
 
 def describe(teacher: Teacher, config: NewDatasetConfig, medium: Snapshot) -> str:
-    """What the dataset holds and how it was made, for its metadata."""
+    """Return what the dataset holds and how it was made, for its metadata."""
     expert = f"its best policy (after step {teacher.expert}), playing its most likely actions"
     middle = (
         f"its policy after step {medium.frame} (mean return {medium.mean:.1f} over {len(medium.returns)} episodes, "
@@ -115,19 +120,40 @@ def describe(teacher: Teacher, config: NewDatasetConfig, medium: Snapshot) -> st
         Quality.replay: f"Every whole episode of the training until {until}, in the order in which they ended.",
     }
     return (
-        f"{config.env.name}, quality {config.quality.value}. The teacher: {teacher.algorithm} of TorchRL, trained for "
-        f"{config.total_frames} steps, seed {config.seed}. {content[config.quality]} Observations are float32 and not "
-        "normalised. The last episode of each policy may be cut to the number of steps that was asked for, and is then "
-        "marked as truncated; episodes that went on when there were enough, more often long ones, are left out. "
-        f"References are mean returns of a policy of uniform actions ({len(teacher.random_returns)} episodes) and of "
-        f"{expert} ({len(teacher.expert_returns)} episodes). Made by torchrl_glam {__version__}."
+        f"{config.env.name}, quality {config.quality.value}. The teacher: {teacher.algorithm} of stable-baselines3, "
+        f"trained for {config.total_frames} steps, seed {config.seed}. {content[config.quality]} Observations are "
+        "float32 and not normalised. The last episode of each policy may be cut to the number of steps that was asked "
+        "for, and is then marked as truncated. References are mean returns of a policy of uniform actions "
+        f"({len(teacher.random_returns)} episodes) and of {expert} ({len(teacher.expert_returns)} episodes). "
+        f"Made by torchrl_glam {__version__}."
     )
 
 
-def _replay_episodes(teacher: Teacher, config: NewDatasetConfig, medium: Snapshot) -> list[tuple[TensorDictBase, bool]]:
+def play_steps(model: Model, steps: int, *, seed: int, greedy: bool) -> list[Episode]:
+    """Play exactly ``steps`` steps; the last episode may be cut.
+
+    Args:
+        model: plays its own environment, one with a ``Recorder``.
+        steps: number of steps.
+        seed: of environment and actions.
+        greedy: take the most likely action instead of a sample.
+    """
+    torch.manual_seed(seed)
+    env = model.get_env()
+    assert env is not None
+    env.seed(seed)
+    observation = env.reset()
+    for _ in progress_bar(iterable=range(steps), desc="recording", unit="step"):
+        action, _ = model.predict(observation, deterministic=greedy)  # type: ignore[arg-type]
+        observation, *_ = env.step(action)
+    (episodes,) = env.get_attr("episodes")
+    return [episode for episode in episodes if episode["rewards"]]
+
+
+def _replay_episodes(teacher: Teacher, config: NewDatasetConfig, medium: Snapshot) -> list[Episode]:
     stop = medium.frame if config.until is Until.medium else teacher.snapshots[-1].frame
     try:
-        episodes = cut_episodes(read_steps(teacher.folder / STEPS, stop))
+        episodes = read_steps(teacher.folder / STEPS, stop)
     except DamagedError as error:
         raise UsageError(f"{error}: remove {teacher.folder} to train again") from error
     if not episodes:
@@ -135,7 +161,7 @@ def _replay_episodes(teacher: Teacher, config: NewDatasetConfig, medium: Snapsho
     return list(first_steps(episodes, config.steps))
 
 
-def _policy_episodes(teacher: Teacher, config: NewDatasetConfig, medium: Snapshot) -> list[tuple[TensorDictBase, bool]]:
+def _policy_episodes(teacher: Teacher, config: NewDatasetConfig, medium: Snapshot) -> list[Episode]:
     steps = config.steps or DEFAULT_STEPS
     half = steps // 2
     parts = {  # snapshot, steps, whether it plays its most likely actions
@@ -143,18 +169,9 @@ def _policy_episodes(teacher: Teacher, config: NewDatasetConfig, medium: Snapsho
         Quality.expert: [(teacher.expert, steps, True)],
         Quality.mixed: [(medium.frame, half, False), (teacher.expert, steps - half, True)],
     }
-    env = make_task_env(config.env.name, 1, config.seed)
-    actor = make_teacher(config, env).actor
-    env.close()
-    episodes: list[tuple[TensorDictBase, bool]] = []
+    episodes: list[Episode] = []
     for number, (frame, share, greedy) in enumerate(parts[config.quality]):
-        if share == 0:  # of a single step
-            continue
-        teacher.load_policy(frame, actor)
-        played = play_episodes(config.env.name, actor, share, seed=config.seed + RECORDING_SEED + number, greedy=greedy)
-        episodes += first_steps(played, share)
+        model = make_model(config, make_task_env(config, 1, Recorder))
+        teacher.load_policy(frame, model)
+        episodes += play_steps(model, share, seed=config.seed + RECORDING_SEED + number, greedy=greedy)
     return episodes
-
-
-def _as_float32(space: Box) -> Box:
-    return Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)

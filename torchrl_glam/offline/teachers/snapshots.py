@@ -1,24 +1,27 @@
-"""The folder of a teacher: copies of its policy with their scores, and what it did while it learnt.
+"""The folder of a teacher: copies of its policy with their scores, and the steps of its training.
 
-``teacher.json`` says what it is and how each copy scored; ``policies/`` has their weights, ``steps/`` every step.
+``teacher.json`` names options and scores; ``policy-*.safetensors`` hold weights, ``steps.safetensors`` all steps.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from stable_baselines3 import PPO, SAC
 
 from torchrl_glam.config.flat import flatten_options, plain_options
 from torchrl_glam.errors import DamagedError, UsageError
 from torchrl_glam.offline.teachers.config import NewDatasetConfig, TeacherConfig
 from torchrl_glam.runs.checkpoint import read_state, write_state
 
-TEACHER, POLICIES, STEPS = "teacher.json", "policies", "steps"
+Model = PPO | SAC
+TEACHER, STEPS = "teacher.json", "steps.safetensors"
+FORMAT = 2  # 1: teachers of TorchRL's parts
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Snapshot:
 
     @property
     def mean(self) -> float:
-        """Its mean return."""
+        """The mean return."""
         return statistics.fmean(self.returns)
 
 
@@ -44,9 +47,9 @@ class Teacher:
     """A teacher that has learnt its task.
 
     Args:
-        folder: where it is.
-        options: those that it was trained by, as nested dicts.
-        algorithm: its name in full.
+        folder: its folder.
+        options: those of its training, as nested dicts.
+        algorithm: its name, ``PPO`` or ``SAC``.
         random_returns: of a policy of uniform actions.
         expert_returns: of the best snapshot, playing its most likely actions.
         expert: the frame of that snapshot.
@@ -72,12 +75,12 @@ class Teacher:
         return statistics.fmean(self.expert_returns)
 
     def choose_medium(self, fraction: float) -> Snapshot:
-        """An early snapshot near ``random + fraction (expert - random)``.
+        """Return an early snapshot near ``random + fraction (expert - random)``.
 
         It is the nearest one of the first three in a row whose mean reaches that: a single evaluation may be lucky.
 
         Raises:
-            UsageError: if none do.
+            UsageError: if there are no such three.
         """
         target = self.random_score + fraction * (self.expert_score - self.random_score)
         for stop in range(min(3, len(self.snapshots)), len(self.snapshots) + 1):
@@ -89,43 +92,59 @@ class Teacher:
             "(with sampled actions, where the expert's are not): choose less, or train longer (total_frames)"
         )
 
-    def load_policy(self, frame: int, actor: nn.Module) -> None:
-        """Copy the weights of the snapshot of step ``frame`` into ``actor``."""
-        path = policy_path(self.folder, frame)
+    def save_policy(self, frame: int, model: Model) -> None:
+        """Write the weights of ``model``, and its environment's statistics of observations, as a snapshot.
+
+        Not by ``model.save``, whose files hold pickled objects.
+        """
+        normaliser: Any = model.get_vec_normalize_env()
+        statistics = None
+        if normaliser is not None:
+            statistics = [torch.from_numpy(values) for values in (normaliser.obs_rms.mean, normaliser.obs_rms.var)]
+        write_state(self._path(frame), {"policy": model.policy.state_dict(), "statistics": statistics})
+
+    def load_policy(self, frame: int, model: Model) -> None:
+        """Copy the snapshot of step ``frame`` into ``model`` and its environment, whose statistics then stay.
+
+        Raises:
+            UsageError: if the file is damaged or missing.
+        """
+        path = self._path(frame)
+        normaliser: Any = model.get_vec_normalize_env()
         try:
-            actor.load_state_dict(read_state(path))
-        except (DamagedError, RuntimeError) as error:
+            state = read_state(path)
+            model.policy.load_state_dict(state["policy"])
+            if normaliser is not None:
+                normaliser.obs_rms.mean, normaliser.obs_rms.var = (values.numpy() for values in state["statistics"])
+                normaliser.training = False
+        except (DamagedError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UsageError(f"{path} is damaged or missing: remove {self.folder} to train again") from error
 
+    def write(self) -> None:
+        """Write ``teacher.json``, after everything else."""
+        content = {name: value for name, value in asdict(self).items() if name != "folder"}
+        (self.folder / TEACHER).write_text(json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
 
-def policy_path(folder: Path, frame: int) -> Path:
-    """The file of a snapshot's weights."""
-    return folder / POLICIES / f"policy-{frame:012d}.safetensors"
-
-
-def write_policy(folder: Path, frame: int, actor: nn.Module) -> None:
-    """Write a snapshot's weights."""
-    write_state(policy_path(folder, frame), actor.state_dict())
-
-
-def write_teacher(teacher: Teacher) -> None:
-    """Write ``teacher.json``, after everything else."""
-    content = {name: value for name, value in asdict(teacher).items() if name != "folder"}
-    (teacher.folder / TEACHER).write_text(json.dumps({"format": 1, **content}, indent=1) + "\n")
+    def _path(self, frame: int) -> Path:
+        return self.folder / f"policy-{frame:012d}.safetensors"
 
 
 def read_teacher(folder: Path, config: TeacherConfig) -> Teacher:
     """Read a teacher's folder.
 
     Raises:
-        UsageError: if it is none, or the teacher was trained by other options.
+        UsageError: if it holds no teacher of this version, or one that was trained by other options.
     """
     try:
         content = json.loads((folder / TEACHER).read_text())
+        if (version := content.pop("format")) != FORMAT:
+            raise UsageError(
+                f"teacher_dir={folder} holds a teacher of format {version}, which another version of torchrl_glam "
+                f"wrote (this one reads format {FORMAT}): choose another folder"
+            )
         snapshots = [Snapshot(**snapshot) for snapshot in content.pop("snapshots")]
-        content.pop("format")
         teacher = Teacher(folder, snapshots=snapshots, **content)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"teacher_dir={folder} holds no finished teacher: choose another folder") from error
     had, wanted = flatten_options(teacher.options), flatten_options(teacher_options(config))
     for name in sorted({*had, *wanted}):
@@ -138,8 +157,7 @@ def read_teacher(folder: Path, config: TeacherConfig) -> Teacher:
 
 
 def teacher_options(config: TeacherConfig) -> dict[str, Any]:
-    """The options that a teacher depends on: not those of one dataset."""
+    """Return the options that a teacher depends on: not those of one dataset."""
     own = set(NewDatasetConfig.__dataclass_fields__) - set(TeacherConfig.__dataclass_fields__)
-    options = plain_options(replace(config))
-    used = {"ppo": "sac", "sac": "ppo"}.get(config.teacher.name)
-    return {name: value for name, value in options.items() if name not in own and name != used}
+    unused = {"ppo": "sac", "sac": "ppo"}.get(config.teacher.name)
+    return {name: value for name, value in plain_options(config).items() if name not in own and name != unused}

@@ -1,8 +1,8 @@
-"""The Gymnasium tasks that a teacher can learn, as TorchRL environments."""
+"""The Gymnasium tasks that a teacher can learn, as environments of stable-baselines3."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from importlib.util import find_spec as find_module
 from typing import Any
 
@@ -10,12 +10,13 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
-from torchrl.envs import Compose, EnvBase, RewardSum, SerialEnv, StepCounter, TransformedEnv
+from gymnasium.wrappers import TransformObservation
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from torchrl_glam.envs.gymnasium import find_spec
 from torchrl_glam.errors import UsageError, first_line, one_line
-from torchrl_glam.offline.environment import make_decision_env
-from torchrl_glam.offline.teachers.config import Algorithm
+from torchrl_glam.offline.teachers.config import Algorithm, TeacherConfig
 
 FRAMES = {"CartPole": 32_768, "InvertedPendulum": 40_960, "Hopper": 200_000, "HalfCheetah": 150_000}
 """Environment steps after which a teacher does a task well."""
@@ -24,7 +25,7 @@ FOR_PPO = ("InvertedPendulum",)  # where it needs less time than SAC, though act
 
 
 def check_task(name: str) -> tuple[Box, Box | Discrete, EnvSpec]:
-    """Look ``name`` up, see that a teacher can learn it, and return its spaces and its specification.
+    """Return the spaces and the specification of a task that a teacher can learn.
 
     Raises:
         UsageError: if there is no such environment, it cannot be made, or its spaces do not suit.
@@ -35,16 +36,16 @@ def check_task(name: str) -> tuple[Box, Box | Discrete, EnvSpec]:
     except gymnasium.error.DependencyNotInstalled as error:
         missing = 'pip install "gymnasium[mujoco]"' if find_module("mujoco") is None else first_line(error)
         raise UsageError(f"env.name={name} needs a package that is missing: {missing}") from error
-    except Exception as error:  # whatever the constructor of somebody's environment may raise
+    except Exception as error:  # an environment's constructor may raise anything
         raise UsageError(f"env.name={name} could not be made: {first_line(error) or type(error).__name__}") from error
     observation: Any = env.observation_space
     action: Any = env.action_space
     env.close()
-    if not isinstance(observation, Box) or len(observation.shape) != 1 or not _is_float(observation):
+    if not _is_float_vector(observation):
         raise UsageError(
             f"env.name={name} observes {one_line(observation)}: choose a task that observes a vector of floats"
         )
-    bounded = isinstance(action, Box) and len(action.shape) == 1 and _is_float(action) and action.is_bounded("both")
+    bounded = _is_float_vector(action) and action.is_bounded("both")
     if not bounded and not (isinstance(action, Discrete) and action.start == 0):
         raise UsageError(
             f"env.name={name} has the actions {one_line(action)}: choose a task with Discrete actions that count from "
@@ -53,19 +54,33 @@ def check_task(name: str) -> tuple[Box, Box | Discrete, EnvSpec]:
     return observation, action, spec
 
 
-def make_task_env(name: str, num_envs: int, seed: int) -> EnvBase:
-    """Several copies of the task, one after the other in this process, whose floats are float32.
+def make_task_env(config: TeacherConfig, num_envs: int, wrap: Callable[[gymnasium.Env], gymnasium.Env]) -> VecEnv:
+    """Make copies of the task that play side by side in this process and observe float32.
 
-    Steps have the keys ``observation``, ``action``, ``step_count`` and ``episode_reward``, each ``[num_envs ..]``.
+    For PPO, observations are normalised by the statistics of those seen so far.
+
+    Args:
+        config: names task, algorithm and seed.
+        num_envs: number of copies.
+        wrap: is applied to each copy, below the normalisation.
     """
-    copies = SerialEnv(num_envs, partial(make_decision_env, name))
-    env = TransformedEnv(copies, Compose(RewardSum(["reward"], ["episode_reward"]), StepCounter()))
-    env.set_seed(seed)
-    return env
+
+    def make() -> gymnasium.Env:
+        env = gymnasium.make(find_spec(config.env.name))
+        space = as_float32(env.observation_space)
+        return wrap(TransformObservation(env, lambda observation: observation.astype(np.float32), space))
+
+    env = make_vec_env(make, num_envs, seed=config.seed)
+    return VecNormalize(env, norm_reward=False) if config.teacher is Algorithm.ppo else env
+
+
+def as_float32(space: Any) -> Box:
+    """Return a ``Box`` of float32 with the same bounds."""
+    return Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
 
 
 def default_frames(name: str) -> int:
-    """How long a teacher of the task learns.
+    """Return the number of environment steps for which a teacher of the task learns.
 
     Examples:
         >>> from torchrl_glam.offline.teachers.tasks import default_frames
@@ -76,15 +91,10 @@ def default_frames(name: str) -> int:
 
 
 def default_algorithm(name: str, action: Box | Discrete) -> Algorithm:
-    """What ``teacher=auto`` means for the task."""
+    """Return the algorithm that ``teacher=auto`` means for the task."""
     suits_ppo = isinstance(action, Discrete) or name.rpartition("-")[0] in FOR_PPO
     return Algorithm.ppo if suits_ppo else Algorithm.sac
 
 
-def round_up(number: int, step: int) -> int:
-    """The least multiple of ``step`` that is not below ``number``: collectors yield whole batches."""
-    return -(-number // step) * step
-
-
-def _is_float(space: Box) -> bool:
-    return bool(np.issubdtype(space.dtype, np.floating))
+def _is_float_vector(space: Any) -> bool:
+    return isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)

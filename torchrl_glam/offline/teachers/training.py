@@ -1,66 +1,57 @@
-"""A teacher learns its task, and leaves a folder for datasets of every quality."""
+"""A teacher learns its task by stable-baselines3, and leaves a folder for datasets of every quality."""
 
 from __future__ import annotations
 
 import math
 import os
+import statistics
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 from gymnasium.spaces import Discrete
-from tensordict import TensorDictBase
-from torchrl.collectors import Collector
-from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType, RandomPolicy
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from torchrl_glam.config.checks import check_values
 from torchrl_glam.errors import UsageError, first_line
 from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.offline.teachers.config import Algorithm, NewDatasetConfig, Quality, TeacherConfig
-from torchrl_glam.offline.teachers.playing import play_returns
-from torchrl_glam.offline.teachers.ppo import PPOTeacher
-from torchrl_glam.offline.teachers.recording import write_steps
-from torchrl_glam.offline.teachers.sac import SACTeacher
-from torchrl_glam.offline.teachers.snapshots import (
-    POLICIES,
-    STEPS,
-    Snapshot,
-    Teacher,
-    teacher_options,
-    write_policy,
-    write_teacher,
-)
-from torchrl_glam.offline.teachers.tasks import check_task, default_algorithm, default_frames, make_task_env, round_up
+from torchrl_glam.offline.teachers.recording import Episode, Recorder, write_steps
+from torchrl_glam.offline.teachers.snapshots import STEPS, Model, Snapshot, Teacher, teacher_options
+from torchrl_glam.offline.teachers.tasks import check_task, default_algorithm, default_frames, make_task_env
 
 BEST = 3  # snapshots that are played again to find the expert
-EVALUATION_SEED = 1000  # added to the run's: evaluations never begin as the training does
+EVALUATION_SEED = 1000  # added to the teacher's: evaluations never begin as the training does
+MAX_STEPS = 10_000  # of an episode that is played for its score
 
 
 def resolve_options(config: NewDatasetConfig, given: Iterable[str] = ()) -> None:
-    """Fill in what the task decides: the algorithm and the length of the training.
+    """Fill in the options that the task decides: the algorithm and the length of the training.
 
     Args:
         config: the options.
-        given: names of those that somebody asked for.
+        given: names of those that the user gave.
 
     Raises:
-        UsageError: if the task cannot be learnt by the algorithm, a number is out of range, or an option means nothing.
+        UsageError: if the algorithm cannot learn the task, a number is out of range, or an option is never read.
     """
     check_values(config)
-    for name, sizes in (("sac", config.sac), ("ppo", config.ppo)):
-        if sizes.frames_per_batch % sizes.num_envs:
-            raise UsageError(
-                f"{name}.frames_per_batch={sizes.frames_per_batch} must be a multiple of "
-                f"{name}.num_envs={sizes.num_envs}"
-            )
-    if config.ppo.batch_size > config.ppo.frames_per_batch:
+    if (frames := config.ppo.n_envs * config.ppo.n_steps) % config.ppo.batch_size:
         raise UsageError(
-            f"ppo.batch_size={config.ppo.batch_size} must be at most ppo.frames_per_batch={config.ppo.frames_per_batch}"
+            f"ppo.batch_size={config.ppo.batch_size} must be a divisor of ppo.n_envs * ppo.n_steps = {frames}"
         )
+    if config.ppo.gae_lambda > 1:
+        raise UsageError(f"ppo.gae_lambda={config.ppo.gae_lambda:g}: give a number from 0 to 1")
     if not 0 < config.medium <= 1:
         raise UsageError(
             f"medium={config.medium:g}: give a number above 0, the random policy, and at most 1, the expert"
@@ -75,25 +66,32 @@ def resolve_options(config: NewDatasetConfig, given: Iterable[str] = ()) -> None
     unused = "sac." if config.teacher is Algorithm.ppo else "ppo."
     for name in given:
         if name.startswith(unused) or (name == "until" and config.quality is not Quality.replay):
-            reason = "quality=replay alone" if name == "until" else f"teacher={unused[:-1]} alone"
-            raise UsageError(f"{name} means something to {reason}: leave it out")
+            reader = "quality=replay" if name == "until" else f"teacher={unused[:-1]}"
+            raise UsageError(f"{name} is read by {reader} only: leave it out")
 
 
-def make_teacher(config: TeacherConfig, env: EnvBase) -> PPOTeacher | SACTeacher:
-    """A teacher that knows nothing yet, for environments like ``env``."""
-    size, action_spec = env.observation_spec["observation"].shape[-1], env.full_action_spec_unbatched["action"]
-    total = config.total_frames or default_frames(config.env.name)
-    if config.teacher is Algorithm.ppo:
-        return PPOTeacher(size, action_spec, total, config.ppo)
-    return SACTeacher(size, action_spec, total, config.sac)
+def make_model(config: TeacherConfig, env: VecEnv) -> Model:
+    """Make an untrained teacher for environments of :func:`~torchrl_glam.offline.teachers.tasks.make_task_env`.
+
+    It seeds the global random generators, and draws its weights from them.
+    """
+    is_ppo = config.teacher is Algorithm.ppo
+    options: dict[str, Any] = dict(vars(config.ppo if is_ppo else config.sac))
+    del options["n_envs"]
+    options |= {"policy_kwargs": {"net_arch": list(options.pop("net_arch"))}, "seed": config.seed, "device": "cpu"}
+    if is_ppo:
+        options["learning_rate"] = LinearSchedule(options["learning_rate"], 0.0, 1.0)
+        return PPO("MlpPolicy", env, **options)
+    options["ent_coef"] = f"auto_{options['ent_coef']}"
+    return SAC("MlpPolicy", env, buffer_size=config.total_frames or default_frames(config.env.name), **options)
 
 
 def train_teacher(config: TeacherConfig, folder: Path) -> Teacher:
     """Train a teacher and write its folder, which is there whole or not at all.
 
     Args:
-        config: with :func:`resolve_options` behind it.
-        folder: new.
+        config: the options after :func:`resolve_options`.
+        folder: a new one.
 
     Raises:
         UsageError: if the folder cannot be written.
@@ -102,10 +100,9 @@ def train_teacher(config: TeacherConfig, folder: Path) -> Teacher:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".teacher-", dir=folder.parent) as temporary:
             made = Path(temporary, "teacher")
-            for part in (POLICIES, STEPS):
-                (made / part).mkdir(parents=True)
+            made.mkdir()
             teacher = _train(config, made)
-            write_teacher(teacher)
+            teacher.write()
             os.replace(made, folder)
     except OSError as error:
         reason = error.strerror or first_line(error)
@@ -113,58 +110,106 @@ def train_teacher(config: TeacherConfig, folder: Path) -> Teacher:
     return replace(teacher, folder=folder)
 
 
+def play_returns(policy: Any, env: VecEnv, episodes: int, *, seed: int, greedy: bool = False) -> list[float]:
+    """Play whole episodes, an equal number in each environment, and return their undiscounted returns.
+
+    Args:
+        policy: has ``predict``, as the models of stable-baselines3 do.
+        env: the environments.
+        episodes: number of them.
+        seed: of the environments, so that policies are compared on the same starts.
+        greedy: take the most likely action instead of a sample.
+    """
+    env.seed(seed)
+    returns, _ = evaluate_policy(policy, env, episodes, deterministic=greedy, return_episode_rewards=True)
+    return list(map(float, returns))  # type: ignore[arg-type]
+
+
+class UniformPolicy:
+    """Uniform actions, for the reference score.
+
+    Args:
+        env: whose actions they are.
+        seed: of the actions.
+    """
+
+    def __init__(self, env: VecEnv, seed: int) -> None:
+        self._space = env.action_space
+        self._space.seed(seed)
+
+    def predict(self, observation: np.ndarray, state: Any = None, **_: Any) -> tuple[np.ndarray, Any]:
+        """Return an action for each environment."""
+        return np.stack([self._space.sample() for _ in observation]), state
+
+
+class SnapshotCallback(BaseCallback):
+    """Keeps copies of the policy at equal distances, after updates.
+
+    Args:
+        total: environment steps of the training.
+        number: of copies.
+        keep: is called with the training's step.
+    """
+
+    def __init__(self, total: int, number: int, keep: Callable[[int], None]) -> None:
+        super().__init__()
+        self._total, self._number, self._keep, self._kept = total, number, keep, 0
+
+    def _on_training_start(self) -> None:
+        self._bar = progress_bar(total=self._total, desc=f"{type(self.model).__name__} teacher", unit="step")
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= math.ceil(self._total * (self._kept + 1) / self._number):
+            self._keep(self.num_timesteps)
+            self._kept += 1
+
+    def _on_step(self) -> bool:
+        self._bar.update(self.training_env.num_envs)
+        return True
+
+    def _on_training_end(self) -> None:
+        self._keep(self.num_timesteps)
+        self._bar.close()
+
+
 def _train(config: TeacherConfig, folder: Path) -> Teacher:
-    torch.manual_seed(config.seed)
+    seed, num_envs = config.seed + EVALUATION_SEED, min(8, config.evaluation_episodes)
+    judge = make_task_env(config, num_envs, partial(TimeLimit, max_episode_steps=MAX_STEPS))
+    player = make_model(config, judge)
+    random_returns = play_returns(UniformPolicy(judge, seed), judge, config.reference_episodes, seed=seed)
     sizes = config.ppo if config.teacher is Algorithm.ppo else config.sac
-    env = make_task_env(config.env.name, sizes.num_envs, config.seed)
-    judge = make_task_env(config.env.name, min(8, config.evaluation_episodes), config.seed)
-    learner = make_teacher(config, env)
-    seed = config.seed + EVALUATION_SEED
-    random_returns = play_returns(judge, RandomPolicy(judge.full_action_spec), config.reference_episodes, seed=seed)
-    total = round_up(config.total_frames or default_frames(config.env.name), learner.frames_per_batch)
-    collector = Collector(
-        env,
-        learner.actor,
-        frames_per_batch=learner.frames_per_batch,
-        total_frames=total,
-        init_random_frames=learner.warmup_frames,
-        exploration_type=ExplorationType.RANDOM,
-        auto_register_policy_transforms=False,
-    )
-    snapshots: list[Snapshot] = []
-    recorded: list[TensorDictBase] = []
-    frame = 0
-    with progress_bar(total=total, desc=f"{learner.name} teacher", unit="step") as bar:
-        for batch in collector:
-            learner.update(batch)
-            recorded.append(batch)
-            frame += batch.numel()
-            bar.update(batch.numel())
-            if frame >= min(total, math.ceil(total * (len(snapshots) + 1) / config.snapshots)):
-                write_steps(folder / STEPS, frame, recorded)
-                write_policy(folder, frame, learner.actor)
-                recorded = []
-                returns = play_returns(judge, learner.actor, config.evaluation_episodes, seed=seed)
-                snapshots.append(Snapshot(frame, returns))
-                tqdm.write(f"step {frame}: mean return {snapshots[-1].mean:.1f}")
-    collector.shutdown()
-    teacher = Teacher(folder, teacher_options(config), learner.name, random_returns, [], 0, snapshots)
-    teacher = _find_expert(teacher, learner, judge, config.reference_episodes, seed)
-    judge.close()
+    env = make_task_env(config, sizes.n_envs, Recorder)
+    model = make_model(config, env)
+    name = type(model).__name__
+    teacher = Teacher(folder, teacher_options(config), name, random_returns, [], 0, [])
+
+    def keep(frame: int) -> None:
+        teacher.save_policy(frame, model)
+        teacher.load_policy(frame, player)
+        returns = play_returns(player, judge, config.evaluation_episodes, seed=seed)
+        teacher.snapshots.append(Snapshot(frame, returns))
+        tqdm.write(f"step {frame}: mean return {teacher.snapshots[-1].mean:.1f}")
+
+    total = config.total_frames or default_frames(config.env.name)
+    model.learn(total, callback=SnapshotCallback(total, config.snapshots, keep))
+    recorded: list[list[Episode]] = env.get_attr("episodes")
+    write_steps(folder / STEPS, recorded)
+    teacher = _find_expert(teacher, player, judge, config.reference_episodes, seed)
+    for made in (env, judge):
+        made.close()
     return teacher
 
 
-def _find_expert(
-    teacher: Teacher, learner: PPOTeacher | SACTeacher, judge: EnvBase, episodes: int, seed: int
-) -> Teacher:
+def _find_expert(teacher: Teacher, player: Model, judge: VecEnv, episodes: int, seed: int) -> Teacher:
     """Let the best snapshots play their most likely actions, and take the best of them for the expert."""
-    best: tuple[float, int] | None = None
-    for snapshot in sorted(teacher.snapshots, key=lambda snapshot: -snapshot.mean)[:BEST]:
-        teacher.load_policy(snapshot.frame, learner.actor)
-        returns = play_returns(judge, learner.actor, episodes, seed=seed + 1, greedy=True)
-        candidate = (sum(returns) / len(returns), snapshot.frame)
-        best = candidate if best is None else max(best, candidate)
-    assert best is not None
-    teacher.load_policy(best[1], learner.actor)  # and once more: the episodes that chose it flatter it
-    returns = play_returns(judge, learner.actor, episodes, seed=seed + 2, greedy=True)
-    return replace(teacher, expert=best[1], expert_returns=returns)
+
+    def play(frame: int, seed: int) -> list[float]:
+        teacher.load_policy(frame, player)
+        return play_returns(player, judge, episodes, seed=seed, greedy=True)
+
+    best = sorted(teacher.snapshots, key=lambda snapshot: -snapshot.mean)[:BEST]
+    expert = max(
+        (snapshot.frame for snapshot in best), key=lambda frame: (statistics.fmean(play(frame, seed + 1)), frame)
+    )
+    # Once more, on other starts: the episodes that chose it flatter it.
+    return replace(teacher, expert=expert, expert_returns=play(expert, seed + 2))

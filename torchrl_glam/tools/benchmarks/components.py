@@ -1,4 +1,4 @@
-"""The parts of one step of training, each callable by itself, built as ``examples/glam_atari.py`` builds them."""
+"""The parts of one training step, each callable by itself, built as ``examples/glam_atari.py`` builds them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WHOLE = "whole step"
 
 @dataclass(frozen=True)
 class Component:
-    """A part of the step: ``run`` does it ``count`` times."""
+    """A part of the step; ``run`` does it ``count`` times."""
 
     name: str
     run: Callable[[], object]
@@ -37,7 +37,7 @@ class Component:
 
 
 class Workload:
-    """Everything that one step of training needs, on records of random play.
+    """Everything that one training step needs, on records of random play.
 
     Args:
         config: the run's options.
@@ -50,13 +50,13 @@ class Workload:
         self.config, self.device = config, device
         self.env = factory.make_env(config)
         self.world_model = factory.make_world_model(config, self.env.action_spec, device)
-        self.actor, self.critic = factory.make_agent(config, self.world_model, self.env.action_spec)
+        self.actor = factory.make_actor(config, self.world_model, self.env.action_spec)
         self.policy = factory.make_policy(config, self.world_model, self.actor, self.env.action_spec)
         self.imagined_env = factory.make_imagined_env(config, self.world_model, self.env.action_spec)
+        self.update_policy = factory.make_policy_trainer(config, self.imagined_env, self.actor)
         self.update_world_model = factory.make_world_model_trainer(config, self.world_model)
-        self.update_policy = factory.make_policy_trainer(config, self.imagined_env, self.actor, self.critic)
         self.sequences, self.contexts = factory.make_replay(config, self.env, device)
-        # total_frames bounds a run, not this: -1 is without end.
+        # total_frames limits a run, not this: -1 has no end.
         self.collector = factory.make_collector(replace(config, total_frames=-1), self.env, self.policy)
         self.collected = iter(self.collector)
         for step in islice(self.collected, config.training.warmup_frames):
@@ -64,11 +64,11 @@ class Workload:
 
     @property
     def starts_from_replay(self) -> bool:
-        """Whether rollouts start from contexts of their own, ``imagination.starts=replay``."""
+        """True if rollouts start from contexts of their own, ``imagination.starts=replay``."""
         return self.config.imagination.starts is Starts.replay
 
     def whole_step(self) -> None:
-        """One iteration of the loop of ``examples/glam_atari.py``, with both updates."""
+        """Run one iteration of the loop of ``examples/glam_atari.py``, with both updates."""
         self.sequences.extend(next(self.collected))
         if self.starts_from_replay:
             self.contexts.draw()
@@ -78,7 +78,7 @@ class Workload:
         self.update_policy(starts, self.config.imagination.horizon)
 
     def components(self) -> list[Component]:
-        """The parts in the order of the step, with inputs drawn once, and last the whole."""
+        """Return the parts in the order of the step, with inputs drawn once; the last one is the whole step."""
         sequences = self.sequences.sample().to(self.device)
         contexts = self.contexts.sample()
         horizon = self.config.imagination.horizon
@@ -87,7 +87,7 @@ class Workload:
             start = self._start(contexts, sequences)
             rollout = self.imagined_env.imagine(start, self.actor, horizon)
         replayed = _Replayed(self.device, rollout)
-        update_agent = factory.make_policy_trainer(self.config, replayed, self.actor, self.critic)  # type: ignore[arg-type]
+        update_agent = factory.make_policy_trainer(self.config, replayed, self.actor)  # type: ignore[arg-type]
         imagine = torch.no_grad()(lambda: self.imagined_env.imagine(start, self.actor, horizon))
         return [
             Component(ENCODE, torch.no_grad()(lambda: self.world_model.encode(sequences["pixels"]))),
@@ -109,7 +109,7 @@ class Workload:
         return self.imagined_env.start_within(sequences["state"], sequences["action"], **options)
 
     def _make_acting(self) -> Callable[[], object]:
-        """One call of the policy with a full context."""
+        """Return a call of the policy with a full context."""
         policy: GLAMPolicy = self.policy
         env = factory.make_env(self.config).append_transform(policy.make_tensordict_primer())
         seen = env.reset().to(self.device)
@@ -118,24 +118,23 @@ class Workload:
 
 
 class _Replayed:
-    """An imagined env that has imagined already: what is left of the policy update is the agent's part."""
+    """An imagined env that returns a recorded rollout, so that the policy update is only the agent's part."""
 
     def __init__(self, device: torch.device, rollout: TensorDictBase) -> None:
         self.device, self.rollout = device, rollout
 
-    def start(self, *args: object) -> None:
-        """Nothing to start."""
+    def start(self, *args: object, **options: object) -> None:
+        """Do nothing."""
 
-    def start_within(self, *args: object, **options: object) -> None:
-        """Nothing to start."""
+    start_within = start
 
     def imagine(self, *args: object) -> TensorDictBase:
-        """The rollout, which the losses may write to."""
+        """Return a copy of the rollout, which the losses may write to."""
         return self.rollout.copy()
 
 
 class _Emulator:
-    """Random play."""
+    """Random play, a step per call."""
 
     def __init__(self, env: EnvBase) -> None:
         self.env, self.tensordict = env, env.reset()

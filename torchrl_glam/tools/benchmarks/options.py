@@ -1,4 +1,4 @@
-"""The benchmark's options: those of a run, and its own. A variant is data over options that exist anyway."""
+"""The benchmark's options: those of a run, and its own. A variant is a set of values for options of the run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 from hydra.core.config_store import ConfigStore
 
-from torchrl_glam import presentation as figures
+from torchrl_glam import presentation
 from torchrl_glam.config import GLAMConfig, make_schema
 from torchrl_glam.errors import UsageError
 from torchrl_glam.machine.compilation import check_compiler
+from torchrl_glam.tools.benchmarks.timing import SECONDS
 
 
 class Report(Enum):
-    """``tables``: components and scans; ``scans``: these alone; ``scaling``: imagination by horizon and by context."""
+    """``tables``: components and scans; ``scans``: only scans; ``scaling``: imagination by horizon and by context."""
 
     tables = "tables"
     scans = "scans"
@@ -25,7 +26,7 @@ class Report(Enum):
 
 
 class Variant(Enum):
-    """What is compared: ``sliding`` is the baseline, the others are the run's options without and with compiling."""
+    """The variants: ``sliding`` is the baseline, the others are the run's options without and with compiling."""
 
     sliding = "sliding"
     eager = "eager"
@@ -47,11 +48,11 @@ VARIANT_OPTIONS: dict[Variant, dict[str, object]] = {
 
 @dataclass
 class BenchmarkConfig(GLAMConfig):
-    """Every option of a run, and how to measure it."""
+    """Every option of a run, and those of its measurement."""
 
     report: Report = Report.tables
     variants: tuple[Variant, ...] = tuple(Variant)
-    repeats: int = 10  # of each call; 3 suffice if 20 s pass, more follow if all are over in a moment
+    seconds: float = SECONDS  # per row at most, but 3 calls; fewer where the times differ by less than a tenth
     out: str | None = None  # Markdown file
     profile: str | None = None  # chrome trace of the last variant's components
     picture: str = "scaling.png"  # of report=scaling; its numbers lie beside it as .csv
@@ -61,7 +62,9 @@ class BenchmarkConfig(GLAMConfig):
 
 
 def check_options(config: BenchmarkConfig, device: torch.device) -> None:
-    """Raise UsageError, before anything is measured, for what could only fail afterwards."""
+    """Raise UsageError, before anything is measured, for options that would fail afterwards."""
+    if not config.seconds > 0:
+        raise UsageError(f"seconds={config.seconds:g}: give a number above 0")
     if not config.variants:
         raise UsageError(f"variants=[]: give some of {', '.join(variant.value for variant in Variant)}")
     if len(set(config.variants)) < len(config.variants):
@@ -72,7 +75,7 @@ def check_options(config: BenchmarkConfig, device: torch.device) -> None:
     if config.report is Report.scaling:
         if Path(config.picture).suffix != ".png":
             raise UsageError(f"picture={config.picture}: give a file that ends in .png")
-        if not figures.has_matplotlib:
+        if not presentation.has_matplotlib:
             raise UsageError(
                 'report=scaling draws with matplotlib, which is missing: pip install "torchrl_glam[report]"'
             )
@@ -85,7 +88,7 @@ def check_options(config: BenchmarkConfig, device: torch.device) -> None:
 
 
 def variant_config(config: BenchmarkConfig, variant: Variant) -> BenchmarkConfig:
-    """A copy of ``config`` with the variant's options."""
+    """Return a copy of ``config`` with the variant's options."""
     changed = copy.deepcopy(config)
     for name, value in VARIANT_OPTIONS[variant].items():
         *path, option = name.split(".")

@@ -1,4 +1,4 @@
-"""Where the time of a call goes, by operation."""
+"""The time of a call by operation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from torchrl_glam.tools.benchmarks.components import Component
-from torchrl_glam.tools.benchmarks.timing import synchronize
 
 # Operations of ATen, oneDNN and MKL; kernels of cuBLAS, cuDNN and CUTLASS. Not the layout changes in between.
 MATRIX = re.compile(
@@ -22,7 +21,7 @@ MATRIX = re.compile(
 
 
 def is_matrix_operation(name: str) -> bool:
-    """Whether a profiled operation or kernel is a convolution or a matrix product.
+    """Return True if a profiled operation or kernel is a convolution or a matrix product.
 
     Examples:
         >>> [is_matrix_operation(name) for name in ("aten::addmm", "aten::mkldnn_convolution", "aten::add_")]
@@ -32,13 +31,13 @@ def is_matrix_operation(name: str) -> bool:
 
 
 def share_outside_matrices(run: Callable[[], object], device: torch.device) -> float:
-    """Share of the time of a call that is spent outside convolutions and matrix products, by self time of operations.
+    """Return the share of a call's time outside convolutions and matrix products, by self time of operations.
 
     On CUDA the time is the kernels'. A compiled graph's fused loops count as outside.
     """
     with _profiler(device) as profiler:
         run()
-        synchronize(device)
+        _synchronize(device)
     times = [(event.key, _self_time(event, device)) for event in profiler.key_averages()]
     total = sum(seconds for _, seconds in times)
     return sum(seconds for name, seconds in times if not is_matrix_operation(name)) / total
@@ -50,22 +49,24 @@ def trace_components(components: Iterable[Component], device: torch.device, path
         for component in components:
             with record_function(component.name):
                 component.run()
-                synchronize(device)
+                _synchronize(device)
     profiler.export_chrome_trace(path)
     order = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     return profiler.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=60)
 
 
-def _profiler(device: torch.device) -> profile:
-    activities = [ProfilerActivity.CPU]
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    return profile(activities=activities)
+        torch.cuda.synchronize(device)
+
+
+def _profiler(device: torch.device) -> profile:
+    return profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])])
 
 
 def _self_time(event: Any, device: torch.device) -> float:
     if device.type != "cuda":
         return event.self_cpu_time_total
-    # An annotation spans the kernels below it, and an operation claims those it launched: count kernels alone.
+    # An annotation spans the kernels below it, and an operation claims those it launched: count only kernels.
     is_kernel = event.device_type == DeviceType.CUDA and not event.is_user_annotation
     return event.self_device_time_total if is_kernel else 0.0

@@ -1,8 +1,7 @@
-"""Imagination after the context: its time against the horizon and against the context's length."""
+"""The time of imagination against the horizon and against the context's length."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,14 @@ from pathlib import Path
 import torch
 from tensordict import TensorDict
 from torch import nn
+from torch.utils.benchmark import Measurement
 
 from torchrl_glam import factory
 from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.presentation import make_figure, save_figure
+from torchrl_glam.presentation import csv_text, make_figure, markdown, save_figure
+from torchrl_glam.runs.files import write_file
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Variant, variant_config
-from torchrl_glam.tools.benchmarks.timing import Timing, measure, warm_up
+from torchrl_glam.tools.benchmarks.timing import measure, show_ratio, show_time
 
 HORIZONS = (4, 8, 16, 24, 32)
 CONTEXTS = (8, 16, 32, 64)
@@ -28,11 +29,11 @@ class Point:
     variant: Variant
     context: int
     horizon: int
-    timing: Timing
+    time: Measurement
 
 
 def measure_scaling(config: BenchmarkConfig, device: torch.device, progress: Callable[[str], None]) -> list[Point]:
-    """Time imagination at every horizon after the usual context, and at the usual horizon after every context."""
+    """Measure imagination at every horizon after the usual context, and at the usual horizon after every context."""
     context, horizon = config.imagination.context_length, config.imagination.horizon
     places = {(context, length) for length in HORIZONS} | {(length, horizon) for length in CONTEXTS}
     points = []
@@ -40,71 +41,69 @@ def measure_scaling(config: BenchmarkConfig, device: torch.device, progress: Cal
         changed = variant_config(config, variant)
         dynamics = changed.world_model.dynamics  # a Transformer must remember the longest of all
         dynamics.max_length = max(dynamics.max_length or 0, *map(sum, places))
-        imagine = _make_imagination(changed, device)
+        factory.set_seeds(config.seed)
+        action_spec = factory.make_env(changed).action_spec
+        world_model = factory.make_world_model(changed, action_spec, device)
+        actor = factory.make_actor(changed, world_model, action_spec)
+        env = factory.make_imagined_env(changed, world_model, action_spec)
         for place in sorted(places):
-            run = imagine(*place)
-            warm_up(run, device)
-            points.append(Point(variant, *place, measure(run, device, repeats=config.repeats)))
-            progress(f"{variant.value}, context {place[0]}, horizon {place[1]}: {points[-1].timing.seconds:.3g} s")
+            with torch.no_grad():
+                start = _made_up_start(env, config.imagination.batch_size, place[0])
+                time = measure(lambda: env.imagine(start, actor, place[1]), seconds=config.seconds)  # noqa: B023
+            points.append(Point(variant, *place, time))
+            progress(f"{variant.value}, context {place[0]}, horizon {place[1]}: {time.median:.3g} s")
     return points
 
 
-def _make_imagination(config: BenchmarkConfig, device: torch.device) -> Callable[[int, int], Callable[[], object]]:
-    """Return ``imagine(context, horizon) -> run``, where ``run()`` imagines from the end of such a context."""
-    factory.set_seeds(config.seed)
-    action_spec = factory.make_env(config).action_spec
-    world_model = factory.make_world_model(config, action_spec, device)
-    actor, _ = factory.make_agent(config, world_model, action_spec)
-    env = factory.make_imagined_env(config, world_model, action_spec)
-
-    @torch.no_grad()
-    def imagine(context: int, horizon: int) -> Callable[[], object]:
-        start = _made_up_start(env, config.imagination.batch_size, context)
-        return torch.no_grad()(lambda: env.imagine(start, actor, horizon))
-
-    return imagine
-
-
 def _made_up_start(env: GLAMImaginedEnv, batch: int, context: int) -> TensorDict:
-    """What ``env.start`` returns, from made-up latents: encoding long contexts is not what is measured here."""
+    """Return what ``env.start`` returns, from random latents: encoding long contexts is not measured here."""
     transition = env.transition
     num_categoricals, num_classes = transition.world_model.latent_shape
     codes = torch.randint(num_classes, (batch, context, num_categoricals), device=env.device)
     state = nn.functional.one_hot(codes, num_classes).flatten(-2).float()
     action = env.action_spec.rand()[:1, None].expand(batch, context, -1)
-    beliefs, memory = transition.dynamics(transition.world_model.embedding(state, action))
-    belief = beliefs[:, -1]
+    belief, memory = transition.dynamics.prefill(transition.world_model.embedding(state, action))
     state = transition.world_model.predict_state(belief)
     return TensorDict({"state": state, "belief": belief, "memory": memory}, [batch], device=env.device)
 
 
 def write_scaling(points: list[Point], path: Path) -> None:
     """Write the points as CSV."""
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["variant", "context", "horizon", "seconds", "repeats"])
-        for point in points:
-            seconds, repeats = point.timing.seconds, point.timing.repeats
-            rows.writerow([point.variant.value, point.context, point.horizon, f"{seconds:.6g}", repeats])
+    rows = [
+        [point.variant.value, point.context, point.horizon, f"{point.time.median:.6g}", len(point.time.times)]
+        for point in points
+    ]
+    write_file(path, csv_text(["variant", "context", "horizon", "seconds", "repeats"], rows).encode())
 
 
 def draw_scaling(points: list[Point], config: BenchmarkConfig, path: Path) -> None:
     """Draw seconds against the horizon and against the context, one line per variant, both axes from zero."""
     context, horizon = config.imagination.context_length, config.imagination.horizon
     figure = make_figure(8, 3.5)
-    by_horizon, by_context = figure.subplots(1, 2)
+    panels = figure.subplots(1, 2)
     for variant in config.variants:
         own = [point for point in points if point.variant is variant]
-        line = sorted((point.horizon, point.timing.seconds) for point in own if point.context == context)
-        by_horizon.plot(*zip(*line, strict=True), marker="o", label=variant.value)
-        line = sorted((point.context, point.timing.seconds) for point in own if point.horizon == horizon)
-        by_context.plot(*zip(*line, strict=True), marker="o", label=variant.value)
-    batch = config.imagination.batch_size
-    by_horizon.set(xlabel="horizon, steps", title=f"context {context}", ylabel=f"seconds for {batch} rollouts")
-    by_context.set(xlabel="context, steps", title=f"horizon {horizon}")
-    for axes in (by_horizon, by_context):
+        by_horizon = sorted((point.horizon, point.time.median) for point in own if point.context == context)
+        by_context = sorted((point.context, point.time.median) for point in own if point.horizon == horizon)
+        for axes, line in zip(panels, (by_horizon, by_context), strict=True):
+            axes.plot(*zip(*line, strict=True), marker="o", label=variant.value)
+    ylabel = f"seconds for {config.imagination.batch_size} rollouts"
+    panels[0].set(xlabel="horizon, steps", title=f"context {context}", ylabel=ylabel)
+    panels[1].set(xlabel="context, steps", title=f"horizon {horizon}")
+    for axes in panels:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
     save_figure(figure, path)
+
+
+def scaling_table(points: list[Point]) -> str:
+    """Return a row per point, with the ratio to ``sliding`` at the same place, if that was measured."""
+    baseline = {(point.context, point.horizon): point.time for point in points if point.variant is Variant.sliding}
+    rows = []
+    for point in points:
+        place, name = (point.context, point.horizon), point.variant.value
+        ratio = show_ratio(baseline.get(place), point.time)
+        rows.append([name, *map(str, place), show_time(point.time.median), ratio, str(len(point.time.times))])
+    return markdown(["imagination", "context", "horizon", "time", "sliding / this", "repeats"], rows)

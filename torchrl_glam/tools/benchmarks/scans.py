@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.benchmark import Measurement
 
 from torchrl_glam.modules.ssm import available_backends, selective_scan
-from torchrl_glam.tools.benchmarks.timing import Timing, measure, warm_up
+from torchrl_glam.presentation import markdown
+from torchrl_glam.tools.benchmarks.timing import SECONDS, measure, show_ratio, show_time
 
 LENGTHS = (4, 16, 64)
 TEXTBOOK = "textbook"
 
 
 def textbook_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """The scan as Mamba's formula is usually written down: both [b t d n] tensors at once, then a loop, then autograd.
+    """Compute the scan as Mamba's formula is usually written: both [b t d n] tensors at once, a loop, autograd.
 
     Args and returns are those of :func:`~torchrl_glam.modules.ssm.selective_scan`.
     """
@@ -30,7 +33,7 @@ def textbook_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> 
 
 
 def scan_inputs(b: int, t: int, d: int, n: int, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
-    """Made-up ``u, delta, A, B, C`` that want gradients."""
+    """Make random ``u, delta, A, B, C`` that want gradients."""
     generator = torch.Generator().manual_seed(0)
     u, B, C = (torch.randn(b, t, size, generator=generator) for size in (d, n, n))
     delta = torch.rand(b, t, d, generator=generator) * 0.1
@@ -38,29 +41,39 @@ def scan_inputs(b: int, t: int, d: int, n: int, device: torch.device | str = "cp
     return tuple(tensor.to(device).requires_grad_() for tensor in (u, delta, A, B, C))
 
 
-def scan_backends(device: torch.device) -> tuple[str, ...]:
-    """The backends worth timing on this device: ``torch``, and on CUDA whatever else is fast."""
+def measure_scans(
+    b: int, d: int, n: int, device: torch.device, *, seconds: float = SECONDS
+) -> dict[int, dict[str, Measurement]]:
+    """Measure forward and backward of the textbook scan and of each fast backend, at each length."""
     others = [name for name in available_backends(device) if name not in ("reference", "torch")]
-    return ("torch", *(others if device.type == "cuda" else ()))
-
-
-def measure_scans(b: int, d: int, n: int, device: torch.device, *, repeats: int = 10) -> dict[int, dict[str, Timing]]:
-    """Forward and backward of the textbook scan and of each backend, at each length."""
-    results: dict[int, dict[str, Timing]] = {}
+    scans: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {TEXTBOOK: textbook_scan}
+    for name in ("torch", *(others if device.type == "cuda" else ())):
+        scans[name] = partial(selective_scan, backend=name)
+    results: dict[int, dict[str, Measurement]] = {}
     for t in LENGTHS:
-        inputs = scan_inputs(b, t, d, n, device)
-        grad = torch.ones(b, t, d, device=device)
-        results[t] = {}
-        for name in (TEXTBOOK, *scan_backends(device)):
-            run = _forward_backward(name, inputs, grad)
-            warm_up(run, device)
-            results[t][name] = measure(run, device, repeats=repeats)
+        inputs, grad = scan_inputs(b, t, d, n, device), torch.ones(b, t, d, device=device)
+        results[t] = {
+            name: measure(partial(_forward_backward, scan, inputs, grad), seconds=seconds)
+            for name, scan in scans.items()
+        }
     return results
 
 
-def _forward_backward(name: str, inputs: tuple[Tensor, ...], grad: Tensor) -> Callable[[], object]:
-    def run() -> object:
-        y, _ = textbook_scan(*inputs) if name == TEXTBOOK else selective_scan(*inputs, backend=name)
-        return torch.autograd.grad(y, inputs, grad)
+def _forward_backward(
+    scan: Callable[..., tuple[Tensor, Tensor]], inputs: tuple[Tensor, ...], grad: Tensor
+) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(scan(*inputs)[0], inputs, grad)
 
-    return run
+
+def scan_table(results: dict[int, dict[str, Measurement]], b: int, d: int, n: int) -> str:
+    """Return a row per length: the time of the textbook scan and of each backend, with the ratio."""
+    titles = [f"scan, b {b}, d {d}, n {n}", TEXTBOOK]
+    for name in next(iter(results.values())):
+        titles += [] if name == TEXTBOOK else [name, f"{TEXTBOOK} / {name}"]
+    rows = []
+    for length, measured in results.items():
+        row = [f"t {length}, forward and backward", show_time(measured[TEXTBOOK].median)]
+        for name, other in measured.items():
+            row += [] if name == TEXTBOOK else [show_time(other.median), show_ratio(measured[TEXTBOOK], other)]
+        rows.append([*row, ", ".join(str(len(each.times)) for each in measured.values())])
+    return markdown([*titles, "repeats"], rows)

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown."""
+"""The measurements of the variants as Markdown."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torchrl_glam.machine.resources import cpu_name
 from torchrl_glam.presentation import NOTHING, markdown
 from torchrl_glam.tools.benchmarks.components import WHOLE
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Variant
-from torchrl_glam.tools.benchmarks.scaling import Point
-from torchrl_glam.tools.benchmarks.scans import TEXTBOOK
-from torchrl_glam.tools.benchmarks.timing import Timing
+from torchrl_glam.tools.benchmarks.timing import show_number, show_ratio, show_time
 from torchrl_glam.tools.benchmarks.variants import Results, VariantResult
+
+EMPTY = f"{NOTHING} | {NOTHING}"  # two columns
 
 
 def header(config: BenchmarkConfig, device: torch.device, command: str) -> str:
-    """Command, hardware, versions, date and sizes."""
+    """Return command, hardware, versions, date and sizes."""
     packages = ["torch", "torchrl", "tensordict", *(["triton"] if importlib.util.find_spec("triton") else [])]
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     hardware = f"{cpu_name()}, {torch.get_num_threads()} threads"
@@ -34,139 +34,62 @@ def header(config: BenchmarkConfig, device: torch.device, command: str) -> str:
             f"{hardware}; {versions}, python {platform.python_version()}; {datetime.date.today()}.",
             f"Preset {config.preset}: batch {replay.batch_size} x {replay.batch_length}, imagination "
             f"{imagination.batch_size} x context {imagination.context_length} x horizon {imagination.horizon}. "
-            "Medians of the repeats given (20 s per row at most, but 3 calls).",
+            f"Medians of torch.utils.benchmark, {config.seconds:g} s per row at most, but 3 calls.",
         ]
     )
 
 
 def component_tables(results: Results) -> str:
-    """Times with their ratio to the baseline ``sliding``; FLOPs and FLOP/s; memory and shares."""
-    parts = [_time_table(results), _flop_table(results), _other_table(results)]
-    return "\n\n".join(parts)
+    """Return times with their ratio to the baseline ``sliding``; FLOPs and FLOP/s; memory and shares."""
+    return "\n\n".join([_time_table(results), _flop_table(results), _other_table(results)])
 
 
 def _time_table(results: Results) -> str:
-    """One row per component: seconds of each variant, and how many times as fast as ``sliding`` it is."""
-    baseline = results.get(Variant.sliding)
-    titles = ["component"]
-    for variant in results:
-        titles += [variant.value] if variant is Variant.sliding else [variant.value, f"sliding / {variant.value}"]
-    rows = []
-    for name in _component_names(results):
-        row = [name]
-        for variant, result in results.items():
-            row.append(duration(result.timings[name].seconds))
-            if variant is not Variant.sliding:
-                row.append(ratio(baseline.timings[name] if baseline else None, result.timings[name]))
-        rows.append([*row, ", ".join(str(result.timings[name].repeats) for result in results.values())])
-    rate = ["whole steps per second"]
+    """Return a row per component: the time of each variant, and its ratio to ``sliding``."""
+    baseline = results[Variant.sliding].times if Variant.sliding in results else {}
+    titles, rate = ["component"], ["whole steps per second"]
+    rows = {name: [name] for name in _component_names(results)}
     for variant, result in results.items():
-        rate += [significant(1 / result.timings[WHOLE].seconds), *([] if variant is Variant.sliding else [""])]
-    return markdown([*titles, "repeats"], [*rows, [*rate, ""]])
+        compared = variant is not Variant.sliding
+        titles += [variant.value, f"sliding / {variant.value}"] if compared else [variant.value]
+        rate += [show_number(1 / result.times[WHOLE].median), *([""] if compared else [])]
+        for name, row in rows.items():
+            row.append(show_time(result.times[name].median))
+            row += [show_ratio(baseline.get(name), result.times[name])] if compared else []
+    for name, row in rows.items():
+        row.append(", ".join(str(len(result.times[name].times)) for result in results.values()))
+    return markdown([*titles, "repeats"], [*rows.values(), [*rate, ""]])
 
 
 def _flop_table(results: Results) -> str:
-    """One row per component: FLOPs of matrix products and convolutions, and the rate achieved."""
+    """Return a row per component: FLOPs of matrix products and convolutions, and the rate achieved."""
+
+    def cell(result: VariantResult, name: str) -> str:
+        flops = result.flops[name] / 1e9
+        return f"{show_number(flops)} | {show_number(flops / result.times[name].median)}" if flops else EMPTY
+
     titles = ["component", *(f"{variant.value}: GFLOP | GFLOP/s" for variant in results)]
-    rows = []
-    for name in _component_names(results):
-        cells = []
-        for result in results.values():
-            flops, seconds = result.flops[name], result.timings[name].seconds
-            cells.append(
-                f"{significant(flops / 1e9)} | {significant(flops / seconds / 1e9)}"
-                if flops
-                else f"{NOTHING} | {NOTHING}"
-            )
-        rows.append([name, *cells])
-    return markdown(titles, rows)
+    names = _component_names(results)
+    return markdown(titles, [[name, *(cell(result, name) for result in results.values())] for name in names])
 
 
 def _other_table(results: Results) -> str:
-    """Memory, the world-model update's time outside matrices, and the first calls."""
-
-    def row(name: str, cell: Callable[[VariantResult], str]) -> list[str]:
-        return [name, *(cell(result) for result in results.values())]
-
-    return markdown(
-        ["", *(variant.value for variant in results)],
-        [
-            row("peak memory of a whole step", lambda result: gibibytes(result.peak_memory)),
-            row(
-                "world-model update: time outside convolutions and matrix products",
-                lambda result: f"{result.share_outside:.0%}",
-            ),
-            row("first calls, all components together", lambda result: duration(result.first_calls)),
-        ],
-    )
-
-
-def scan_table(results: dict[int, dict[str, Timing]], b: int, d: int, n: int) -> str:
-    """One row per length: forward and backward of the textbook scan and of each backend, with the ratio."""
-    backends = [name for name in next(iter(results.values())) if name != TEXTBOOK]
-    titles = [f"scan, b {b}, d {d}, n {n}", TEXTBOOK]
-    for name in backends:
-        titles += [name, f"{TEXTBOOK} / {name}"]
-    rows = []
-    for length, timings in results.items():
-        row = [f"t {length}, forward and backward", duration(timings[TEXTBOOK].seconds)]
-        for name in backends:
-            row += [duration(timings[name].seconds), ratio(timings[TEXTBOOK], timings[name])]
-        rows.append([*row, ", ".join(str(timing.repeats) for timing in timings.values())])
-    return markdown([*titles, "repeats"], rows)
-
-
-def scaling_table(points: list[Point]) -> str:
-    """One row per point of the picture."""
-    rows = [
-        [
-            point.variant.value,
-            str(point.context),
-            str(point.horizon),
-            duration(point.timing.seconds),
-            str(point.timing.repeats),
-        ]
-        for point in points
-    ]
-    return markdown(["imagination", "context", "horizon", "time", "repeats"], rows)
-
-
-def ratio(baseline: Timing | None, timing: Timing) -> str:
-    """How many times as long the baseline takes.
-
-    Examples:
-        >>> ratio(Timing(3.0, 5), Timing(2.0, 5))
-        '1.5x'
-    """
-    return NOTHING if baseline is None else f"{significant(baseline.seconds / timing.seconds)}x"
-
-
-def duration(seconds: float) -> str:
-    """Three digits and a unit.
-
-    Examples:
-        >>> duration(0.01234), duration(12.34)
-        ('12.3 ms', '12.3 s')
-    """
-    if seconds < 1e-3:
-        return f"{significant(seconds * 1e6)} us"
-    return f"{significant(seconds * 1e3)} ms" if seconds < 1 else f"{significant(seconds)} s"
+    """Return memory, the world-model update's time outside matrices, and the time of the first calls."""
+    cells: dict[str, Callable[[VariantResult], str]] = {
+        "peak memory of a whole step": lambda result: gibibytes(result.peak_memory),
+        "world-model update: time outside convolutions and matrix products": lambda result: (
+            f"{result.share_outside:.0%}"
+        ),
+        "first calls, all components together": lambda result: show_time(result.first_calls),
+    }
+    rows = [[name, *map(cell, results.values())] for name, cell in cells.items()]
+    return markdown(["", *(variant.value for variant in results)], rows)
 
 
 def gibibytes(size: int | None) -> str:
-    """Bytes as GiB."""
+    """Return bytes as GiB."""
     return NOTHING if size is None else f"{size / 2**30:.2f} GiB"
 
 
-def significant(value: float) -> str:
-    """Three digits, or all before the point.
-
-    Examples:
-        >>> significant(1234.5), significant(0.012345), significant(12.345)
-        ('1234', '0.0123', '12.3')
-    """
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _component_names(results: Results) -> list[str]:
-    return list(next(iter(results.values())).timings)
+    return list(next(iter(results.values())).times)

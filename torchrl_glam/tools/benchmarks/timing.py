@@ -1,88 +1,69 @@
-"""Seconds, matrix FLOPs and peak memory of a call."""
+"""Time and matrix FLOPs of a call, by torch.utils.benchmark and torch's counter."""
 
 from __future__ import annotations
 
 import contextlib
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
+from torch.utils.benchmark import Measurement, Timer, select_unit, trim_sigfig
 from torch.utils.flop_counter import FlopCounterMode
 
-LEAST_REPEATS = 3  # however long a call takes
-BUDGET = 20.0  # seconds, after which only the least number of repeats is completed
-SHORTEST, MORE = 0.2, 10  # seconds that the calls are to last together, or else this many times their number
+from torchrl_glam.presentation import NOTHING
+
+SECONDS = 20.0
+"""Limit of the measurement of a call, in seconds; a long call is measured three times even so."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """The median of ``repeats`` calls, in seconds."""
+def measure(run: Callable[[], object], *, seconds: float = SECONDS, first: float = 0.0, count: int = 1) -> Measurement:
+    """Measure a call with ``torch.utils.benchmark``, whose first call warms up.
 
-    seconds: float
-    repeats: int
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device's queued work; a CPU has none."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-class Stopwatch:
-    """Seconds of wall clock since it was made, with all the work queued meanwhile and none of the work before."""
-
-    def __init__(self, device: torch.device) -> None:
-        synchronize(device)
-        self.device, self.began = device, time.perf_counter()
-
-    def seconds(self) -> float:
-        """Time passed."""
-        synchronize(self.device)
-        return time.perf_counter() - self.began
-
-
-def measure(
-    run: Callable[[], object],
-    device: torch.device,
-    *,
-    repeats: int = 10,
-    budget: float = BUDGET,
-    first: float | None = None,
-) -> Timing:
-    """The median time of a call that has been warmed up.
+    It is repeated at least four times, until the interquartile range is less than a tenth of the median, or
+    ``seconds`` are over.
 
     Args:
-        run: what to time.
-        device: synchronised before and after each call.
-        repeats: calls, unless ``budget`` seconds pass earlier (3 at least) or all are over in a moment (more).
-        budget: seconds.
-        first: seconds of a call before, to be counted as one of the repeats.
+        run: the call, on the current threads.
+        seconds: limit of the measurement, raised where that is too little for three calls as long as ``first``.
+        first: seconds of a call before.
+        count: units of work in a call; the times are those of one unit.
     """
-    seconds = [] if first is None else [first]
-    began = time.perf_counter() - sum(seconds)
-    least = min(LEAST_REPEATS, repeats)
-    while True:
-        watch = Stopwatch(device)
+    for _ in range(2 if torch.cuda.is_initialized() else 0):  # CUDA graphs are captured late
         run()
-        seconds.append(watch.seconds())
-        passed = time.perf_counter() - began
-        enough = len(seconds) >= repeats and (passed > SHORTEST or len(seconds) >= MORE * repeats)
-        if len(seconds) >= least and (enough or passed > budget):
-            return Timing(statistics.median(seconds), len(seconds))
+    timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+    measured = timer.adaptive_autorange(max_run_time=max(seconds, 2.5 * first))
+    return Measurement(measured.number_per_run * count, measured.raw_times, measured.task_spec)
 
 
-def warm_up(run: Callable[[], object], device: torch.device) -> None:
-    """Call once, on CUDA three times: graphs are captured late."""
-    for _ in range(3 if device.type == "cuda" else 1):
-        run()
+def show_time(seconds: float) -> str:
+    """Return three digits and a unit.
+
+    Examples:
+        >>> show_time(0.01234), show_time(12.34)
+        ('12.3 ms', '12.3 s')
+    """
+    unit, scale = select_unit(seconds)
+    return f"{show_number(seconds / scale)} {unit}"
+
+
+def show_number(value: float) -> str:
+    """Return three digits.
+
+    Examples:
+        >>> show_number(1234.5), show_number(0.012345), show_number(12.345)
+        ('1230', '0.0123', '12.3')
+    """
+    return f"{trim_sigfig(value, 3):g}"
+
+
+def show_ratio(baseline: Measurement | None, measured: Measurement) -> str:
+    """Return the baseline's median by that of ``measured``."""
+    return NOTHING if baseline is None else f"{show_number(baseline.median / measured.median)}x"
 
 
 def count_flops(run: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products and convolutions of one eager call.
+    """Count the floating-point operations of the matrix products and convolutions of one eager call.
 
-    PyTorch's counter: a multiply-add is two. Element-wise and custom operations count nothing.
+    A multiply-add is two. Element-wise and custom operations count nothing.
 
     Examples:
         >>> layer = torch.nn.Linear(3, 5)
@@ -97,7 +78,7 @@ def count_flops(run: Callable[[], object]) -> int:
 
 
 class _NoModules(contextlib.nullcontext):
-    """In place of the counter's list by module, which in torch 2.13 cannot hold a ``TensorDictParams``."""
+    """Replaces the counter's list by module, which in torch 2.13 cannot hold a ``TensorDictParams``."""
 
     parents = ("Global",)
 

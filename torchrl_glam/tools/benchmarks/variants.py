@@ -6,35 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch.utils.benchmark import Measurement
+from torch.utils.benchmark import timer as clock
 
 from torchrl_glam import factory
-from torchrl_glam.config import GLAMConfig
 from torchrl_glam.machine.resources import peak_memory, reset_peak_memory
-from torchrl_glam.tools.benchmarks import timing
-from torchrl_glam.tools.benchmarks.components import (
-    ENCODE,
-    IMAGINATION,
-    PREFILL,
-    WHOLE,
-    WORLD_MODEL,
-    Component,
-    Workload,
-)
+from torchrl_glam.tools.benchmarks.components import WHOLE, WORLD_MODEL, Workload
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Variant, variant_config
 from torchrl_glam.tools.benchmarks.profiling import share_outside_matrices, trace_components
-from torchrl_glam.tools.benchmarks.timing import Timing
+from torchrl_glam.tools.benchmarks.timing import count_flops, measure
 
 Progress = Callable[[str], None]
-LONG = 10.0  # seconds; an eager call of that length is timed from the first one on
 
 
 @dataclass
 class VariantResult:
-    """What was measured of one variant: timings and FLOPs by component, of one time that it is done."""
+    """The measurements of one variant; times and FLOPs by component."""
 
-    timings: dict[str, Timing] = field(default_factory=dict)
+    times: dict[str, Measurement] = field(default_factory=dict)
     flops: dict[str, int] = field(default_factory=dict)
-    first_calls: float = 0.0  # seconds of every component's first call together: with compiling, if any
+    first_calls: float = 0.0  # seconds of the first calls of all components, including compilation
     peak_memory: int | None = None  # bytes, of whole steps
     share_outside: float = 0.0  # of the world-model update, outside convolutions and matrix products
     top_operations: str = ""  # if a trace was asked for
@@ -44,59 +35,61 @@ Results = dict[Variant, VariantResult]
 
 
 def measure_variants(config: BenchmarkConfig, device: torch.device, progress: Progress) -> Results:
-    """Measure the variants asked for; the last one's components are traced if the options name a file.
+    """Measure the chosen variants; trace the last one's components if the options name a file.
 
     Args:
         config: options of the run and of the benchmark.
         device: where the networks are.
-        progress: is told what is being done.
+        progress: takes a line before and after each measurement.
     """
     factory.make_env(config).close()  # gymnasium keeps the frames of its first call, and what they hold, for good
     results: Results = {}
     for variant in config.variants:
-        own = variant_config(config, variant)
         flops = None
         if variant is Variant.compiled:  # a compiled graph hides its operations from the counter
             twin = results.get(Variant.eager)
             flops = twin.flops if twin else _count(variant_config(config, Variant.eager), device)
         trace = config.profile if variant is config.variants[-1] else None
-        results[variant] = measure_variant(
-            own, device, repeats=config.repeats, flops=flops, trace=trace, progress=_prefixed(variant, progress)
-        )
+        results[variant] = _measure_variant(config, variant, device, flops, trace, progress)
     return results
 
 
-def measure_variant(
-    config: GLAMConfig,
+def _measure_variant(
+    config: BenchmarkConfig,
+    variant: Variant,
     device: torch.device,
-    *,
-    repeats: int,
     flops: dict[str, int] | None,
     trace: str | None,
     progress: Progress,
 ) -> VariantResult:
-    """Time every component, take the peak memory of whole steps, and profile the world-model update.
+    """Measure every component, the peak memory of whole steps, and the profile of the world-model update.
 
     Args:
-        config: the variant's options.
+        config: of the benchmark.
+        variant: changes its options.
         device: where the networks are.
-        repeats: of each call, see :func:`~torchrl_glam.tools.benchmarks.timing.measure`.
-        flops: by component, of the same sizes in eager mode; None counts them here, while warming up.
+        flops: by component, of the same sizes in eager mode; with None they are counted in the first calls.
         trace: file for a chrome trace, or None.
-        progress: is told what is being done.
+        progress: takes a line before and after each measurement.
     """
-    progress("random play fills the replay")
-    workload, result = Workload(config, device), VariantResult()
-    watch = timing.Stopwatch(device)
+    progress(f"{variant.value}: random play fills the replay")
+    workload, result = Workload(variant_config(config, variant), device), VariantResult()
+    began = clock()
     components = workload.components()  # imagines once, and so compiles
-    result.first_calls = watch.seconds()
+    result.first_calls = clock() - began
     for component in components:
-        first = _first_call(component, result, workload, flops)
-        if component.name == WHOLE:
+        name, began = component.name, clock()
+        if flops is None:
+            result.flops[name] = count_flops(component.run) // component.count
+        else:
+            result.flops[name] = flops[name]
+            component.run()
+        first = clock() - began
+        result.first_calls += first
+        if name == WHOLE:
             reset_peak_memory(device)
-        measured = timing.measure(component.run, device, repeats=repeats, first=first)
-        result.timings[component.name] = Timing(measured.seconds / component.count, measured.repeats)
-        progress(f"{component.name}: {result.timings[component.name].seconds:.3g} s")
+        result.times[name] = measure(component.run, seconds=config.seconds, first=first, count=component.count)
+        progress(f"{variant.value}: {name}: {result.times[name].median:.3g} s")
     result.peak_memory = peak_memory(device)
     update = next(component.run for component in components if component.name == WORLD_MODEL)
     result.share_outside = share_outside_matrices(update, device)
@@ -106,39 +99,9 @@ def measure_variant(
     return result
 
 
-def _first_call(
-    component: Component, result: VariantResult, workload: Workload, flops: dict[str, int] | None
-) -> float | None:
-    """Warm up, counting unless that is done; return the seconds if so long a call needs no warming up."""
-    if flops is None and component.name == WHOLE:  # the parts, which are warm, have been counted
-        result.flops[WHOLE] = _whole_flops(result.flops, workload)
-        return None
-    watch = timing.Stopwatch(workload.device)
-    if flops is None:
-        result.flops[component.name] = timing.count_flops(component.run) // component.count
-    else:
-        result.flops[component.name] = flops[component.name]
-        timing.warm_up(component.run, workload.device)
-    seconds = watch.seconds()
-    result.first_calls += seconds
-    return seconds if flops is None and seconds > LONG else None
-
-
-def _whole_flops(flops: dict[str, int], workload: Workload) -> int:
-    """The sum of the parts: encoding is in them, and contexts are not read if rollouts start from the batch."""
-    skipped = {ENCODE, WHOLE} if workload.starts_from_replay else {ENCODE, WHOLE, PREFILL}
-    horizon = workload.config.imagination.horizon
-    return sum(count * (horizon if name == IMAGINATION else 1) for name, count in flops.items() if name not in skipped)
-
-
-def _count(config: GLAMConfig, device: torch.device) -> dict[str, int]:
-    """FLOPs by component of a workload that is not measured."""
+def _count(config: BenchmarkConfig, device: torch.device) -> dict[str, int]:
+    """Count the FLOPs of each component without measuring it."""
     workload = Workload(config, device)
-    parts = [component for component in workload.components() if component.name != WHOLE]
-    flops = {part.name: timing.count_flops(part.run) // part.count for part in parts}
+    flops = {part.name: count_flops(part.run) // part.count for part in workload.components()}
     workload.collector.shutdown()
-    return flops | {WHOLE: _whole_flops(flops, workload)}
-
-
-def _prefixed(variant: Variant, progress: Progress) -> Progress:
-    return lambda line: progress(f"{variant.value}: {line}")
+    return flops

@@ -12,9 +12,10 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import Tensor
 
-from torchrl_glam.config import GLAMConfig, Sees, Starts
+from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
+from torchrl_glam.objectives.returns import lambda_return, make_lambda_estimator
 from torchrl_glam.runs.loading import LoadedRun
 from torchrl_glam.tools.diagnosis.measures import Calibration
 from torchrl_glam.tools.diagnosis.parts import (
@@ -37,7 +38,6 @@ from torchrl_glam.tools.diagnosis.probes import Probes, probe_rewards
 from torchrl_glam.tools.diagnosis.steps import RealSteps
 from torchrl_glam.tools.imagination import longest_memory
 from torchrl_glam.tools.pictures.comparison import compare_imagination
-from torchrl_glam.training.on_policy import make_lambda_estimate
 
 AtStep = TypeVar("AtStep", Event, RewardMeans)
 
@@ -134,7 +134,7 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
         value=_judge_values(run, critic, seen if from_batch else imagined, at, steps),
         dream=_dream(run, critic, env, latents, steps, at, context),
         policy=policy_part(
-            at_states(run.actor, seen if run.config.agent.sees is Sees.posterior else imagined), steps.action
+            at_states(run.actor, seen if run.config.agent.sees == "posterior" else imagined), steps.action
         ),
     )
 
@@ -195,5 +195,12 @@ def _dream(
         start["state"] = latents[chosen.to(latents.device)]
     rollout = env.imagine(start, run.actor, run.config.imagination.horizon_at(run.frame))
     if critic is not None:
-        make_lambda_estimate(critic, gamma=agent.gamma, lmbda=agent.lmbda, bootstrap=agent.bootstrap.value)(rollout)
+        rollout["value_target"], rollout["state_value"] = lambda_return(
+            lambda states: critic(states.select(*critic.in_keys))["state_value"],
+            rollout,
+            make_lambda_estimator(agent.gamma, agent.lmbda),
+            bootstrap=agent.bootstrap,
+            lmbda=agent.lmbda,
+            consecutive=True,
+        )
     return dream_part(rollout, steps)

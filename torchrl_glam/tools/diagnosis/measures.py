@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class Detection:
     """Counts of how well rare events are predicted.
 
@@ -24,6 +24,7 @@ class Detection:
         right: predicted ones that were real; with a tolerance in time this may differ from ``found``.
         ranking: the probability that a step with the event scores higher than one without (area under the ROC curve);
             0.5 is chance. ``None`` where one of the two kinds does not occur.
+        recall, precision: ``found`` of ``real``, ``right`` of ``said``; ``None`` of none.
     """
 
     number: int
@@ -32,21 +33,12 @@ class Detection:
     found: int
     right: int
     ranking: float | None = None
+    recall: float | None = field(init=False)
+    precision: float | None = field(init=False)
 
-    @property
-    def base_rate(self) -> float:
-        """The events' share of all steps."""
-        return self.real / self.number if self.number else 0.0
-
-    @property
-    def recall(self) -> float | None:
-        """The predicted share of the real ones; ``None`` if there are none."""
-        return self.found / self.real if self.real else None
-
-    @property
-    def precision(self) -> float | None:
-        """The real share of the predicted ones; ``None`` if there are none."""
-        return self.right / self.said if self.said else None
+    def __post_init__(self) -> None:
+        self.recall = self.found / self.real if self.real else None
+        self.precision = self.right / self.said if self.said else None
 
 
 def detect(
@@ -113,7 +105,7 @@ def discounted_returns(reward: Tensor, terminated: Tensor, ends: Tensor, gamma: 
     return torch.tensor(returns, dtype=torch.float64).flip(0), torch.tensor(rests, dtype=torch.float64).flip(0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Calibration:
     """Values against the returns that followed.
 
@@ -123,6 +115,7 @@ class Calibration:
         correlation: Pearson's; ``None`` where one of them does not vary.
         slope: of the least-squares line from value to return. 1 is calibrated; below 1, values differ by too much.
         curve: mean value and mean return of each tenth of the steps, sorted by value.
+        bias: the mean by which values exceed returns.
     """
 
     number: int
@@ -133,11 +126,10 @@ class Calibration:
     correlation: float | None
     slope: float | None
     curve: list[tuple[float, float]]
+    bias: float = field(init=False)
 
-    @property
-    def bias(self) -> float:
-        """The mean by which values exceed returns."""
-        return self.value_mean - self.return_mean
+    def __post_init__(self) -> None:
+        self.bias = self.value_mean - self.return_mean
 
 
 def calibrate(value: Tensor, returns: Tensor, parts: int = 10) -> Calibration | None:

@@ -92,7 +92,7 @@ def judge_ending(found: Diagnosis) -> str:
         return f"{found.terminated} in {found.number} steps: too few to judge; give more records"
     now = at(found.ending, 0).exact
     recall, precision, ranking = now.recall or 0.0, now.precision, now.ranking or 0.0
-    line = f"recall {recall:.2f} of {now.real} (base rate {now.base_rate:.2%}), precision {_show(precision)}"
+    line = f"recall {recall:.2f} of {now.real} (base rate {now.real / now.number:.2%}), precision {_show(precision)}"
     line += f", ranking {ranking:.2f}"
     if recall < HALF:
         return f"{line}: imagination plays on where it should end; look at {TRAINING}, replay.newest"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
 from torchrl_glam.presentation import NOTHING, markdown
 from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
-from torchrl_glam.tools.diagnosis.measures import Calibration, Detection
+from torchrl_glam.tools.diagnosis.measures import Calibration
 from torchrl_glam.tools.diagnosis.parts import FORGOTTEN, MOVED, Event, PolicyPart
 from torchrl_glam.tools.diagnosis.verdicts import judge, judge_memory
 
@@ -19,7 +19,7 @@ GUESSES = ("reconstructed", "imagined", "context frame")
 def to_json(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
     """Return the text of ``diagnosis.json``; a number that does not exist is ``null``."""
     verdicts = {source: judge(diagnosis) for source, diagnosis in found.items()} | _memory(found)
-    everything = {**title, "verdicts": verdicts, **{source: _complete(entry) for source, entry in found.items()}}
+    everything = {**title, "verdicts": verdicts, **{source: asdict(entry) for source, entry in found.items()}}
     return json.dumps(everything, indent=1, allow_nan=False) + "\n"
 
 
@@ -131,15 +131,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return NOTHING
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _complete(value: Any) -> Any:
-    """Return what ``asdict`` does, with the shares that detections and calibrations compute."""
-    if isinstance(value, list | tuple):
-        return [_complete(entry) for entry in value]
-    if not is_dataclass(value):
-        return value
-    entries = {name: _complete(entry) for name, entry in vars(value).items()}
-    if isinstance(value, Detection):
-        return {**entries, "recall": value.recall, "precision": value.precision}
-    return {**entries, "bias": value.bias} if isinstance(value, Calibration) else entries

@@ -37,7 +37,7 @@ class Controls:
 
     Examples:
         >>> from torchrl.data import OneHot
-        >>> from torchrl_glam.tools.player import Controls
+        >>> from torchrl_glam.tools.player.controls import Controls
         >>> controls = Controls(OneHot(4), ["NOOP", "FIRE", "RIGHT", "LEFT"])
         >>> controls.action({"ArrowLeft"})
         tensor([0, 0, 0, 1])

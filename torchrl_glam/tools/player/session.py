@@ -19,50 +19,47 @@ from torchrl_glam.tools.player.controls import Controls, action_meanings
 from torchrl_glam.tools.player.worlds import Agent, ImaginedWorld, Outcome, RealWorld
 
 REAL, IMAGINED = "real", "imagined"
-TOLD = ("reward", "predicted_reward", "termination")  # of an outcome
 
 
-@dataclass(frozen=True)
-class Moment:
-    """A session's picture and numbers at one time.
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """The course of an episode or of an imagination.
+
+    Args:
+        event: a sentence about the last thing that happened.
+        steps, score: since the beginning; an imagined score is that of predicted rewards.
+        action: the name of the last one.
+        reward: of the last step; ``None`` in imagination and before the first step.
+        predicted_reward, termination: the world model's predictions for the last step.
+        ended: the last step ended the episode.
+    """
+
+    event: str
+    steps: int = 0
+    score: float = 0.0
+    action: str = ""
+    reward: float | None = None
+    predicted_reward: float | None = None
+    termination: float | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment(Tally):
+    """Everything that is to be seen of a session at one time.
 
     Args:
         mode: ``real`` or ``imagined``.
         picture: uint8 [h w channels].
         aside: in the real game the frame that the world model expected, ``None`` before the first step; in imagination
             the real frame at which it began.
-        steps, score: since the episode or the imagination began; an imagined score is that of predicted rewards.
-        action: the name of the last one.
-        reward: of the last step; ``None`` in imagination and before the first step.
-        predicted_reward, termination: the world model's predictions for the last step.
         value: of the current state; ``None`` without a critic of states, and before the first step.
-        ended: the last step ended the episode.
-        event: a sentence about the last thing that happened.
     """
 
     mode: str
     picture: np.ndarray
     aside: np.ndarray | None
-    steps: int
-    score: float
-    action: str
-    reward: float | None
-    predicted_reward: float | None
-    termination: float | None
     value: float | None
-    ended: bool
-    event: str
-
-
-@dataclass
-class _Tally:
-    """The course of one world's episode."""
-
-    event: str
-    steps: int = 0
-    score: float = 0.0
-    action: str = ""
-    outcome: Outcome | None = None
 
 
 class Session:
@@ -82,7 +79,7 @@ class Session:
         self.run, self.env, self._windows = run, env, windows
         self.controls = Controls(run.action_spec, action_meanings(env))
         self._agent = Agent(run)
-        self._tallies: dict[str, _Tally] = {}
+        self._tallies: dict[str, Tally] = {}
         with torch.no_grad():
             self._imagined = ImaginedWorld(self._agent)
             self._real = None if env is None else RealWorld(env, self._agent)
@@ -90,7 +87,7 @@ class Session:
             if self._real is None:
                 self._imagine()
             else:
-                self._tallies[REAL] = _Tally("A new episode.")
+                self._tallies[REAL] = Tally(event="A new episode.")
 
     def close(self) -> None:
         """Close the environment."""
@@ -108,15 +105,23 @@ class Session:
         After the end of a real episode this begins another one; imagination continues beyond an end.
         """
         tally, world = self._tallies[self.mode], self._world
-        if self.mode == REAL and self._ended(REAL):
+        if self.mode == REAL and tally.ended:
             self.restart()
             return
         action = self._agent.act(world.moment) if action is None else action
         outcome = world.step(action)
-        reward = outcome.predicted_reward if outcome.reward is None else outcome.reward
-        score = tally.score + reward
-        event = _say(outcome, self.mode, tally.steps + 1, score) or tally.event
-        self._tallies[self.mode] = _Tally(event, tally.steps + 1, score, self.controls.name(action), outcome)
+        steps = tally.steps + 1
+        score = tally.score + (outcome.predicted_reward if outcome.reward is None else outcome.reward)
+        self._tallies[self.mode] = Tally(
+            event=_say(outcome, self.mode, steps, score) or tally.event,
+            steps=steps,
+            score=score,
+            action=self.controls.name(action),
+            reward=_finite(outcome.reward),
+            predicted_reward=_finite(outcome.predicted_reward),
+            termination=_finite(outcome.termination),
+            ended=outcome.ended,
+        )
 
     @torch.no_grad()
     def switch(self) -> None:
@@ -131,30 +136,15 @@ class Session:
     def restart(self) -> None:
         """Begin another real episode, or the same imagination once more."""
         self._world.reset()
-        same = "Imagined once more from the same frames."
-        self._tallies[self.mode] = _Tally("A new episode." if self.mode == REAL else same)
+        event = "A new episode." if self.mode == REAL else "Imagined once more from the same frames."
+        self._tallies[self.mode] = Tally(event=event)
 
     @torch.no_grad()
     def observe(self) -> Moment:
         """Return what is to be seen now."""
-        world, tally = self._world, self._tallies[self.mode]
-        told = {name: None if tally.outcome is None else getattr(tally.outcome, name) for name in TOLD}
-        return Moment(
-            mode=self.mode,
-            picture=world.picture,
-            aside=world.aside,
-            steps=tally.steps,
-            score=tally.score,
-            action=tally.action,
-            value=_finite(self._agent.value(world.moment)),
-            ended=self._ended(self.mode),
-            event=tally.event,
-            **{name: _finite(number) for name, number in told.items()},
-        )
-
-    def _ended(self, mode: str) -> bool:
-        outcome = self._tallies[mode].outcome
-        return outcome is not None and outcome.ended
+        world, value = self._world, _finite(self._agent.value(self._world.moment))
+        shown = vars(self._tallies[self.mode])
+        return Moment(**shown, mode=self.mode, picture=world.picture, aside=world.aside, value=value)
 
     def _imagine(self) -> None:
         """Start imagination after the last real frames, or after recorded ones if there is no real game."""
@@ -168,12 +158,12 @@ class Session:
             event += f", {idle} of them just now without a key." if idle else "."
         self._imagined.begin(context, origin)
         self.mode = IMAGINED
-        self._tallies[IMAGINED] = _Tally(event)
+        self._tallies[IMAGINED] = Tally(event=event)
 
     def _make_context(self, world: RealWorld) -> int:
         """Play without a key until the world model's predictions count; return the number of steps."""
         wanted, idle = self.run.config.model_loss.first_valid + 1, 0
-        while world.steps_seen < wanted and not self._ended(REAL):
+        while world.steps_seen < wanted and not self._tallies[REAL].ended:
             self.step(self.controls.action(()))
             idle += 1
         return idle

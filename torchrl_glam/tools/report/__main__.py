@@ -6,18 +6,16 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from torchrl_glam import presentation as figures
+from torchrl_glam import presentation
 from torchrl_glam.command.options import option_line
 from torchrl_glam.errors import UsageError, make_writable
-from torchrl_glam.tools.report.document import make_study, write_report
 from torchrl_glam.tools.report.references import References
-from torchrl_glam.tools.report.runs import read_runs
 from torchrl_glam.tools.report.statistics import Bootstrap, load_rliable
 
 
 @dataclass
 class ReportOptions:
-    """What is reported, and where that is written."""
+    """Options of the report."""
 
     out: str = "report"  # folder of report.md, the csv files and the pictures
     references: References = References.table1  # random and human scores: Table 1's, or those before rounding
@@ -27,7 +25,7 @@ class ReportOptions:
 
 
 def main() -> None:
-    """The command: paths and ``key=value`` options in any order."""
+    """Run the command on paths and ``key=value`` options in any order."""
     paths, options = split_arguments(sys.argv[1:])
     sys.argv = ["glam-report", *options]
 
@@ -43,32 +41,26 @@ def main() -> None:
             raise UsageError(f"resamples={options.resamples}: give at least 100, or the intervals are noise")
         if not 0 <= options.seed < 2**32:
             raise UsageError(f"seed={options.seed}: give a whole number from 0 to {2**32 - 1}")
-        load_rliable()
-        report_runs(paths, options)
+        load_rliable()  # or its error, which also names the extra that pandas comes with
+        from torchrl_glam.tools.report.document import write_report
+        from torchrl_glam.tools.report.runs import read_runs
+
+        out = make_writable("out", Path(options.out) / "report.md").parent
+        bootstrap, draws = Bootstrap(options.resamples, options.seed), presentation.has_matplotlib
+        found = read_runs(paths)
+        text, names = write_report(found, options.references, bootstrap, out, options.league, with_pictures=draws)
+        sys.stdout.write(f"{text}\n{out}: {', '.join(names)}\n")
+        if not draws:
+            sys.stdout.write('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"\n')
 
     report()
 
 
-def report_runs(paths: list[Path], options: ReportOptions) -> None:
-    """Print the report and write its files.
-
-    Raises:
-        UsageError: if a path or a result is no good, or a file cannot be written.
-    """
-    out = make_writable("out", Path(options.out) / "report.md").parent
-    found = read_runs(paths)
-    study = make_study(found, options.references, Bootstrap(options.resamples, options.seed))
-    text, names = write_report(study, out, league=options.league, with_pictures=figures.has_matplotlib)
-    sys.stdout.write(text)
-    sys.stdout.write(f"\n{out}: {', '.join(names)}\n")
-    if not figures.has_matplotlib:
-        sys.stdout.write('no pictures: matplotlib is missing, pip install "torchrl_glam[report]"\n')
-
-
 def split_arguments(arguments: list[str]) -> tuple[list[Path], list[str]]:
-    """Paths and options: ``name=value`` of a known name is an option, and so is what is no path and has a ``=``.
+    """Separate paths from options.
 
-    So a folder may have a ``=`` in its name, as those of Hydra's sweeps have.
+    An option is ``name=value`` with a known name, or anything with a ``=`` that is not a path. So a folder may have a
+    ``=`` in its name, as those of Hydra's sweeps have.
     """
     names = {field.name for field in fields(ReportOptions)}
     paths: list[str] = []

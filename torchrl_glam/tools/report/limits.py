@@ -1,4 +1,4 @@
-"""What is too little to say anything of, in one place, each with its reason."""
+"""How much data an aggregate needs, each limit with its reason."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from torchrl_glam.envs.scores import atari_100k_games
 from torchrl_glam.offline.results.spread import FEWEST
 
 ALL_GAMES = len(atari_100k_games())
-"""Games that the words "Atari 100k" stand for; fewer are named by their number."""
+"""Number of games of the benchmark "Atari 100k"; a study of fewer games says how many it has."""
 
 ALL_FRAMES = 100_000
-"""Environment steps of a run that the words stand for, and that the published scores are of."""
+"""Environment steps of a run of the benchmark; the published scores are those after so many steps."""
 
 MIN_GAMES = 10
-"""Games from which on there are aggregates.
+"""Least number of games for an aggregate.
 
-A mean over games hangs on which games they are: that of GLAM's own published scores is 1.31 over all 26, while over 4
-of them, drawn at random, it lies between 0.24 and 3.40 in nine draws of ten, and over 10 between 0.50 and 2.31. So even
-those of 10 serve to compare methods on these games, and nothing else, which is why the published methods beside them
-are restricted to the same games.
+A mean over games depends on the choice of games. GLAM's own published scores have a mean of 1.31 over all 26. Over 4
+games drawn at random, it lies between 0.24 and 3.40 in nine draws of ten, and over 10 games between 0.50 and 2.31. So
+even 10 games only serve to compare methods on these games. Therefore published methods beside them are restricted to
+the same games.
 """
 
 MIN_SEEDS = FEWEST
-"""Seeds, in every game, from which on there are intervals and probabilities of improvement.
+"""Least number of seeds, in every game, for an interval and a probability of improvement.
 
-The bootstrap draws seeds anew within each game. Of one seed there is one draw, of two there are three, two of which
-have no spread: the interval would be too narrow, and look exact.
+The bootstrap resamples seeds within each game. One seed has one resample. Two seeds have three, two of them without any
+spread: the interval would be too narrow, and look exact.
 """
 
 GAMES_LINE = (
-    f"Fewer than {MIN_GAMES} of the {ALL_GAMES} games give no aggregate: it would tell which games they are, and "
-    "little of the method (over 4 games drawn at random, GLAM's published scores have a mean between 0.24 and 3.40)."
+    f"Fewer than {MIN_GAMES} of the {ALL_GAMES} games give no aggregate: it would depend on the choice of games more "
+    "than on the method (over 4 games drawn at random, GLAM's published scores have a mean between 0.24 and 3.40)."
 )
 SEEDS_LINE = (
     f"Fewer than {MIN_SEEDS} seeds in any of the games give no interval and no probability of improvement: the "
-    "bootstrap draws seeds anew, and of so few it would look more exact than it is."
+    "bootstrap resamples seeds, and with so few it would look more exact than it is."
 )
-NAME_LINE = f'"Atari 100k" is said of all {ALL_GAMES} games after {ALL_FRAMES:,} steps alone.'
+NAME_LINE = f'"Atari 100k" is only said of all {ALL_GAMES} games after {ALL_FRAMES:,} steps.'

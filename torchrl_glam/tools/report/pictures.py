@@ -2,224 +2,211 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from torchrl_glam.presentation import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    make_figure,
-    make_panels,
-    save_figure,
-    share_legend,
+from torchrl_glam import presentation as figures
+from torchrl_glam.presentation import count, make_figure
+from torchrl_glam.tools.report.panels import (
+    IMPROVEMENT,
+    WINDOW,
+    Lines,
+    Panel,
+    learning_curves,
+    moving_average,
+    profiles,
 )
-from torchrl_glam.tools.report.aggregates import PanelResult
-from torchrl_glam.tools.report.curves import WINDOW, moving_average
-from torchrl_glam.tools.report.methods import Method
-from torchrl_glam.tools.report.panels import Panel, count
-from torchrl_glam.tools.report.references import Scale, benchmark_game
-from torchrl_glam.tools.report.statistics import AGGREGATES, Estimate
-from torchrl_glam.tools.report.tables import played, show_env
+from torchrl_glam.tools.report.statistics import AGGREGATES
+from torchrl_glam.tools.report.tables import span
 
-STYLES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"), (SKY, "P"), (BLACK, "X"))
-"""Colour and marker by the method's place; from the eighth method on they come again."""
+COLOURS = (figures.BLUE, figures.VERMILION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY, figures.BLACK)
+STYLES = tuple(zip(COLOURS, "os^DvPX", strict=True))
+"""Colour and marker of each method in turn; they repeat from the eighth method on."""
 
+PICTURES = {
+    "aggregates": "aggregates",
+    "profiles": "performance profiles",
+    "improvement": IMPROVEMENT,
+    "efficiency": "sample efficiency",
+}
+"""File names of a panel's pictures, without their ends, and their headings."""
+
+PROFILES = ("Performance profiles", "human-normalised score", "share of runs (games x seeds) above it")
+EFFICIENCY = (
+    *("Sample efficiency, in training", "environment steps (4 frames each)"),
+    f"IQM of the human-normalised\nreturn of the last {WINDOW} episodes",
+)
 INTERVAL = "95 % intervals: stratified bootstrap over seeds"
-HIGHER, LOWER = "higher is better", "lower is better"
 
 Styles = Mapping[str, tuple[str, str]]
 
 
-def method_styles(methods: Sequence[Method]) -> dict[str, tuple[str, str]]:
-    """The colour and marker of each method, the same in every picture."""
-    return {method.label: STYLES[place % len(STYLES)] for place, method in enumerate(methods)}
+def draw(out: Path, runs: pd.DataFrame, panels: list[Panel]) -> tuple[dict[str, str], list[str]]:
+    """Write all pictures.
 
-
-def plot_games(path: Path, methods: Sequence[Method], scale: Scale, styles: Styles) -> bool:
-    """Write a panel for each game: every seed's return in training, and at the end its evaluation.
+    Args:
+        out: a folder.
+        runs: the table of :func:`~torchrl_glam.tools.report.methods.tabulate_runs`.
+        panels: made of it.
 
     Returns:
-        Whether there is any curve to draw.
+        Headings by file name, and a line for each learning curve that cannot be drawn.
 
     Raises:
-        UsageError: if the file cannot be written.
+        UsageError: if a file cannot be written.
     """
-    by_env: dict[str, list[Method]] = {}
-    for method, env in played(methods, scale):
-        if any(run.curve for run in method.games[env]):
-            by_env.setdefault(env, []).append(method)
-    if not by_env:
-        return False
-    many = len(by_env) > 9
-    figure, panels = make_panels(len(by_env), columns=6 if many else 3, size=(3.0, 2.6) if many else (4.2, 3.8))
-    for axes, (env, own) in zip(panels, by_env.items(), strict=True):
-        for method in own:
-            _draw_runs(axes, method, env, styles[method.label])
-        _draw_references(axes, env, scale)
+    styles = {label: STYLES[place % len(STYLES)] for place, label in enumerate(runs["method"].cat.categories)}
+    images, notes = {}, []
+    if runs["curve"].notna().any():
+        figures.save_figure(plot_games(runs, styles), out / "games.png")
+        images["games.png"] = "Returns in training, game by game"
+    for panel in panels:
+        curves, missing = learning_curves(panel)
+        notes += missing
+        drawn = {
+            "aggregates": plot_aggregates(panel, styles),
+            "profiles": plot_lines(panel, profiles(panel), styles, *PROFILES),
+        }
+        if IMPROVEMENT in set(panel.aggregates["quantity"]):
+            drawn["improvement"] = plot_improvement(panel)
+        if curves:
+            drawn["efficiency"] = plot_lines(panel, curves, styles, *EFFICIENCY)
+        for name, figure in drawn.items():
+            figures.save_figure(figure, out / f"{name}{panel.suffix}.png")
+            images[f"{name}{panel.suffix}.png"] = f"{panel.title}: {PICTURES[name]}"
+    return images, notes
+
+
+def plot_games(runs: pd.DataFrame, styles: Styles) -> Any:
+    """Draw a panel for each game with a curve: the return in training of every seed, and its evaluation at the end."""
+    has_curve = runs["curve"].notna().groupby([runs["env"], runs["method"]], observed=True).transform("any")
+    games = runs[has_curve].groupby("env", observed=True)
+    many = len(games) > 9
+    figure, panels = figures.make_panels(len(games), columns=6 if many else 3, size=(3.0, 2.6) if many else (4.2, 3.8))
+    names = {label: _name(label, own) for label, own in runs.groupby("method", observed=True)}
+    for axes, (_, own) in zip(panels, games, strict=True):
+        for run in own.itertuples():
+            _draw_run(axes, run, names[run.method], *styles[run.method])
+        axes.set_xlabel("environment steps", fontsize="small")
+        axes.set_ylabel("return", fontsize="small")
+        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.tick_params(labelsize="small")
+        _draw_references(axes, own.iloc[0])
         axes.locator_params(axis="x", nbins=3 if many else 5)
         axes.title.set_fontsize("x-small" if many else "small")
-    share_legend(figure, panels, last=("random play", "human"))
-    protocols = " and ".join(sorted({method.first.protocol for method in methods}))
+    figures.share_legend(figure, panels, last=("random play", "human"))
     figure.suptitle(
         f"Return in training, mean of the last {WINDOW} episodes: a line for each seed; "
-        f"markers: its evaluation at the end, protocol {protocols}",
+        f"markers: its evaluation at the end, protocol {_protocols(runs)}",
         fontsize="medium",
         wrap=True,
     )
-    save_figure(figure, path)
-    return True
+    return figure
 
 
-def plot_aggregates(path: Path, result: PanelResult, styles: Styles) -> None:
-    """Write a panel for each aggregate, a row for each method, ours with their intervals.
-
-    Raises:
-        UsageError: if the file cannot be written.
-    """
-    ours, published = list(result.aggregates), list(result.published)
-    rows = [*ours, *published]
-    figure = make_figure(12, 1.8 + 0.32 * len(rows))
-    panels = figure.subplots(1, len(AGGREGATES), sharey=True)
-    for axes, name in zip(panels, AGGREGATES, strict=True):
-        for row, label in enumerate(ours):
-            _draw_estimate(axes, row, result.aggregates[label][name], styles[label])
-        if name in ("mean", "median"):
-            for row, method in enumerate(published, len(ours)):
-                axes.plot(result.published[method][name == "median"], row, "o", color=GREY, markerfacecolor="white")
-        axes.set_title(f"{name} ({LOWER if name == 'optimality gap' else HIGHER})", fontsize="small")
+def plot_aggregates(panel: Panel, styles: Styles) -> Any:
+    """Draw a panel for each aggregate, with a row for each method; ours have intervals."""
+    by_method = panel.aggregates[panel.aggregates["quantity"] != IMPROVEMENT].groupby(["whose", "method"], sort=False)
+    figure = make_figure(12, 1.8 + 0.32 * len(by_method))
+    panels = dict(zip(AGGREGATES, figure.subplots(1, len(AGGREGATES), sharey=True), strict=True))
+    names = []
+    for row, ((whose, method), own) in enumerate(by_method):
+        ours = whose == "ours"
+        names.append(f"{method} ({count(own['seeds'].iloc[0], 'seed')})" if ours else f"{method}, published")
+        style = (*styles[method], None) if ours else (figures.GREY, "o", "white")
+        for number in own[own["quantity"].isin(AGGREGATES)].itertuples():
+            _draw_estimate(panels[number.quantity], row, number, *style)
+    for name, axes in panels.items():
+        better = "lower is better" if name == "optimality gap" else "higher is better"
+        axes.set_title(f"{name} ({better})", fontsize="small")
         axes.set_xlabel("human-normalised score", fontsize="small")
         axes.grid(alpha=0.3, axis="x")
-    names = [f"{label} ({count(result.panel.seeds(label), 'seed')})" for label in ours]
-    panels[0].set_yticks(range(len(rows)), [*names, *(f"{method}, published" for method in published)])
-    panels[0].set_ylim(len(rows) - 0.5, -0.5)
-    figure.suptitle(_caption(result.panel, f"{INTERVAL}; hollow: published, one mean per game"), fontsize="medium")
-    save_figure(figure, path)
+    _name_rows(panels["mean"], names)
+    figure.suptitle(_caption(panel, f"{INTERVAL}; hollow: published, one mean per game"), fontsize="medium")
+    return figure
 
 
-def plot_improvement(path: Path, result: PanelResult) -> None:
-    """Write a row for each pair of methods: how probable it is that the first one is better.
-
-    Raises:
-        UsageError: if the file cannot be written.
-    """
-    figure = make_figure(8, 1.6 + 0.4 * len(result.improvement))
+def plot_improvement(panel: Panel) -> Any:
+    """Draw a row for each pair of methods: the probability that the first one is better."""
+    pairs = panel.aggregates[panel.aggregates["quantity"] == IMPROVEMENT]
+    figure = make_figure(8, 1.6 + 0.4 * len(pairs))
     axes = figure.subplots()
-    for row, estimate in enumerate(result.improvement.values()):
-        _draw_estimate(axes, row, estimate, STYLES[0])
+    for row, pair in enumerate(pairs.itertuples()):
+        _draw_estimate(axes, row, pair, *STYLES[0])
     axes.axvline(0.5, color="black", linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(result.improvement)), [f"{one}  >  {other}" for one, other in result.improvement])
-    axes.set_ylim(len(result.improvement) - 0.5, -0.5)
+    _name_rows(axes, [pair.replace(" > ", "  >  ") for pair in pairs["method"]])
     axes.set(xlim=(-0.02, 1.02), xlabel="probability that a run of the first beats one of the second in a game")
     axes.grid(alpha=0.3, axis="x")
-    figure.suptitle(_caption(result.panel, INTERVAL), fontsize="medium")
-    save_figure(figure, path)
+    figure.suptitle(_caption(panel, INTERVAL), fontsize="medium")
+    return figure
 
 
-def plot_profiles(
-    path: Path, panel: Panel, profiles: Mapping[str, list[Estimate]], thresholds: np.ndarray, styles: Styles
-) -> None:
-    """Write the share of runs above each human-normalised score.
-
-    Raises:
-        UsageError: if the file cannot be written.
-    """
-    lines = {label: (thresholds, profile) for label, profile in profiles.items()}
-    labels = ("human-normalised score", "share of runs (games x seeds) above it")
-    _plot_lines(path, panel, lines, styles, labels, "Performance profiles")
-
-
-def plot_efficiency(
-    path: Path, panel: Panel, curves: Mapping[str, tuple[np.ndarray, list[Estimate]]], styles: Styles
-) -> None:
-    """Write the IQM of the return in training against the step.
-
-    Raises:
-        UsageError: if the file cannot be written.
-    """
-    labels = ("environment steps (4 frames each)", f"IQM of the human-normalised\nreturn of the last {WINDOW} episodes")
-    _plot_lines(path, panel, curves, styles, labels, "Sample efficiency, in training")
-
-
-def _plot_lines(
-    path: Path,
-    panel: Panel,
-    lines: Mapping[str, tuple[np.ndarray, list[Estimate]]],
-    styles: Styles,
-    labels: tuple[str, str],
-    title: str,
-) -> None:
+def plot_lines(panel: Panel, lines: Lines, styles: Styles, title: str, x_label: str, y_label: str) -> Any:
+    """Draw a line for each method, with a band for its intervals."""
     figure = make_figure(8, 4.8)
     axes = figure.subplots()
     for label, (places, estimates) in lines.items():
+        points, low, high = estimates.T
         colour, marker = styles[label]
-        seeds = count(panel.seeds(label), "seed")
-        values = [estimate.point for estimate in estimates]
-        often = max(len(values) // 10, 1)
-        axes.plot(places, values, color=colour, marker=marker, markevery=often, label=f"{label} ({seeds})")
-        if estimates[0].low is not None:
-            low, high = ([float(getattr(one, end)) for one in estimates] for end in ("low", "high"))
+        name = f"{label} ({count(len(panel.scores[label]), 'seed')})"
+        axes.plot(places, points, color=colour, marker=marker, markevery=max(len(points) // 10, 1), label=name)
+        if not np.isnan(low[0]):
             axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, None))
+    axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, None))
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
-    share_legend(figure, [axes])
+    figures.share_legend(figure, [axes])
     figure.suptitle(f"{title}: {_caption(panel, f'bands: {INTERVAL}')}", fontsize="medium")
-    save_figure(figure, path)
+    return figure
 
 
-def _draw_runs(axes: Any, method: Method, env: str, style: tuple[str, str]) -> None:
-    colour, marker = style
-    for run in method.games[env]:
-        if run.curve:
-            axes.plot(*moving_average(run.curve), color=colour, linewidth=1, alpha=0.8, label=_name(method))
-        axes.plot(run.total_frames, run.mean, marker=marker, color=colour, markeredgecolor="white", clip_on=False)
-    axes.set_xlabel("environment steps", fontsize="small")
-    axes.set_ylabel("return", fontsize="small")
-    axes.grid(alpha=0.3)
-    axes.xaxis.set_major_formatter("{x:,g}")
-    axes.tick_params(labelsize="small")
+def _draw_run(axes: Any, run: Any, name: str, colour: str, marker: str) -> None:
+    if run.curve is not None:
+        curve = moving_average(run.curve)
+        axes.plot(curve.index, curve, color=colour, linewidth=1, alpha=0.8, label=name)
+    axes.plot(run.total_frames, run.mean, marker=marker, color=colour, markeredgecolor="white", clip_on=False)
 
 
-def _name(method: Method) -> str:
-    """A method and how many seeds it has."""
-    seeds = sorted({len(runs) for runs in method.games.values()})
-    return f"{method.label} ({count(seeds[0], 'seed') if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]} seeds'})"
-
-
-def _draw_references(axes: Any, env: str, scale: Scale) -> None:
-    """The level of random play; the human one where it does not squeeze the curves."""
-    game = benchmark_game(env, scale)
+def _draw_references(axes: Any, run: pd.Series) -> None:
+    """Draw the level of random play, and the human one unless it would squeeze the curves."""
     axes.set_xlim(left=0)
-    if game is None:
-        axes.set_title(show_env(env))
+    if pd.isna(run["game"]):
+        axes.set_title(run["name"])
         return
-    reference = scale[game]
-    axes.axhline(reference.random, color="black", linestyle=":", linewidth=1, label="random play")
+    axes.axhline(run["random"], color="black", linestyle=":", linewidth=1, label="random play")
     low, high = axes.get_ylim()
-    if low <= reference.human <= high + 0.5 * (high - low):
-        axes.axhline(reference.human, color="black", linestyle="--", linewidth=1, label="human")
-    axes.set_title(f"{game} (random {reference.random:,g}, human {reference.human:,g})", fontsize="small")
+    if low <= run["human"] <= high + 0.5 * (high - low):
+        axes.axhline(run["human"], color="black", linestyle="--", linewidth=1, label="human")
+    axes.set_title(f"{run['game']} (random {run['random']:,g}, human {run['human']:,g})", fontsize="small")
 
 
-def _draw_estimate(axes: Any, row: int, estimate: Estimate, style: tuple[str, str]) -> None:
-    colour, marker = style
-    if estimate.low is not None:
-        axes.plot(
-            [estimate.low, estimate.high], [row, row], color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt"
-        )
-    axes.plot(estimate.point, row, marker=marker, color=colour)
+def _draw_estimate(axes: Any, row: int, number: Any, colour: str, marker: str, face: str | None = None) -> None:
+    if not np.isnan(number.low):
+        ends = [number.low, number.high]
+        axes.plot(ends, [row, row], color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
+    axes.plot(number.value, row, marker=marker, color=colour, markerfacecolor=face or colour)
+
+
+def _name_rows(axes: Any, names: list[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _name(label: str, runs: pd.DataFrame) -> str:
+    """Return a method's label with its number of seeds."""
+    seeds = span(runs.groupby("env", observed=True).size())
+    return f"{label} ({seeds} seed{'' if seeds == '1' else 's'})"
+
+
+def _protocols(runs: pd.DataFrame) -> str:
+    return " and ".join(sorted(set(runs["protocol"])))
 
 
 def _caption(panel: Panel, rest: str) -> str:
-    """What the picture is of, in two lines."""
-    protocols = " and ".join(sorted({method.first.protocol for method in panel.methods}))
-    return f"{panel.title}, protocol {protocols}\n{rest}"
+    """Return the games, the protocol and the rest, in two lines."""
+    return f"{panel.title}, protocol {_protocols(panel.runs)}\n{rest}"

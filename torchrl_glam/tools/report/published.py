@@ -1,153 +1,131 @@
-"""Published methods: what their per-game scores give, and where what their papers print does not follow from these.
+"""Published scores, and which of the aggregates that papers print follow from them.
 
-Of published methods there is one mean per game. Mean and median over games are functions of these. IQM and optimality
-gap are not: they are of single runs, and a gap worked out of means comes out smaller (IRIS's: 0.512, of its means
+Published methods have one mean per game. Mean and median over games are functions of these. IQM and optimality gap are
+not: they are defined over single runs, and computed from means the gap is too small (IRIS: 0.512, from its means
 0.482).
 """
 
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
-from torchrl_glam.envs.scores import ReferenceScores, atari_100k_scores, read_data
-from torchrl_glam.tools.report.references import References, Scale, load_references, normalise
+import numpy as np
+import pandas as pd
+
+from torchrl_glam.envs.scores import atari_100k_scores, read_data
+from torchrl_glam.presentation import NOTHING
+from torchrl_glam.tools.report.references import References, load_references, normalise
 from torchrl_glam.tools.report.statistics import AS_HUMAN
 
 TABLE = "GLAM's Table 1"
-LEAGUE_NAMES = {"DreamerV3": "DreamerV3 (2023)"}
-"""Methods that the league calls otherwise than Table 1."""
+LEAGUE_NAMES = {"DreamerV3 (2023)": "DreamerV3"}  # to the names in Table 1
+LEAGUE_SOURCES = {"raw": "league: from per-seed scores", "paper": "league: as the paper prints it"}
 
 HALF = 0.5  # points: scores and references of Table 1 are rounded to whole ones
-ROUNDING = 1e-9  # of the machine
+ROUNDING = 1e-9  # of floating-point numbers
 
-ABLATIONS = {
-    "double_transformer": "double_transformer",
-    "double_mamba": "double_mamba",
-    "without_g_and_l": "storm (w/o G and L)",
-    "without_g": "lmamba_only (w/o G)",
-    "without_variation_loss": "no_l_var",
-    "none": "glam",
+CHECKED = ["method", "quantity", "computed", "low", "high", "printed", "source", "follows"]
+QUANTITIES: dict[str, Callable[[Any], float]] = {
+    "mean": np.mean,
+    "median": np.median,
+    "superhuman": lambda scores: float(np.sum(scores >= AS_HUMAN)),
 }
-"""The rows of Table 2 by the options ``ablation=``."""
+"""Aggregates of one mean per game. Each grows with every score, so the scores' bounds give its bounds."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """A printed aggregate beside the one that the per-game scores give.
+def table1() -> pd.DataFrame:
+    """Return GLAM's Table 1: the scores of published methods by game, and before them ``random`` and ``human``."""
+    return pd.DataFrame.from_dict(atari_100k_scores(), orient="index", dtype=float)
 
-    Args:
-        method, quantity: what of whom.
-        computed: from Table 1.
-        low, high: what it may be, the scores and references of Table 1 being rounded.
-        printed: as it is printed, with as many places.
-        source: where.
+
+def published_scores() -> pd.DataFrame:
+    """Return the scores of the published methods by game; NaN where one was not reported."""
+    return table1().drop(columns=["random", "human"])
+
+
+def published_aggregates(games: Sequence[str], scale: pd.DataFrame) -> pd.DataFrame:
+    """Return :data:`QUANTITIES` and the number of reported games of each published method in these games."""
+    scores = published_scores().apply(normalise, references=scale).loc[list(games)]
+    found = pd.DataFrame({name: {m: of(own.dropna()) for m, own in scores.items()} for name, of in QUANTITIES.items()})
+    return found.assign(games=scores.count())[scores.count() > 0]
+
+
+def league() -> pd.DataFrame:
+    """Return ``data/league_atari100k.csv`` as texts."""
+    return pd.DataFrame(read_data("league_atari100k.csv", "tools.report")).replace("", NOTHING)
+
+
+def ablation_scores() -> pd.DataFrame:
+    """Return GLAM's Table 2: mean scores by the ``ablation=`` of the row, and by game."""
+    return pd.DataFrame(read_data("ablation_table2.csv", "tools.report")).set_index("variant").astype(float)
+
+
+def check_published() -> pd.DataFrame:
+    """Check each printed aggregate that can be computed from Table 1's scores and references.
+
+    Returns:
+        A row for each: ``method`` and ``quantity``; ``computed``, from Table 1; ``low`` and ``high``, its bounds, as
+        Table 1 is rounded; ``printed``, with as many decimals as there; ``source``; and whether it ``follows``.
     """
-
-    method: str
-    quantity: str
-    computed: float
-    low: float
-    high: float
-    printed: str
-    source: str
-
-    @property
-    def follows(self) -> bool:
-        """Whether the printed number is one that the per-game scores can give, both being rounded."""
-        places = len(self.printed.partition(".")[2])
-        half = 0.5 * 10**-places if places else 0.0  # a count is not rounded
-        return self.low - half - ROUNDING <= float(self.printed) <= self.high + half + ROUNDING
-
-
-def median(scores: Sequence[float]) -> float:
-    """The middle one, or the mean of the two."""
-    return statistics.median(scores)
+    scores, scale = published_scores(), load_references(References.table1)
+    printed = pd.DataFrame(read_data("printed_aggregates.csv", "tools.report"))
+    of_league = league().melt(["method", "source"], ["mean", "median"], "quantity")
+    of_league["method"] = of_league["method"].replace(LEAGUE_NAMES)
+    of_league["source"] = of_league["source"].map(LEAGUE_SOURCES)
+    rows = []
+    for method, quantity, value, source in pd.concat([printed, of_league])[list(printed)].itertuples(index=False):
+        if method in scores and value != NOTHING:
+            own, of = scores[method].dropna(), QUANTITIES[quantity]
+            references = scale.loc[own.index]
+            low, high = map(of, score_bounds(own, references))
+            computed = of(normalise(own, references))
+            rows.append([method, quantity, computed, low, high, value, source, follows(value, low, high)])
+    checks = pd.DataFrame(rows, columns=CHECKED)
+    places = {"method": list(scores).index, "quantity": list(QUANTITIES).index}
+    return checks.sort_values(list(places), key=lambda column: column.map(places[column.name]), kind="stable")
 
 
-def superhuman(scores: Sequence[float]) -> float:
-    """Games in which the human score is reached."""
-    return float(sum(score >= AS_HUMAN for score in scores))
+def score_bounds(scores: Any, references: Any) -> tuple[Any, Any]:
+    """Return the least and the greatest human-normalised score, where all three numbers were rounded to whole points.
 
-
-QUANTITIES: dict[str, Callable[[Sequence[float]], float]] = {
-    "mean": statistics.fmean,
-    "median": median,
-    "superhuman": superhuman,
-}
-"""What can be worked out of one mean per game; each grows with every score, so its bounds are those of the scores'."""
-
-
-def published_methods() -> tuple[str, ...]:
-    """The methods of Table 1, in its order."""
-    columns = next(iter(atari_100k_scores().values()))
-    return tuple(column for column in columns if column not in ("random", "human"))
-
-
-def published_scores(method: str, games: Sequence[str], scale: Scale) -> list[float]:
-    """A published method's human-normalised scores in these games, as far as they were reported."""
-    table = atari_100k_scores()
-    scores = {game: table[game][method] for game in games}
-    return [normalise(game, score, scale) for game, score in scores.items() if score is not None]
-
-
-def check_published() -> list[Check]:
-    """Every printed aggregate that Table 1's scores allow to be worked out, from its own references."""
-    printed = [
-        (row["method"], row["quantity"], row["value"], row["source"])
-        for row in read_data("printed_aggregates.csv", "tools.report")
-    ]
-    league = {row["method"]: row for row in league_rows()}
-    for method in published_methods():
-        row = league.get(LEAGUE_NAMES.get(method, method), {})
-        source = {"raw": "league: from per-seed scores", "paper": "league: as the paper prints it"}
-        printed += [
-            (method, quantity, row[quantity], source[row["source"]])
-            for quantity in ("mean", "median")
-            if row.get(quantity)
-        ]
-    order = {method: place for place, method in enumerate(published_methods())}
-    checks = [_check(*entry) for entry in printed]
-    return sorted(checks, key=lambda check: (order[check.method], list(QUANTITIES).index(check.quantity)))
-
-
-def league_rows() -> list[dict[str, str]]:
-    """The rows of ``data/league_atari100k.csv``, as texts."""
-    return read_data("league_atari100k.csv", "tools.report")
-
-
-def ablation_scores() -> dict[str, dict[str, float]]:
-    """GLAM's Table 2, the mean score by the ``ablation=`` that is the row's, and by game."""
-    rows = {
-        row.pop("variant"): {game: float(score) for game, score in row.items()}
-        for row in read_data("ablation_table2.csv", "tools.report")
-    }
-    return {option: rows[variant] for option, variant in ABLATIONS.items()}
-
-
-def score_bounds(score: float, reference: ReferenceScores) -> tuple[float, float]:
-    """The least and the greatest human-normalised score, where all three numbers were rounded to whole points.
-
-    It is monotonic in each of them, so that the ends lie at corners.
+    It is monotonic in each of them, so the ends are at corners. The arguments are those of :func:`normalise`.
 
     Examples:
-        >>> score_bounds(15.0, ReferenceScores(-21.0, 15.0))  # Pong: 35 / 36 or 36 / 35
-        (0.9722222222222222, 1.0285714285714285)
+        >>> from torchrl_glam.envs.scores import ReferenceScores
+        >>> low, high = score_bounds(15.0, ReferenceScores(-21.0, 15.0))  # Pong: 35 / 36 or 36 / 35
+        >>> print(low, high)
+        0.9722222222222222 1.0285714285714285
     """
     ends = [
-        (score + a - reference.random - b) / (reference.human + c - reference.random - b)
+        (scores + a - references.random - b) / (references.human + c - references.random - b)
         for a, b, c in itertools.product((-HALF, HALF), repeat=3)
     ]
-    return min(ends), max(ends)
+    return np.minimum.reduce(ends), np.maximum.reduce(ends)
 
 
-def _check(method: str, quantity: str, value: str, source: str) -> Check:
-    scale, of = load_references(References.table1), QUANTITIES[quantity]
-    scores = {game: row[method] for game, row in atari_100k_scores().items()}
-    bounds = [score_bounds(score, scale[game]) for game, score in scores.items() if score is not None]
-    computed = of(published_scores(method, list(scores), scale))
-    return Check(
-        method, quantity, computed, of([low for low, _ in bounds]), of([high for _, high in bounds]), value, source
+def follows(printed: str, low: float, high: float) -> bool:
+    """Return True if a number between ``low`` and ``high`` can be printed like this.
+
+    Examples:
+        >>> follows("0.58", 0.5822, 0.6178), follows("0.579", 0.5822, 0.6178)
+        (True, False)
+    """
+    places = len(printed.partition(".")[2])
+    half = 0.5 * 10**-places if places else 0.0  # a count is not rounded
+    return low - half - ROUNDING <= float(printed) <= high + half + ROUNDING
+
+
+def complaint(check: Any) -> str:
+    """Return a line on a printed number that does not follow; for a median, also the games it lies between."""
+    text = (
+        f"{check.method}'s {check.quantity} of {check.printed} ({check.source}) does not follow from {TABLE}: its "
+        f"column gives {check.computed:.4f}, and with rounding between {check.low:.4f} and {check.high:.4f}"
     )
+    if check.quantity != "median":
+        return f"{text}."
+    scores = normalise(table1()[check.method], load_references(References.table1)).dropna().sort_values(kind="stable")
+    before, after = (len(scores) - 1) // 2, len(scores) // 2
+    low, high = scores.iloc[before], scores.iloc[after]
+    return f"{text} (it lies between {scores.index[before]}, {low:.3f}, and {scores.index[after]}, {high:.3f})."

@@ -1,55 +1,48 @@
-"""The random and human scores that human-normalised ones are worked out from."""
+"""Random and human scores, from which human-normalised scores are computed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
-from torchrl_glam.envs.scores import ReferenceScores, game_name, read_data
+from torchrl_glam.envs.scores import read_data
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class References(Enum):
-    """``table1``: as GLAM's Table 1 prints them, rounded; ``unrounded``: as the authors of IRIS published them."""
+    """Sources: the file, the room of the package that holds it, and a description."""
 
-    table1 = "table1"
-    unrounded = "unrounded"
-
-
-FILES = {
-    References.table1: ("atari100k_table1.csv", "envs"),
-    References.unrounded: ("references_unrounded.csv", "tools.report"),
-}
-SOURCES = {
-    References.table1: "GLAM's Table 1, rounded to points as the published scores beside them are",
-    References.unrounded: "those of the authors of IRIS, which are not rounded; only published scores are",
-}
-
-Scale = Mapping[str, ReferenceScores]
-"""References by game."""
+    table1 = ("atari100k_table1.csv", "envs", "GLAM's Table 1, rounded to points like the published scores beside them")
+    unrounded = (
+        *("references_unrounded.csv", "tools.report"),
+        "those of the authors of IRIS, which are not rounded, unlike the published scores",
+    )
 
 
-def load_references(kind: References) -> dict[str, ReferenceScores]:
-    """The references of the 26 games.
+def load_references(kind: References) -> pd.DataFrame:
+    """Return the columns ``random`` and ``human`` of the 26 games, in game points.
 
     Examples:
-        >>> load_references(References.unrounded)["Pong"]
-        ReferenceScores(random=-20.7, human=14.6)
+        >>> load_references(References.unrounded).loc["Pong"].to_dict()
+        {'random': -20.7, 'human': 14.6}
     """
-    return {row["game"]: ReferenceScores(float(row["random"]), float(row["human"])) for row in read_data(*FILES[kind])}
+    import pandas as pd  # of the extra [report]
+
+    file, folder, _ = kind.value
+    return pd.DataFrame(read_data(file, folder)).set_index("game")[["random", "human"]].astype(float)
 
 
-def benchmark_game(env: str, scale: Scale) -> str | None:
-    """The game that an environment is, if there are references for it: one of the 26."""
-    game = game_name(env)
-    return game if game in scale else None
+def normalise(scores: Any, references: Any) -> Any:
+    """Return ``(score - random) / (human - random)``, a fraction.
 
-
-def normalise(game: str, score: float, scale: Scale) -> float:
-    """``(score - random) / (human - random)``, a fraction.
+    Args:
+        scores: in game points; a number, or a column whose index is that of ``references``.
+        references: an object with ``random`` and ``human``: a row of :func:`load_references`, or a table.
 
     Examples:
-        >>> normalise("Pong", 15, load_references(References.table1))
+        >>> float(normalise(15.0, load_references(References.table1).loc["Pong"]))
         1.0
     """
-    reference = scale[game]
-    return (score - reference.random) / (reference.human - reference.random)
+    return (scores - references.random) / (references.human - references.random)

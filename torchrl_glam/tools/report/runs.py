@@ -1,83 +1,77 @@
-"""Results of runs, read from their ``result.json`` files, with the returns of the episodes of training beside them."""
+"""Read runs from their ``result.json`` files, with the returns of training episodes beside them."""
 
 from __future__ import annotations
 
 import csv
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from torchrl_glam.errors import UsageError
-from torchrl_glam.runs.reading import number, numbers, read_json, text, want, whole_number
+from torchrl_glam.runs.reading import field_values, number, read_json, want
 
 RANDOM = "random"
-"""The preset of random play, which is a reference and no method."""
+"""The preset of random play, which is a reference and not a method."""
 
 CURVES = ("metrics/scalars/train/episode_return.csv", "episode_return.csv")
-"""Where a run's learning curve lies, beside its ``result.json``: in its folder, in a small copy of it."""
-
-Curve = tuple[tuple[float, float], ...]
-
-DEFAULTS: dict[str, Any] = {"ablation": "none", "dynamics": "glam", "objective": "glam", "greedy": False}
-"""What a file means that lacks these: files of before they were written."""
-
-NAMED = ("env", "protocol", "preset", "ablation", "dynamics", "objective")
-MEASURED = ("seconds", "steps_per_second", "evaluation_seconds")
+"""Places of a learning curve, relative to ``result.json``: in a run folder, in a small copy of it."""
 
 
 @dataclass(frozen=True)
 class AtariRun:
-    """What a ``result.json`` says of a run, and where it lies.
+    """Content of a ``result.json``. Fields with a default are missing from files of older versions.
 
     Args:
         path: the file.
         env, protocol, seed, total_frames, greedy: what was played and how; ``total_frames`` are environment steps.
         preset, ablation, dynamics, objective: what was trained.
-        config_hash: equal for runs that differ in seed and environment alone; ``None`` in old files.
-        returns: of the evaluation's episodes, in game points.
-        cut: of these, the number that were cut at the limit of steps.
+        returns: of the evaluation episodes, in game points.
+        config_hash: equal for runs that only differ in seed and environment.
+        cut: number of evaluation episodes that were cut at the limit of steps.
         seconds: wall clock of training.
         device: in words.
-        curve: ``(step, return)`` of the episodes that ended in training; ``None`` without the file.
+        curve: return of the episodes that ended in training, by environment step; ``None`` without any.
     """
 
     path: Path
     env: str
     protocol: str
     preset: str
-    ablation: str
-    dynamics: str
-    objective: str
     seed: int
     total_frames: int
-    config_hash: str | None
-    greedy: bool
     returns: tuple[float, ...]
-    cut: int | None
-    seconds: float | None
-    steps_per_second: float | None
-    evaluation_seconds: float | None
-    device: str | None
-    curve: Curve | None
+    ablation: str = "none"
+    dynamics: str = "glam"
+    objective: str = "glam"
+    greedy: bool = False
+    config_hash: str | None = None
+    cut: int | None = None
+    seconds: float | None = None
+    steps_per_second: float | None = None
+    evaluation_seconds: float | None = None
+    device: str | None = None
+    curve: pd.Series | None = None
 
     @property
     def mean(self) -> float:
-        """Mean return of the evaluation's episodes."""
+        """Mean return of the evaluation episodes."""
         return statistics.fmean(self.returns)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What lies at the paths given.
+    """Everything found at the given paths.
 
     Args:
         runs: finished ones.
         random: random play, of any game and protocol.
-        left_out: files that are no run's result, by what they are.
-        unfinished: folders of runs that have no result yet.
+        left_out: result files that are not of a run on Atari, by their kind.
+        unfinished: folders of runs without a result yet.
     """
 
     runs: list[AtariRun]
@@ -87,10 +81,10 @@ class Findings:
 
 
 def read_runs(paths: Iterable[Path]) -> Findings:
-    """Read run folders, folders of such, to any depth, and ``result.json`` files.
+    """Read run folders, folders of runs at any depth, and ``result.json`` files.
 
     Raises:
-        UsageError: if a path does not exist, a result is damaged, or there is none.
+        UsageError: if a path does not exist, a result is damaged, or there is no run.
     """
     paths = list(paths)
     files: dict[Path, Path] = {}
@@ -103,86 +97,57 @@ def read_runs(paths: Iterable[Path]) -> Findings:
             files[path.resolve()] = path
         else:
             raise UsageError(f"{path} does not exist: give run folders, folders of runs, or result.json files")
-    runs: list[AtariRun] = []
-    left_out: dict[str, list[Path]] = {}
+    found = Findings([], [], {}, list(unfinished.values()))
     for file in files.values():
         run = read_run(file)
         if isinstance(run, str):
-            left_out.setdefault(run, []).append(file)
+            found.left_out.setdefault(run, []).append(file)
         else:
-            runs.append(run)
-    found = Findings(
-        [run for run in runs if run.preset != RANDOM],
-        [run for run in runs if run.preset == RANDOM],
-        left_out,
-        list(unfinished.values()),
-    )
+            (found.random if run.preset == RANDOM else found.runs).append(run)
     if not found.runs:
-        there = [f"{len(found.random)} of random play"] if found.random else []
-        there += [f"{len(files)} of {kind}" for kind, files in left_out.items()]
-        there += [f"{len(found.unfinished)} unfinished"] if found.unfinished else []
-        but = f" (but {', '.join(there)})" if there else ""
-        raise UsageError(
-            f"there is no result of a run in {' '.join(map(str, paths)) or 'nothing'}{but}: give folders of runs of "
-            "examples/glam_atari.py"
-        )
+        there = {"random play": len(found.random), **{kind: len(own) for kind, own in found.left_out.items()}}
+        parts = [f"{number} of {kind}" for kind, number in there.items() if number]
+        parts += [f"{len(found.unfinished)} unfinished"] if found.unfinished else []
+        place = " ".join(map(str, paths)) or "nothing"
+        but = f" (but {', '.join(parts)})" if parts else ""
+        raise UsageError(f"there is no result of a run in {place}{but}: give folders of runs of examples/glam_atari.py")
     return found
 
 
 def read_run(path: Path) -> AtariRun | str:
-    """Read one file; a text is what else it is the result of.
+    """Read one file; return a text if it is another kind of result, which says the kind.
 
     Raises:
-        UsageError: if it is damaged, in one line that names it and what is wrong.
+        UsageError: if it is damaged, in one line that names the file and the damage.
     """
     try:
         content = read_json(path)
         if not isinstance(content, dict) or not {"env", "returns", "protocol"} <= content.keys():
-            kind = "an offline run" if isinstance(content, dict) and "dataset" in content else "another kind"
-            return kind
+            return "an offline run" if isinstance(content, dict) and "dataset" in content else "another kind"
         return _checked(path, content)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}; mend the file, or move it out of the way") from error
+        raise UsageError(f"{path}: {error}; correct the file or move it elsewhere") from error
 
 
 def _checked(path: Path, content: dict[str, Any]) -> AtariRun:
-    """The run that a file of the right kind tells of."""
-    content = {**DEFAULTS, **content}
-    for name in ("seed", "total_frames", "preset"):
-        want(name in content, f"it has no {name}")
-    returns = numbers("returns", content["returns"])
-    mean, worked_out = content.get("mean"), statistics.fmean(returns)
+    values = field_values([field for field in fields(AtariRun) if field.name not in ("path", "curve")], content)
+    if values.get("steps_per_second") is None and values.get("seconds"):
+        values["steps_per_second"] = values["total_frames"] / values["seconds"]
+    run = AtariRun(path, **values, curve=read_curve(path))
+    want(run.total_frames > 0 or run.preset == RANDOM, f"total_frames is {run.total_frames}")
+    mean = content.get("mean")
     want(
-        mean is None or math.isclose(number("mean", mean), worked_out, rel_tol=1e-6, abs_tol=1e-6),
-        f"mean is {mean}, but that of its returns is {worked_out:g}",
+        mean is None or math.isclose(number("mean", mean), run.mean, rel_tol=1e-6, abs_tol=1e-6),
+        f"mean is {mean}, but that of its returns is {run.mean:g}",
     )
-    want(isinstance(content["greedy"], bool), f"greedy is {content['greedy']!r}, neither true nor false")
-    seed, total_frames = whole_number("seed", content["seed"]), whole_number("total_frames", content["total_frames"])
-    want(total_frames > 0 or content["preset"] == RANDOM, f"total_frames is {total_frames}")
-    named: dict[str, Any] = {name: text(name, content[name]) for name in NAMED}
-    measured: dict[str, Any] = {name: _optional(number, content, name) for name in MEASURED}
-    if measured["steps_per_second"] is None and measured["seconds"]:
-        measured["steps_per_second"] = total_frames / measured["seconds"]
-    return AtariRun(
-        path=path,
-        seed=seed,
-        total_frames=total_frames,
-        returns=returns,
-        greedy=content["greedy"],
-        cut=_optional(whole_number, content, "cut"),
-        config_hash=_optional(text, content, "config_hash"),
-        device=_optional(text, content, "device"),
-        curve=read_curve(path),
-        **named,
-        **measured,
-    )
+    return run
 
 
-def read_curve(path: Path) -> Curve | None:
-    """The learning curve beside a result: lines ``step,return``, sorted by step; ``None`` if there is no such file.
+def read_curve(path: Path) -> pd.Series | None:
+    """Read the learning curve beside a result, lines of ``step,return``; ``None`` without a file or an episode.
 
     Raises:
-        UsageError: if there is one that holds anything else.
+        UsageError: if the file holds anything else.
     """
     named = [path.parent / name for name in CURVES] if path.name == "result.json" else [path.with_suffix(".csv")]
     file = next((file for file in named if file.is_file()), None)
@@ -193,45 +158,23 @@ def read_curve(path: Path) -> Curve | None:
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"its curve {file} is damaged ({error})") from error
     for row in rows:
-        want(len(row) == 2 and all(map(math.isfinite, row)), f"its curve {file} has a line that is no step,return")
-    return tuple((step, value) for step, value in sorted(rows))
-
-
-def check_once(label: str, runs: Sequence[AtariRun]) -> tuple[list[AtariRun], list[str]]:
-    """A method's runs, each environment and seed once; a line for each copy of a result, which counts once.
-
-    Raises:
-        UsageError: for two different results of one seed.
-    """
-    seen: dict[tuple[str, int], AtariRun] = {}
-    copies = []
-    for run in runs:
-        first = seen.setdefault((run.env, run.seed), run)
-        if first is run:
-            continue
-        if first.returns != run.returns:
-            raise UsageError(
-                f"{run.env} seed {run.seed} of {label} is in {first.path} and, unlike it, in {run.path}: give one"
-            )
-        copies.append(f"{run.path} is left out: a copy of {first.path}")
-    return list(seen.values()), copies
+        want(len(row) == 2 and all(map(math.isfinite, row)), f"its curve {file} has a line that is not step,return")
+    if not rows:
+        return None
+    steps, returns = zip(*sorted(rows), strict=True)
+    return pd.Series(returns, index=steps)
 
 
 def _below(folder: Path, name: str) -> list[Path]:
-    """Files of that name at or below a folder, but none in hidden folders."""
+    """List the files of that name at or below a folder, without hidden folders."""
     found = sorted(folder.rglob(name))
     return [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 
 def _is_unfinished(config: Path) -> bool:
-    """Whether the options are those of a run like these, by its step count's name, and there is no result."""
+    """Return True if a ``config.yaml`` has the step count of a run on Atari, and there is no result beside it."""
     try:
         lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return False
     return any(line.startswith("total_frames:") for line in lines) and not (config.parent / "result.json").exists()
-
-
-def _optional(check: Callable[[str, Any], Any], content: dict[str, Any], name: str) -> Any:
-    value = content.get(name)
-    return None if value is None else check(name, value)

@@ -1,149 +1,193 @@
-"""What the runs came to, game by game, as Markdown and as CSV."""
+"""Tables of the runs, game by game and beside the published scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
+from typing import Any
 
-from torchrl_glam.envs.scores import game_name
+import pandas as pd
+
 from torchrl_glam.machine.terminal import duration
-from torchrl_glam.offline.results.spread import Spread
-from torchrl_glam.presentation import NOTHING, csv_text, markdown
-from torchrl_glam.tools.report.limits import MIN_SEEDS
-from torchrl_glam.tools.report.methods import Method, mean_or_none
-from torchrl_glam.tools.report.panels import count
-from torchrl_glam.tools.report.references import Scale, benchmark_game, normalise
-from torchrl_glam.tools.report.runs import AtariRun
-from torchrl_glam.tools.report.statistics import better_than_random
-
-RUN_COLUMNS = (
-    *("method", "env", "protocol", "seed", "steps", "actions", "episodes", "cut", "mean", "human_normalised"),
-    *("p_random", "steps_per_second", "seconds", "evaluation_seconds", "device", "config_hash", "path"),
-)
+from torchrl_glam.presentation import NOTHING, count
+from torchrl_glam.tools.report.limits import ALL_FRAMES, MIN_SEEDS
+from torchrl_glam.tools.report.panels import IMPROVEMENT, Panel
+from torchrl_glam.tools.report.published import TABLE, ablation_scores, table1
+from torchrl_glam.tools.report.references import normalise
+from torchrl_glam.tools.report.statistics import AGGREGATES, show_estimate
 
 
-def methods_table(methods: Sequence[Method]) -> str:
-    """What each method is, and how much of it was run."""
+def methods_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the options of each method, and the number of its runs."""
     rows = []
-    for method in methods:
-        run, seeds = method.first, [len(runs) for runs in method.games.values()]
+    for label, own in runs.groupby("method", observed=True):
+        first, seeds = own.iloc[0], own.groupby("env", observed=True).size()
         rows.append(
-            [
-                method.label,
-                f"{run.protocol}, {'greedy' if run.greedy else 'sampled'} actions",
-                f"{run.total_frames:,}",
-                str(len(seeds)),
-                _span(seeds),
-                _span([len(run.returns) for run in method.runs]),
-                run.config_hash or NOTHING,
-                ", ".join(sorted({run.device for run in method.runs if run.device})) or NOTHING,
-            ]
+            {
+                "method": label,
+                "protocol": f"{first['protocol']}, {'greedy' if first['greedy'] else 'sampled'} actions",
+                "steps": f"{first['total_frames']:,}",
+                "games": len(seeds),
+                "seeds per game": span(seeds),
+                "episodes per seed": span(own["returns"].map(len)),
+                "options": first["config_hash"],
+                "device": ", ".join(sorted(set(own["device"].dropna()))) or None,
+            }
         )
-    titles = ["method", "protocol", "steps", "games", "seeds per game", "episodes per seed", "options", "device"]
-    return markdown(titles, rows)
+    return pd.DataFrame(rows)
 
 
-def games_table(methods: Sequence[Method], scale: Scale) -> str:
-    """A row for each game and method: the mean over seeds of their mean returns, and what it cost."""
+def games(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each game and method: numbers over its seeds."""
+    groups = runs.assign(episodes=runs["returns"].map(len)).groupby(["env", "method"], observed=True)
+    found = groups.agg(
+        **{name: (name, "first") for name in ("name", "protocol", "random", "human")},
+        steps=("total_frames", "first"),
+        seeds=("seed", "size"),
+        mean=("mean", "mean"),
+        deviation=("mean", "std"),
+        lowest=("mean", "min"),
+        highest=("mean", "max"),
+        episodes=("episodes", span),
+        steps_per_second=("steps_per_second", "mean"),
+        seconds=("seconds", "mean"),
+    )
+    return found.assign(human_normalised=normalise(found["mean"], found)).reset_index()
+
+
+def games_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each game and method: the mean over seeds of their mean returns, and its cost."""
+    found = games(runs)
+    numbers = found[["mean", "deviation", "lowest", "highest"]].map(points, na_action="ignore")
+    return pd.DataFrame(
+        {
+            "game": found["name"],
+            "method": found["method"],
+            "protocol": found["protocol"],
+            "score ± over seeds": (numbers["mean"] + " ± " + numbers["deviation"]).fillna(numbers["mean"]),
+            "lowest to highest seed": (numbers["lowest"] + " to " + numbers["highest"]).where(found["seeds"] > 1),
+            "seeds": found["seeds"].map(lambda seeds: f"{seeds} (too few)" if seeds < MIN_SEEDS else str(seeds)),
+            "episodes per seed": found["episodes"],
+            "human-normalised": show(found["human_normalised"], ".3f"),
+            "steps/s": show(found["steps_per_second"], ".3g"),
+            "wall clock": found["seconds"].map(duration, na_action="ignore"),
+        }
+    )
+
+
+def games_csv(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each game and method, to be written as ``games.csv``."""
+    columns = ["env", "method", "protocol", "steps", "seeds", "mean", "deviation", "human_normalised"]
+    return games(runs)[columns]
+
+
+def runs_csv(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each run, to be written as ``runs.csv``."""
+    texts = {
+        "actions": runs["greedy"].map({True: "greedy", False: "sampled"}),
+        "episodes": runs["returns"].map(len),
+        "p_random": show(runs["p_random"], ".3g"),
+        **{name: show(runs[name], ".5g") for name in ("steps_per_second", "seconds", "evaluation_seconds")},
+    }
+    columns = ["method", "env", "protocol", "seed", "total_frames", "actions", "episodes", "cut", "mean", "normalised"]
+    columns += ["p_random", "steps_per_second", "seconds", "evaluation_seconds", "device", "config_hash", "path"]
+    return runs.assign(**texts)[columns].rename(columns={"total_frames": "steps", "normalised": "human_normalised"})
+
+
+def random_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Compare each seed's episodes with random play of the same game and protocol, where there is some."""
     rows = []
-    for method, env in played(methods, scale):
-        runs = method.games[env]
-        spread, game = Spread.of(method.scores(env)), benchmark_game(env, scale)
-        ends = (
-            NOTHING if spread.seeds == 1 else f"{points(min(method.scores(env)))} to {points(max(method.scores(env)))}"
-        )
+    for _, own in runs[runs["random_play"].notna()].groupby(["env", "method"], observed=True):
+        first, tests = own.iloc[0], zip(own["seed"], own["p_random"], strict=True)
+        returns = first["random_play"]
         rows.append(
-            [
-                show_env(env),
-                method.label,
-                runs[0].protocol,
-                show_spread(spread),
-                ends,
-                few(spread.seeds),
-                _span([len(run.returns) for run in runs]),
-                NOTHING if game is None else f"{normalise(game, spread.mean, scale):.3f}",
-                show(mean_or_none(run.steps_per_second for run in runs), "{:.3g}"),
-                show_time(mean_or_none(run.seconds for run in runs)),
-            ]
+            {
+                "game": first["name"],
+                "method": first["method"],
+                "protocol": first["protocol"],
+                "score": points(own["mean"].mean()),
+                "random play, measured": f"{points(sum(returns) / len(returns))} ({count(len(returns), 'episode')})",
+                "seed: p": "; ".join(f"{seed}: {p:.2g}" for seed, p in tests),
+            }
         )
-    titles = [
-        "game",
-        "method",
-        "protocol",
-        "score ± over seeds",
-        "lowest to highest seed",
-        "seeds",
-        "episodes per seed",
-    ]
-    return markdown([*titles, "human-normalised", "steps/s", "wall clock"], rows)
+    return pd.DataFrame(rows)
 
 
-def random_table(methods: Sequence[Method], random: Sequence[AtariRun], scale: Scale) -> str | None:
-    """Each seed's episodes against those of random play, where there is some of the game and the protocol."""
+def published_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of the published methods and of ours, in the games of the benchmark that were played."""
+    ours = runs.pivot_table(index="game", columns="method", values="mean", observed=True)
+    ours = ours.reindex(columns=runs["method"].cat.categories).map(points, na_action="ignore")
+    published = show(table1().loc[ours.index], ",g")
+    return published.join(ours.add_prefix("ours: ")).rename_axis("game").reset_index()
+
+
+def differences(runs: pd.DataFrame) -> list[str]:
+    """Return a line for each method that was not trained and evaluated like the published ones."""
+    lines = []
+    for run in runs.drop_duplicates("method").itertuples():
+        apart = [f"{run.total_frames:,} steps, not {ALL_FRAMES:,}"] if run.total_frames != ALL_FRAMES else []
+        apart += [f"protocol `{run.protocol}`, not GLAM's `glam`"] if run.protocol != "glam" else []
+        apart += ["greedy actions"] if run.greedy else []
+        if apart:
+            lines.append(f"{run.method} cannot be compared directly: {'; '.join(apart)}.")
+    return lines
+
+
+def ablation_table(runs: pd.DataFrame) -> pd.DataFrame | None:
+    """Return GLAM's Table 2 beside our scores, if there are runs of an ablation in one of its games."""
+    published = ablation_scores()
+    of_table = runs["ablation"].isin(published.index) & runs["game"].isin(published.columns)
+    nothing_else = (runs["objective"] == "glam") & ((runs["ablation"] != "none") | (runs["dynamics"] == "glam"))
+    ours = runs[of_table & nothing_else]
+    if (ours["ablation"] == "none").all():
+        return None
+    means = ours.pivot_table(index=["ablation", "method"], columns="game", values="mean", observed=True)
+    means = means.reindex(columns=published.columns).map(points, na_action="ignore")
     rows = []
-    for method, env in played(methods, scale):
-        if reference := random_returns(method.games[env][0], random):
-            tests = [f"{run.seed}: {p_value(better_than_random(run.returns, reference))}" for run in method.games[env]]
-            mean = sum(reference) / len(reference)
-            played_at_random = f"{points(mean)} ({count(len(reference), 'episode')})"
-            score = points(Spread.of(method.scores(env)).mean)
-            row = [show_env(env), method.label, method.first.protocol, score, played_at_random, "; ".join(tests)]
-            rows.append(row)
-    titles = ["game", "method", "protocol", "score", "random play, measured", "seed: p"]
-    return markdown(titles, rows) if rows else None
+    for option, scores in published.iterrows():
+        rows.append([f"`ablation={option}`", "published", *show(scores, ",g")])
+        own = means[means.index.get_level_values("ablation") == option]
+        rows += [["", f"ours: {method}", *cells] for (_, method), cells in own.iterrows()]
+    return pd.DataFrame(rows, columns=["ablation", "scores", *published.columns])
 
 
-def random_returns(run: AtariRun, random: Sequence[AtariRun]) -> list[float]:
-    """Returns of all episodes of random play in the run's game under its protocol."""
-    own = [other for other in random if (other.env, other.protocol) == (run.env, run.protocol)]
-    return [value for other in own for value in other.returns]
-
-
-def runs_csv(methods: Sequence[Method], random: Sequence[AtariRun], scale: Scale) -> str:
-    """A line for each run."""
+def aggregates_table(panel: Panel) -> pd.DataFrame:
+    """Return a row for each method, ours and the published ones, on the same games."""
     rows = []
-    for method in methods:
-        for run in method.runs:
-            game, reference = benchmark_game(run.env, scale), random_returns(run, random)
-            normalised = None if game is None else f"{normalise(game, run.mean, scale):.6g}"
-            p = f"{better_than_random(run.returns, reference):.3g}" if reference else None
-            how = [run.env, run.protocol, run.seed, run.total_frames, "greedy" if run.greedy else "sampled"]
-            score = [len(run.returns), run.cut, f"{run.mean:.6g}", normalised, p]
-            cost = [run.steps_per_second, run.seconds, run.evaluation_seconds]
-            shown = [None if value is None else f"{value:.5g}" for value in cost]
-            rows.append([method.label, *how, *score, *shown, run.device, run.config_hash, run.path])
-    return csv_text(RUN_COLUMNS, rows)
+    found = panel.aggregates[panel.aggregates["quantity"] != IMPROVEMENT]
+    for (whose, method), own in found.groupby(["whose", "method"], sort=False):
+        games, numbers = own["games"].iloc[0], own.set_index("quantity")[["value", "low", "high"]]
+        row = {"method": f"{whose}: {method}", "protocol": NOTHING, "steps": f"{ALL_FRAMES:,}", "seeds": NOTHING}
+        if whose == "ours":
+            first = panel.methods.loc[method]
+            row |= {"protocol": first["protocol"], "steps": f"{first['total_frames']:,}", "seeds": first["seeds"]}
+        elif games < len(panel.games):
+            row["method"] += f" ({games} of {len(panel.games)} games)"
+        row |= {name: show_estimate(*numbers.loc[name]) for name in AGGREGATES if name in numbers.index}
+        rows.append({**row, "games as good as human": f"{numbers.loc['superhuman', 'value']:.0f}"})
+    return pd.DataFrame(rows)
 
 
-def games_csv(methods: Sequence[Method], scale: Scale) -> str:
-    """A line for each game and method."""
+def improvement_table(panel: Panel) -> pd.DataFrame:
+    """Return the probability that a run of one method beats one of another in the same game."""
+    pairs = panel.aggregates[panel.aggregates["quantity"] == IMPROVEMENT]
+    chances = [show_estimate(*row) for row in pairs[["value", "low", "high"]].to_numpy()]
+    return pd.DataFrame({"methods": pairs["method"], IMPROVEMENT: chances})
+
+
+def checks_table(checks: pd.DataFrame) -> pd.DataFrame:
+    """Return what Table 1's scores give beside what is printed."""
     rows = []
-    for method, env in played(methods, scale):
-        spread, game = Spread.of(method.scores(env)), benchmark_game(env, scale)
-        normalised = None if game is None else f"{normalise(game, spread.mean, scale):.6g}"
-        deviation = None if spread.deviation is None else f"{spread.deviation:.6g}"
-        first = method.games[env][0]
-        how = [env, method.label, first.protocol, first.total_frames, spread.seeds]
-        rows.append([*how, f"{spread.mean:.6g}", deviation, normalised])
-    return csv_text(["env", "method", "protocol", "steps", "seeds", "mean", "deviation", "human_normalised"], rows)
-
-
-def played(methods: Sequence[Method], scale: Scale) -> Iterator[tuple[Method, str]]:
-    """Every method of every environment: games of the benchmark first, in its order, then others by their names."""
-    order = {game: place for place, game in enumerate(scale)}
-    environments = {env for method in methods for env in method.games}
-    for env in sorted(environments, key=lambda env: (order.get(game_name(env) or "", len(order)), env)):
-        for method in methods:
-            if env in method.games:
-                yield method, env
-
-
-def show_env(env: str) -> str:
-    """A game by its name, any other environment by its own."""
-    return game_name(env) or env
+    for check in checks.itertuples():
+        places = 0 if check.quantity == "superhuman" else 3
+        computed, low, high = (f"{value:.{places}f}" for value in (check.computed, check.low, check.high))
+        bounds = computed if low == high else f"{computed} ({low} to {high})"
+        verdict = "yes" if check.follows else "**no**"
+        rows.append([check.method, check.quantity, bounds, check.printed, check.source, verdict])
+    return pd.DataFrame(rows, columns=["method", "quantity", f"from {TABLE}", "given", "by", "follows"])
 
 
 def points(value: float) -> str:
-    """Game points, with as many places as their size wants.
+    """Return game points with as many decimals as their size needs.
 
     Examples:
         >>> points(32680.4), points(-19.5), points(0.25)
@@ -152,41 +196,22 @@ def points(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def show_spread(spread: Spread) -> str:
-    """Mean ± standard deviation over seeds.
+def show(column: Any, form: str) -> Any:
+    """Format the numbers of a column or of a table; missing ones stay missing.
 
     Examples:
-        >>> show_spread(Spread.of([2100.0, 2300.0])), show_spread(Spread.of([7.0]))
-        ('2,200 ± 141.4', '7.00')
+        >>> show(pd.Series([0.0471, None]), ".2g").tolist()
+        ['0.047', nan]
     """
-    return points(spread.mean) + ("" if spread.deviation is None else f" ± {points(spread.deviation)}")
+    return column.map(f"{{:{form}}}".format, na_action="ignore")
 
 
-def few(seeds: int) -> str:
-    """A number of seeds, and whether they are too few."""
-    return f"{seeds} (too few)" if seeds < MIN_SEEDS else str(seeds)
-
-
-def p_value(p: float) -> str:
-    """Two digits.
+def span(numbers: Iterable[int]) -> str:
+    """Return the least and the greatest number as a text.
 
     Examples:
-        >>> p_value(0.0471), p_value(3.21e-8), p_value(1.0)
-        ('0.047', '3.2e-08', '1')
+        >>> span([3, 3]), span([3, 5, 4])
+        ('3', '3 to 5')
     """
-    return f"{p:.2g}"
-
-
-def show(value: float | None, form: str) -> str:
-    """A number by a format, or that there is none."""
-    return NOTHING if value is None else form.format(value)
-
-
-def show_time(seconds: float | None) -> str:
-    """Wall clock, or that it is not known."""
-    return NOTHING if seconds is None else duration(seconds)
-
-
-def _span(numbers: Sequence[int]) -> str:
     least, most = min(numbers), max(numbers)
     return str(least) if least == most else f"{least} to {most}"
