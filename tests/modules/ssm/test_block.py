@@ -11,7 +11,6 @@ from tensordict import TensorDict
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.ssm import MambaBlock
-from torchrl_glam.modules.ssm.convolution import causal_convolution
 
 WIDTH = 6
 
@@ -175,16 +174,6 @@ def test_single_precision_takes_the_other_convolution_to_the_same_result():
     torch.testing.assert_close(last, y[:, -1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_convolution_by_hand(dtype):
-    padded = torch.tensor([[[0.0, 0.0], [1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]], dtype=dtype)
-    weight = torch.tensor([[[10.0, 1.0]], [[100.0, -1.0]]], dtype=dtype)
-    bias = torch.tensor([0.5, 0.0], dtype=dtype)
-    wanted = torch.tensor([[[1.5, -2.0], [13.5, 196.0], [35.5, 394.0]]], dtype=dtype)
-    assert torch.equal(causal_convolution(padded, weight, bias), wanted)
-    assert torch.equal(causal_convolution(padded, weight, None), wanted - bias)
-
-
 def test_windows_share_the_input_projection():
     block, tokens = make_block(), make_tokens(6)
     signal, gate = (part.unfold(1, 4, 1).mT.flatten(0, 1) for part in block.project(tokens))  # (b 3, 4, d_inner)
@@ -295,13 +284,6 @@ def test_initial_values():
     bound = 0.5 * 32**-0.5
     assert 0.99 * bound < block.dt_proj.weight.abs().max() <= bound
     assert block.dt_proj.weight.mean().abs() < 0.02 * bound
-
-
-def test_options_of_the_initial_step_size():
-    block = MambaBlock(32, dt_min=1e-6, dt_max=1e-5, dt_init_floor=1e-3, dt_init="constant", dt_scale=3.0)
-    dt = torch.nn.functional.softplus(block.dt_proj.bias)
-    torch.testing.assert_close(dt, torch.full_like(dt, 1e-3), rtol=1e-3, atol=0)
-    torch.testing.assert_close(block.dt_proj.weight, torch.full((64, 2), 3.0 * 2**-0.5))
 
 
 def test_autocast_keeps_the_memory_in_single_precision():
