@@ -24,6 +24,7 @@ from torchrl_glam.command.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.tools.benchmarks import scaling, scans, tables
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Report, check_options
+from torchrl_glam.tools.benchmarks.timing import time_table
 from torchrl_glam.tools.benchmarks.variants import measure_variants
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -65,7 +66,8 @@ def report_scans(config: BenchmarkConfig, device: torch.device) -> Iterator[str]
     options = config.world_model.dynamics
     sizes = (config.replay.batch_size, options.expand * options.width, options.d_state)
     progress("scans")
-    yield scans.scan_table(scans.measure_scans(*sizes, device, seconds=config.seconds), *sizes)
+    title = "scan, b {}, d {}, n {}".format(*sizes)
+    yield time_table(title, scans.measure_scans(*sizes, device, seconds=config.seconds), scans.TEXTBOOK)
 
 
 def report_scaling(config: BenchmarkConfig, device: torch.device) -> Iterator[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from torchrl_glam.command.options import fail
 from torchrl_glam.errors import UsageError
 from torchrl_glam.presentation import make_figure, save_figure
 from torchrl_glam.tools.report.panels import WINDOW, moving_average
@@ -42,7 +41,8 @@ def main() -> None:
             raise UsageError(f"got {given}: give run folders or CSV files, and out=FILE.png")
         plot(paths, Path(outputs[0]))
     except UsageError as error:
-        sys.exit(fail(error, str(error)))
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_the_files_hold_every_row_and_step(folder, imagine):
     assert line.endswith(f" | {path}")
     with Image.open(path) as video:
         assert video.n_frames == 5
-        assert video.size == (64 + 3 * (192 + 4), 36 + 3 * (192 + 4))
+        assert video.size == (76 + 3 * (192 + 4), 36 + 3 * (192 + 4))
     rows = read_errors(path.with_suffix(".csv"))
     assert len(rows) == 15
     assert len({row["start"] for row in rows}) == 3

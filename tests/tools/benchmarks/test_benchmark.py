@@ -32,9 +32,9 @@ from torchrl_glam.tools.benchmarks.components import Component, Workload
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Report, Variant, check_options, variant_config
 from torchrl_glam.tools.benchmarks.profiling import is_matrix_operation, share_outside_matrices, trace_components
 from torchrl_glam.tools.benchmarks.scaling import Point, measure_scaling, scaling_table
-from torchrl_glam.tools.benchmarks.scans import scan_inputs, scan_table, textbook_scan
+from torchrl_glam.tools.benchmarks.scans import scan_inputs, textbook_scan
 from torchrl_glam.tools.benchmarks.tables import component_tables
-from torchrl_glam.tools.benchmarks.timing import count_flops, measure
+from torchrl_glam.tools.benchmarks.timing import count_flops, measure, time_table
 from torchrl_glam.tools.benchmarks.variants import VariantResult, measure_variants
 
 EXAMPLE = EXAMPLES / "benchmark.py"
@@ -215,17 +215,16 @@ POINTS = [Point(Variant.sliding, 8, 16, times(4.0)), Point(Variant.eager, 8, 16,
 
 
 def test_scaling_has_its_ratio_too():
-    rows = scaling_table(POINTS).splitlines()
-    assert rows[0] == "| imagination | context | horizon | time | sliding / this | repeats |"
-    assert rows[2:] == ["| sliding | 8 | 16 | 4 s | 1x | 5 |", "| eager | 8 | 16 | 1 s | 4x | 5 |"]
-    assert scaling_table(POINTS[1:]).splitlines()[2] == "| eager | 8 | 16 | 1 s | - | 5 |"
+    rows = rows_of(scaling_table(POINTS))
+    assert rows["imagination"] == ["sliding", "eager", "sliding / eager", "repeats"]
+    assert rows["context 8, horizon 16"] == ["4 s", "1 s", "4x", "5, 5"]
+    assert rows_of(scaling_table(POINTS[1:]))["context 8, horizon 16"] == ["1 s", "-", "5"]
 
 
 def test_tables_have_as_many_columns_in_every_row():
     results = {Variant.sliding: result(6.0, 0.0), Variant.eager: result(1.5, 4.5)}
-    scans = {4: {"textbook": times(3.0), "torch": times(1.0)}}
-    texts = [component_tables(results), scan_table(scans, 1, 2, 3)]
-    texts.append(scaling_table(POINTS))
+    scans = {"textbook": {"t 4": times(3.0)}, "torch": {"t 4": times(1.0)}}
+    texts = [component_tables(results), time_table("scan", scans, "textbook"), scaling_table(POINTS)]
     for table in "\n\n".join(texts).split("\n\n"):
         assert len({line.replace("---", " ").count("|") for line in table.splitlines()}) == 1, table
 

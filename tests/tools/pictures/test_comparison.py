@@ -65,16 +65,16 @@ def test_errors_are_mean_absolute_differences_of_one(compared, records):
 
 def test_the_drawing_holds_every_frame(compared):
     video = draw_comparison(compared, ["12", "345"], scale=2)
-    assert video.shape == (4, 36 + 2 * 20, 64 + 3 * 20, 3)
+    assert video.shape == (4, 36 + 2 * 20, 76 + 3 * 20, 3)
     for step in range(4):
         for column, frames in enumerate(compared.frames.values()):
             for row in range(2):
-                top, left = 36 + row * 20, 64 + column * 20
+                top, left = 36 + row * 20, 76 + column * 20
                 part = video[step, top : top + 16, left : left + 16]
                 assert torch.equal(part[::2, ::2], frames[row, step])
                 assert torch.equal(part[1::2, 1::2], frames[row, step])
     assert (video[:, :36] < 128).any((1, 2, 3)).all(), "there are words above"
-    assert (video[:, 36:, :64] < 128).any((1, 2, 3)).all(), "and beside"
+    assert (video[:, 36:, :76] < 128).any((1, 2, 3)).all(), "and beside"
 
 
 def test_the_table_holds_every_error(compared, tmp_path):

@@ -13,10 +13,10 @@ from torch.utils.benchmark import Measurement
 
 from torchrl_glam import factory
 from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.presentation import csv_text, make_figure, markdown, save_figure
+from torchrl_glam.presentation import csv_text, make_figure, save_figure
 from torchrl_glam.runs.files import write_file
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Variant, variant_config
-from torchrl_glam.tools.benchmarks.timing import measure, show_ratio, show_time
+from torchrl_glam.tools.benchmarks.timing import measure, time_table
 
 HORIZONS = (4, 8, 16, 24, 32)
 CONTEXTS = (8, 16, 32, 64)
@@ -99,11 +99,9 @@ def draw_scaling(points: list[Point], config: BenchmarkConfig, path: Path) -> No
 
 
 def scaling_table(points: list[Point]) -> str:
-    """Return a row per point, with the ratio to ``sliding`` at the same place, if that was measured."""
-    baseline = {(point.context, point.horizon): point.time for point in points if point.variant is Variant.sliding}
-    rows = []
+    """Return a row per context and horizon: the time of each variant, and its ratio to ``sliding``."""
+    times: dict[str, dict[str, Measurement]] = {}
     for point in points:
-        place, name = (point.context, point.horizon), point.variant.value
-        ratio = show_ratio(baseline.get(place), point.time)
-        rows.append([name, *map(str, place), show_time(point.time.median), ratio, str(len(point.time.times))])
-    return markdown(["imagination", "context", "horizon", "time", "sliding / this", "repeats"], rows)
+        place = f"context {point.context}, horizon {point.horizon}"
+        times.setdefault(point.variant.value, {})[place] = point.time
+    return time_table("imagination", times, Variant.sliding.value)

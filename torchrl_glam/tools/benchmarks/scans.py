@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.utils.benchmark import Measurement
 
 from torchrl_glam.modules.ssm import available_backends, selective_scan
-from torchrl_glam.presentation import markdown
-from torchrl_glam.tools.benchmarks.timing import SECONDS, measure, show_ratio, show_time
+from torchrl_glam.tools.benchmarks.timing import SECONDS, measure
 
 LENGTHS = (4, 16, 64)
 TEXTBOOK = "textbook"
@@ -43,19 +42,18 @@ def scan_inputs(b: int, t: int, d: int, n: int, device: torch.device | str = "cp
 
 def measure_scans(
     b: int, d: int, n: int, device: torch.device, *, seconds: float = SECONDS
-) -> dict[int, dict[str, Measurement]]:
+) -> dict[str, dict[str, Measurement]]:
     """Measure forward and backward of the textbook scan and of each fast backend, at each length."""
     others = [name for name in available_backends(device) if name not in ("reference", "torch")]
     scans: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {TEXTBOOK: textbook_scan}
     for name in ("torch", *(others if device.type == "cuda" else ())):
         scans[name] = partial(selective_scan, backend=name)
-    results: dict[int, dict[str, Measurement]] = {}
+    results: dict[str, dict[str, Measurement]] = {name: {} for name in scans}
     for t in LENGTHS:
         inputs, grad = scan_inputs(b, t, d, n, device), torch.ones(b, t, d, device=device)
-        results[t] = {
-            name: measure(partial(_forward_backward, scan, inputs, grad), seconds=seconds)
-            for name, scan in scans.items()
-        }
+        for name, scan in scans.items():
+            run = partial(_forward_backward, scan, inputs, grad)
+            results[name][f"t {t}, forward and backward"] = measure(run, seconds=seconds)
     return results
 
 
@@ -63,17 +61,3 @@ def _forward_backward(
     scan: Callable[..., tuple[Tensor, Tensor]], inputs: tuple[Tensor, ...], grad: Tensor
 ) -> tuple[Tensor, ...]:
     return torch.autograd.grad(scan(*inputs)[0], inputs, grad)
-
-
-def scan_table(results: dict[int, dict[str, Measurement]], b: int, d: int, n: int) -> str:
-    """Return a row per length: the time of the textbook scan and of each backend, with the ratio."""
-    titles = [f"scan, b {b}, d {d}, n {n}", TEXTBOOK]
-    for name in next(iter(results.values())):
-        titles += [] if name == TEXTBOOK else [name, f"{TEXTBOOK} / {name}"]
-    rows = []
-    for length, measured in results.items():
-        row = [f"t {length}, forward and backward", show_time(measured[TEXTBOOK].median)]
-        for name, other in measured.items():
-            row += [] if name == TEXTBOOK else [show_time(other.median), show_ratio(measured[TEXTBOOK], other)]
-        rows.append([*row, ", ".join(str(len(each.times)) for each in measured.values())])
-    return markdown([*titles, "repeats"], rows)

@@ -14,7 +14,7 @@ from torchrl_glam.machine.resources import cpu_name
 from torchrl_glam.presentation import NOTHING, markdown
 from torchrl_glam.tools.benchmarks.components import WHOLE
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Variant
-from torchrl_glam.tools.benchmarks.timing import show_number, show_ratio, show_time
+from torchrl_glam.tools.benchmarks.timing import show_number, show_time, time_table
 from torchrl_glam.tools.benchmarks.variants import Results, VariantResult
 
 EMPTY = f"{NOTHING} | {NOTHING}"  # two columns
@@ -40,25 +40,11 @@ def header(config: BenchmarkConfig, device: torch.device, command: str) -> str:
 
 
 def component_tables(results: Results) -> str:
-    """Return times with their ratio to the baseline ``sliding``; FLOPs and FLOP/s; memory and shares."""
-    return "\n\n".join([_time_table(results), _flop_table(results), _other_table(results)])
-
-
-def _time_table(results: Results) -> str:
-    """Return a row per component: the time of each variant, and its ratio to ``sliding``."""
-    baseline = results[Variant.sliding].times if Variant.sliding in results else {}
-    titles, rate = ["component"], ["whole steps per second"]
-    rows = {name: [name] for name in _component_names(results)}
-    for variant, result in results.items():
-        compared = variant is not Variant.sliding
-        titles += [variant.value, f"sliding / {variant.value}"] if compared else [variant.value]
-        rate += [show_number(1 / result.times[WHOLE].median), *([""] if compared else [])]
-        for name, row in rows.items():
-            row.append(show_time(result.times[name].median))
-            row += [show_ratio(baseline.get(name), result.times[name])] if compared else []
-    for name, row in rows.items():
-        row.append(", ".join(str(len(result.times[name].times)) for result in results.values()))
-    return markdown([*titles, "repeats"], [*rows.values(), [*rate, ""]])
+    """Return times with their ratio to the baseline ``sliding``; FLOPs and their rate; memory and shares."""
+    times = {variant.value: result.times for variant, result in results.items()}
+    return "\n\n".join(
+        [time_table("component", times, Variant.sliding.value), _flop_table(results), _other_table(results)]
+    )
 
 
 def _flop_table(results: Results) -> str:
@@ -69,14 +55,17 @@ def _flop_table(results: Results) -> str:
         return f"{show_number(flops)} | {show_number(flops / result.times[name].median)}" if flops else EMPTY
 
     titles = ["component", *(f"{variant.value}: GFLOP | GFLOP/s" for variant in results)]
-    names = _component_names(results)
+    names = next(iter(results.values())).times
     return markdown(titles, [[name, *(cell(result, name) for result in results.values())] for name in names])
 
 
 def _other_table(results: Results) -> str:
-    """Return memory, the world-model update's time outside matrices, and the time of the first calls."""
+    """Return the rate of whole steps, memory, the update's time outside matrices, and the time of the first calls."""
     cells: dict[str, Callable[[VariantResult], str]] = {
-        "peak memory of a whole step": lambda result: gibibytes(result.peak_memory),
+        "whole steps per second": lambda result: show_number(1 / result.times[WHOLE].median),
+        "peak memory of a whole step": lambda result: (
+            NOTHING if result.peak_memory is None else f"{result.peak_memory / 2**30:.2f} GiB"
+        ),
         "world-model update: time outside convolutions and matrix products": lambda result: (
             f"{result.share_outside:.0%}"
         ),
@@ -84,12 +73,3 @@ def _other_table(results: Results) -> str:
     }
     rows = [[name, *map(cell, results.values())] for name, cell in cells.items()]
     return markdown(["", *(variant.value for variant in results)], rows)
-
-
-def gibibytes(size: int | None) -> str:
-    """Return bytes as GiB."""
-    return NOTHING if size is None else f"{size / 2**30:.2f} GiB"
-
-
-def _component_names(results: Results) -> list[str]:
-    return list(next(iter(results.values())).times)

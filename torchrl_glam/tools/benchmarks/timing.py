@@ -9,7 +9,7 @@ import torch
 from torch.utils.benchmark import Measurement, Timer, select_unit, trim_sigfig
 from torch.utils.flop_counter import FlopCounterMode
 
-from torchrl_glam.presentation import NOTHING
+from torchrl_glam.presentation import NOTHING, markdown
 
 SECONDS = 20.0
 """Limit of the measurement of a call, in seconds; a long call is measured three times even so."""
@@ -55,9 +55,26 @@ def show_number(value: float) -> str:
     return f"{trim_sigfig(value, 3):g}"
 
 
-def show_ratio(baseline: Measurement | None, measured: Measurement) -> str:
-    """Return the baseline's median by that of ``measured``."""
-    return NOTHING if baseline is None else f"{show_number(baseline.median / measured.median)}x"
+def time_table(title: str, times: dict[str, dict[str, Measurement]], baseline: str) -> str:
+    """Return a Markdown table of medians, with their ratios to a baseline of the same run.
+
+    Args:
+        title: of the first column.
+        times: by column, and then by row.
+        baseline: the column to compare with; without it the ratios are empty.
+    """
+    titles, rows = [title], {name: [name] for name in next(iter(times.values()))}
+    for column, measured in times.items():
+        titles += [column] if column == baseline else [column, f"{baseline} / {column}"]
+        for name, row in rows.items():
+            row.append(show_time(measured[name].median))
+            if column != baseline and baseline in times:
+                row.append(f"{show_number(times[baseline][name].median / measured[name].median)}x")
+            elif column != baseline:
+                row.append(NOTHING)
+    for name, row in rows.items():
+        row.append(", ".join(str(len(measured[name].times)) for measured in times.values()))
+    return markdown([*titles, "repeats"], list(rows.values()))
 
 
 def count_flops(run: Callable[[], object]) -> int:

@@ -18,9 +18,7 @@ from torchrl_glam import presentation
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.runs.files import write_file
 from torchrl_glam.tools.imagination import decode_frames, imagine_frames
-from torchrl_glam.tools.pictures.frames import enlarge, write_text
-
-MARGIN, HEADER, GAP = 64, 36, 4  # pixels for the rows' names, for the columns' names, between frames
+from torchrl_glam.tools.pictures.frames import enlarge, tile
 
 
 @dataclass
@@ -87,25 +85,13 @@ def draw_comparison(comparison: Comparison, rows: list[str], *, scale: int = 3) 
         rows: names of the rows.
         scale: factor of the enlargement.
     """
-    frames, errors = comparison.frames, comparison.errors
-    _, steps, height, width, _ = frames["real"].shape
-    height, width = height * scale, width * scale
-    size = (HEADER + len(rows) * (height + GAP), MARGIN + len(frames) * (width + GAP))
-    video = np.full((steps, *size, 3), 255, np.uint8)
-    for step, canvas in enumerate(video):
-        write_text(canvas, "from", 4, 14)
-        write_text(canvas, "error", 4, 30)
-        for row, name in enumerate(rows):
-            write_text(canvas, name, 4, HEADER + row * (height + GAP) + height // 2)
-        for column, (name, images) in enumerate(frames.items()):
-            left = MARGIN + column * (width + GAP)
-            write_text(canvas, name, left, 14)
-            below = f"{errors[name][:, step].mean():.4f}" if name in errors else f"step {step + 1}"
-            write_text(canvas, below, left, 30)
-            for row in range(len(rows)):
-                top = HEADER + row * (height + GAP)
-                canvas[top : top + height, left : left + width] = enlarge(images[row, step].numpy(), scale)
-    return torch.from_numpy(video)
+    frames, video = comparison.frames, []
+    for step in range(frames["real"].shape[1]):
+        errors = {name: f"{error[:, step].mean():.4f}" for name, error in comparison.errors.items()}
+        titles = [f"{name}\n{errors.get(name, f'step {step + 1}')}" for name in frames]
+        images = [[enlarge(of[row, step].numpy(), scale) for of in frames.values()] for row in range(len(rows))]
+        video.append(tile(images, rows, titles, columns=len(frames), corner="from\nerror"))
+    return torch.from_numpy(np.stack(video))
 
 
 def write_errors(path: Path, comparison: Comparison, rows: list[str]) -> None:

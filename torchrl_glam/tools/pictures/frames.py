@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torchrl_glam.runs.files import write_file
 MAGENTA = (255, 0, 255)  # rare in games
 NEARBY = 11  # pixels between two changes of one object, at most: it leaves one place and covers another
 COLUMNS = 8  # frames in a row
-MARGIN, HEADER, GAP = 76, 20, 4  # pixels for the rows' names, for the steps' numbers, between frames
+MARGIN, LINE, GAP = 76, 16, 4  # pixels for the rows' names, for a line of the titles, between frames
 
 
 def outline_changes(
@@ -64,21 +65,47 @@ def write_imagined(path: Path, real: Tensor, imagined: Tensor, *, scale: int = 3
         raise UsageError(
             f"real frames {list(real.shape)}, imagined ones {list(imagined.shape)}: give as many of a size"
         )
-    rows = {"real": outline_changes(real, scale=scale), "imagined": outline_changes(imagined, scale=scale)}
-    number, height, width, _ = rows["real"].shape
-    columns = min(number, COLUMNS)
-    block = HEADER + len(rows) * (height + GAP)
-    canvas = np.full((-(-number // columns) * block, MARGIN + columns * (width + GAP), 3), 255, np.uint8)
-    for step in range(number):
-        top, left = step // columns * block + HEADER, step % columns * (width + GAP) + MARGIN
-        write_text(canvas, f"+{step + 1}", left, top - 6)
-        for row, (name, frames) in enumerate(rows.items()):
-            middle = top + row * (height + GAP)
-            canvas[middle : middle + height, left : left + width] = frames[step].numpy()
-            if left == MARGIN:
-                write_text(canvas, name, 4, middle + height // 2)
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+    rows = [outline_changes(frames, scale=scale).numpy() for frames in (real, imagined)]
+    blocks = []
+    for first in range(0, len(real), COLUMNS):
+        steps = range(first, min(first + COLUMNS, len(real)))
+        titles = [f"+{step + 1}" for step in steps]
+        images = [frames[first : first + COLUMNS] for frames in rows]
+        blocks.append(tile(images, ["real", "imagined"], titles, columns=min(len(real), COLUMNS)))
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(np.concatenate(blocks), cv2.COLOR_RGB2BGR))
     write_file(path, encoded.tobytes())
+
+
+def tile(
+    images: Sequence[Sequence[np.ndarray]],
+    names: Sequence[str],
+    titles: Sequence[str],
+    *,
+    columns: int,
+    corner: str = "",
+) -> np.ndarray:
+    """Put images of one size into a white picture, with the rows' names on the left and the columns' titles above.
+
+    Args:
+        images: uint8 ``[h w 3]``, by row and column.
+        names: of the rows.
+        titles: of the columns, all of as many lines.
+        columns: for which there is room.
+        corner: title above the names.
+    """
+    height, width, _ = images[0][0].shape
+    header = 4 + LINE * len(titles[0].split("\n"))
+    canvas = np.full((header + len(images) * (height + GAP), MARGIN + columns * (width + GAP), 3), 255, np.uint8)
+    lefts = [MARGIN + column * (width + GAP) for column in range(columns)]
+    for left, title in zip([4, *lefts], [corner, *titles], strict=False):
+        for line, text in enumerate(title.split("\n")):
+            _write(canvas, text, left, 14 + LINE * line)
+    for row, (name, of_row) in enumerate(zip(names, images, strict=True)):
+        top = header + row * (height + GAP)
+        _write(canvas, name, 4, top + height // 2)
+        for left, image in zip(lefts, of_row, strict=False):
+            canvas[top : top + height, left : left + width] = image
+    return canvas
 
 
 def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
@@ -86,8 +113,7 @@ def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
     return image.repeat(scale, 0).repeat(scale, 1)
 
 
-def write_text(canvas: np.ndarray, text: str, left: int, bottom: int) -> None:
-    """Write small black text into an image ``[h w 3]``."""
+def _write(canvas: np.ndarray, text: str, left: int, bottom: int) -> None:
     cv2.putText(canvas, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
 
 
