@@ -94,7 +94,7 @@ def estimate_run(
 
 
 def _fastest(update: Callable[[], object], device: torch.device, patience: float) -> float:
-    """Return the seconds of the fastest call until ``patience`` is over; on CUDA, where the first is slow, of at least 3."""
+    """Return the seconds of the fastest call until ``patience`` is over; on CUDA of at least 3, as the first is slow."""
     seconds: list[float] = []
     least = 3 if device.type == "cuda" else 1
     while len(seconds) < least or (len(seconds) < MOST and sum(seconds) < patience):
@@ -111,7 +111,7 @@ def _held_memory(device: torch.device) -> int:
 
 
 def _imagined_replay(update: PolicyUpdate) -> int:
-    """Return the bytes of an objective's imagined transitions once its storage, allocated but not yet written, is full."""
+    """Return the bytes of an objective's imagined transitions once its storage, still empty, is full."""
     buffer = update.objective.buffer
     if buffer is None:
         return 0
