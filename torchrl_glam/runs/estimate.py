@@ -94,7 +94,7 @@ def estimate_run(
 
 
 def _fastest(update: Callable[[], object], device: torch.device, patience: float) -> float:
-    """Return the seconds of the fastest call until ``patience`` is over; on CUDA of at least 3, as the first is slow."""
+    """Return the seconds of the fastest call until ``patience`` is over; on CUDA of at least 3."""
     seconds: list[float] = []
     least = 3 if device.type == "cuda" else 1
     while len(seconds) < least or (len(seconds) < MOST and sum(seconds) < patience):
