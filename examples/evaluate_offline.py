@@ -30,7 +30,7 @@ from torchrl_glam.runs.files import write_file
 
 @dataclass
 class EvaluateOptions:
-    """What is asked for, and where it is written."""
+    """Targets of the evaluation, and its output file."""
 
     run_dir: str  # folder of a run of examples/mambadm_offline.py
     targets: str | None = None  # numbers with commas between; null: the run's
@@ -71,7 +71,7 @@ def main(options: EvaluateOptions) -> None:
 
 
 def ask(config: OfflineConfig, options: EvaluateOptions) -> OfflineConfig:
-    """The run's options with those given in their place, checked."""
+    """Return the run's options with the given ones in their place, checked."""
     evaluation = config.evaluation
     if options.targets is not None:
         evaluation.targets = parse_targets(options.targets)
@@ -85,7 +85,7 @@ def ask(config: OfflineConfig, options: EvaluateOptions) -> OfflineConfig:
 
 
 def parse_targets(text: str) -> list[float]:
-    """Numbers with commas between them."""
+    """Read numbers with commas between them."""
     try:
         return [float(number) for number in text.strip("[]").split(",")]
     except ValueError as error:

@@ -35,7 +35,7 @@ class MambaNetwork(TensorDictModuleBase):
         self.block = MambaBlock(WIDTH, d_state=8)
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
-        """What the collector adds to the environment: an empty memory at each reset."""
+        """Make the transform that adds an empty memory to the environment's reset."""
         memory = make_composite_from_td(self.block.initial_memory(1)[0])
         return TensorDictPrimer(memory=memory, default_value=0.0, expand_specs=True)
 

@@ -16,18 +16,18 @@ class Walk(gymnasium.Env):
     action_space, observation_space = Discrete(2), Box(0, 255, (16, 16, 3), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        """Puts the light into a random column."""
+        """Put the light into a random column."""
         super().reset(seed=seed)
         self.steps, self.column = 0, int(self.np_random.integers(4))
         return self.draw(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Moves it left (0) or right (1)."""
+        """Move it left (0) or right (1)."""
         self.steps, self.column = self.steps + 1, min(max(self.column + (-1, 1)[action], 0), 3)
         return self.draw(), self.column / 3, False, self.steps == 50, {}
 
     def draw(self) -> np.ndarray:
-        """The frame."""
+        """Draw the frame."""
         image = np.zeros((16, 16, 3), np.uint8)
         image[:, 4 * self.column : 4 * self.column + 4] = 255
         return image

@@ -99,7 +99,16 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def frame_markdown(frame: pd.DataFrame) -> str:
-    """Return a pandas DataFrame as a Markdown table, without its index; a missing cell shows :data:`NOTHING`."""
+    """Return a pandas DataFrame as a Markdown table, without its index; a missing cell shows :data:`NOTHING`.
+
+    Examples:
+        >>> import pandas as pd
+        >>> print(frame_markdown(pd.DataFrame({"game": ["Pong", "Boxing"], "score": ["18", None]})))
+        | game | score |
+        |---|---|
+        | Pong | 18 |
+        | Boxing | - |
+    """
     cells = frame.astype(object).where(frame.notna(), NOTHING).astype(str)
     return markdown(list(map(str, frame.columns)), cells.to_numpy().tolist())
 

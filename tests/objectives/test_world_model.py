@@ -309,7 +309,7 @@ def test_a_backbone_without_variation_is_refused_unless_the_term_is_off():
     world_model = FakeWorldModel(with_variation=False)
     with pytest.raises(
         UsageError,
-        match=r"has no variation branch .*: leave variation_coeff out, or set it to 0 \(model_loss",
+        match=r"has no variation branch .*: leave variation_coeff out, or set it to 0",
     ):
         GLAMModelLoss(world_model, variation_coeff=0.1)
     for options in ({}, {"variation_coeff": 0.0}):
@@ -389,7 +389,7 @@ def test_which_parts_the_other_variations_move(make_world_model, make_batch, tar
     loss = routing_loss(make_world_model(), variation_target=target)
     assert moved_parts(loss, "loss_variation", make_batch()) == wanted
     if target == "features":
-        assert not any(parameter.requires_grad for parameter in loss.feature_variation.feature_map.parameters())
+        assert not any(parameter.requires_grad for parameter in loss.terms[-1].feature_map.parameters())
 
 
 @pytest.mark.parametrize(

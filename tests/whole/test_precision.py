@@ -122,7 +122,7 @@ def test_world_model_update(world_model, make_batch):
     gradients, metrics = [], []
     for precision in (torch.float32, BFLOAT16):
         loss, update = make_model_update(copy.deepcopy(world_model), precision=precision)
-        metrics.append(update(make_batch(BATCH, TIME)))
+        metrics.append(update(make_batch(BATCH, TIME))[0])
         assert all(parameter.dtype == torch.float32 for parameter in loss.parameters())
         gradients.append([parameter.grad for parameter in loss.parameters()])
     for key, value in metrics[1].items():

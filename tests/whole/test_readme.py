@@ -14,7 +14,6 @@ from torchrl.envs import GymEnv, RenameTransform, TransformedEnv
 from tests.support.paths import ROOT
 from tests.support.saved import save_run
 from tests.support.trained import SIZES, Trained
-from torchrl_glam.command.arguments import expand_import_paths
 from torchrl_glam.modules import GLAMWorldModel, make_actor
 
 README = (ROOT / "README.md").read_text()
@@ -83,7 +82,7 @@ def test_a_swap_on_the_command_line_trains(command):
     assert (ROOT / script).exists()
     if script.endswith("own_env.py"):
         options.append("env.name=CartPole-v1")
-    metrics = Trained(*expand_import_paths(options), sizes=SIZES).update()
+    metrics = Trained(*options, sizes=SIZES).update()
     assert all(value.isfinite().all() for value in metrics.values())
 
 

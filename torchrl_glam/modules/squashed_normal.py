@@ -88,7 +88,7 @@ class SquashedNormal(TanhNormal):
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> constraints.Constraint:
-        """Actions within the bounds."""
+        """Return the constraint of actions within the bounds."""
         return constraints.independent(constraints.interval(self.low, self.high), 1)
 
     def entropy(self) -> Float[Tensor, "*b"]:

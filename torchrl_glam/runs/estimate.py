@@ -1,4 +1,4 @@
-"""How long a run will take, and how much memory."""
+"""Estimate of a run's time and memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST = 20  # calls of one update
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take.
+    """Time and memory of a run.
 
     Args:
         seconds: of training, the evaluation left out.
@@ -94,7 +94,7 @@ def estimate_run(
 
 
 def _fastest(update: Callable[[], object], device: torch.device, patience: float) -> float:
-    """Seconds of the fastest call, until ``patience`` is over; on CUDA, where the first is slow, of three at least."""
+    """Return the seconds of the fastest call until ``patience`` is over; on CUDA of at least 3."""
     seconds: list[float] = []
     least = 3 if device.type == "cuda" else 1
     while len(seconds) < least or (len(seconds) < MOST and sum(seconds) < patience):
@@ -111,7 +111,7 @@ def _held_memory(device: torch.device) -> int:
 
 
 def _imagined_replay(update: PolicyUpdate) -> int:
-    """Bytes of what an objective keeps of imagination when it is full: its storage is allocated but not yet written."""
+    """Return the bytes of an objective's imagined transitions once its storage, still empty, is full."""
     buffer = update.objective.buffer
     if buffer is None:
         return 0

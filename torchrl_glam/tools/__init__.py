@@ -1,3 +1,3 @@
-"""What reads runs; nothing imports a tool."""
+"""Tools that read runs; nothing imports a tool."""
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def mamba_ssm_scan(
         raise UsageError("The scan backend 'mamba_ssm' starts from a zero state; with another use 'triton' or 'torch'.")
     if u.dtype != torch.float32:
         raise UsageError(f"The scan backend 'mamba_ssm' computes in float32, not {u.dtype}; use 'triton' or 'torch'.")
-    # Imported at the first scan: the import alone sets up CUDA.
+    # Imported at the first scan: the import itself sets up CUDA.
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     u, delta, B, C = (tensor.mT.contiguous() for tensor in (u, delta, B, C))  # (b d t), (b n t)

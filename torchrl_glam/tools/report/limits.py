@@ -1,4 +1,4 @@
-"""How much data an aggregate needs, each limit with its reason."""
+"""Least amount of data for an aggregate, each limit with its reason."""
 
 from __future__ import annotations
 

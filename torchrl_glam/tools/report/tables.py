@@ -155,13 +155,13 @@ def aggregates_table(panel: Panel) -> pd.DataFrame:
     rows = []
     found = panel.aggregates[panel.aggregates["quantity"] != IMPROVEMENT]
     for (whose, method), own in found.groupby(["whose", "method"], sort=False):
-        games, numbers = own["games"].iloc[0], own.set_index("quantity")[["value", "low", "high"]]
+        reported, numbers = own["games"].iloc[0], own.set_index("quantity")[["value", "low", "high"]]
         row = {"method": f"{whose}: {method}", "protocol": NOTHING, "steps": f"{ALL_FRAMES:,}", "seeds": NOTHING}
         if whose == "ours":
             first = panel.methods.loc[method]
             row |= {"protocol": first["protocol"], "steps": f"{first['total_frames']:,}", "seeds": first["seeds"]}
-        elif games < len(panel.games):
-            row["method"] += f" ({games} of {len(panel.games)} games)"
+        elif reported < len(panel.games):
+            row["method"] += f" ({reported} of {len(panel.games)} games)"
         row |= {name: show_estimate(*numbers.loc[name]) for name in AGGREGATES if name in numbers.index}
         rows.append({**row, "games as good as human": f"{numbers.loc['superhuman', 'value']:.0f}"})
     return pd.DataFrame(rows)
