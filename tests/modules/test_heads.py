@@ -95,7 +95,7 @@ def make_raw_head(shown, **options):
 
 def show(head, targets):
     """Train on targets, which is when a raw head sees them."""
-    head.loss(torch.zeros(*targets.shape[:1], 255), targets)
+    head.loss(torch.zeros(len(targets), 255), targets)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_raw_decoding_by_hand(probabilities, wanted):
 
 
 def test_raw_decoding_is_that_of_the_target_where_it_is_sure():
-    head = make_raw_head([-3.0, 100.0, 0.5])
+    head = make_raw_head([[-3.0], [100.0], [0.5]])
     for target in (-3.0, -0.5, 0.0, 0.5, 17.3, 100.0):
         encoded = two_hot_encode(symlog(torch.tensor([target])), head.bins)
         assert head.decode(encoded.log()[0]).item() == pytest.approx(target, rel=0.01, abs=1e-5)
@@ -124,7 +124,7 @@ def test_a_new_raw_head_predicts_nothing_and_remembers_what_it_was_shown(shake):
     head = TwoHotHead(4, 8, decoding="raw")
     assert head.decode(head(torch.randn(3, 2, 4))).abs().max() == 0
     show(head, torch.tensor([[5.0], [-7.0]]))
-    show(head, torch.tensor([1.0]))
+    show(head, torch.tensor([[1.0]]))
     assert head.reach.item() == pytest.approx(math.log(8))
     assert head.decode(head(torch.randn(3, 2, 4))).abs().max() == 0
     assert shake(head).decode(10 * torch.randn(100, 255)).abs().max() < 9.5
