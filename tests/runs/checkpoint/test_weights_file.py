@@ -29,7 +29,7 @@ def test_updates_resume(tmp_path, swap):
     TrainedNetworks(networks, first.imagined.action_spec, 3).write(tmp_path / "weights")
     state = {"model": first.update_world_model.state_dict(), "policy": first.update_policy.state_dict()}
     write_state(tmp_path / "state", {**state, "random": torch.get_rng_state()})
-    wanted = [first.update_world_model(first.sequences.sample()), first.update()]
+    wanted = [first.update_world_model(first.sequences.sample())[0], first.update()]
 
     other = Trained(*swap, "seed=1")
     for _ in range(2):
@@ -43,7 +43,7 @@ def test_updates_resume(tmp_path, swap):
     other.update_policy.load_state_dict(state["policy"])
     other.sequences, other.contexts = first.sequences, first.contexts
     torch.set_rng_state(state["random"])
-    found = [other.update_world_model(other.sequences.sample()), other.update()]
+    found = [other.update_world_model(other.sequences.sample())[0], other.update()]
     for terms, same in zip(wanted, found, strict=True):
         assert {key: value.item() for key, value in terms.items()} == {key: value.item() for key, value in same.items()}
 
