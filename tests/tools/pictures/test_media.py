@@ -1,4 +1,4 @@
-"""Media of a run: files with the step's number, for the loggers too, and the run goes on as if there were none."""
+"""Media of a run: files with the step's number, also for the loggers, and a run that does not change."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_picture_and_a_video_of_real_beside_imagined(tmp_path, world_model, re
     assert np.abs(shown[:, 10:] - records["pixels"][7].numpy()).mean() > 20
 
 
-def test_the_run_goes_on_as_if_nothing_had_been_written(tmp_path, world_model, records):
+def test_the_run_does_not_change(tmp_path, world_model, records):
     before, given = copy.deepcopy(world_model.state_dict()), records.clone()
     torch.manual_seed(5)
     state = torch.random.get_rng_state()

@@ -59,8 +59,8 @@ def detect(
     """
     found = real & (said if near_said is None else near_said)
     right = said & (real if near_real is None else near_real)
-    counts = (int(flags.sum()) for flags in (real, said, found, right))
-    return Detection(real.numel(), *counts, ranking(score, real))
+    number_real, number_said, number_found, number_right = (int(flags.sum()) for flags in (real, said, found, right))
+    return Detection(real.numel(), number_real, number_said, number_found, number_right, ranking(score, real))
 
 
 def widen(flags: Tensor) -> Tensor:

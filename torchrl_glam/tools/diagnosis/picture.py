@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def _policy(axes: Any, found: Diagnosis, source: str, style: str) -> None:
         axes.step(range(len(shares)), shares, style, where="mid", color=colour, label=f"{name} ({source})")
 
 
-def _curves(axes: Any, curves: dict[str, Iterable[tuple[float, float | None]]], source: str, style: str) -> None:
+def _curves(axes: Any, curves: Mapping[str, Iterable[tuple[float, float | None]]], source: str, style: str) -> None:
     """Draw each curve's points ``(x, y)``, without those whose ``y`` is ``None``."""
     for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
         points = [(x, y) for x, y in curve if y is not None]

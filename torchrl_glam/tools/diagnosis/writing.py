@@ -101,7 +101,7 @@ def _value_table(value: Calibration | None) -> str:
     if value is None:
         return "no critic of states, or no step whose return is known"
     titles = ["n", "mean value", "mean return", "bias", "deviation of values", "of returns", "correlation", "slope"]
-    row = [value.number, value.value_mean, value.return_mean, value.bias, value.value_deviation]
+    row: list[Any] = [value.number, value.value_mean, value.return_mean, value.bias, value.value_deviation]
     row += [value.return_deviation, value.correlation, value.slope]
     curve = [["value", *(pair[0] for pair in value.curve)], ["return", *(pair[1] for pair in value.curve)]]
     parts = ["steps by value", *(f"{number + 1}" for number in range(len(value.curve)))]

@@ -70,7 +70,7 @@ def write_imagined(path: Path, real: Tensor, imagined: Tensor, *, scale: int = 3
     for first in range(0, len(real), COLUMNS):
         steps = range(first, min(first + COLUMNS, len(real)))
         titles = [f"+{step + 1}" for step in steps]
-        images = [frames[first : first + COLUMNS] for frames in rows]
+        images = [list(frames[first : first + COLUMNS]) for frames in rows]
         blocks.append(tile(images, ["real", "imagined"], titles, columns=min(len(real), COLUMNS)))
     _, encoded = cv2.imencode(".png", cv2.cvtColor(np.concatenate(blocks), cv2.COLOR_RGB2BGR))
     write_file(path, encoded.tobytes())

@@ -1,4 +1,4 @@
-"""What a run shows of its world model while it trains."""
+"""Pictures and videos that a run writes of its world model while it trains."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Player:
     All torch and emulator work happens in one thread of its own, so that the event loop stays free.
 
     Args:
-        session: what is played.
+        session: the game.
         speed: steps per second.
     """
 

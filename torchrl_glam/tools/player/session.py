@@ -63,7 +63,7 @@ class Moment(Tally):
 
 
 class Session:
-    """The real game and the imagined one. Nothing of it is safe for two threads at once.
+    """The real game and the imagined one. Not safe for use by two threads at once.
 
     Args:
         run: its world model imagines, its agent can play.
