@@ -73,8 +73,8 @@ class Workload:
         if self.starts_from_replay:
             self.contexts.draw()
         batch = self.sequences.sample().to(self.device, non_blocking=True)
-        self.update_world_model(batch)
-        starts = self.contexts.sample() if self.starts_from_replay else batch
+        _, latents = self.update_world_model(batch)
+        starts = self.contexts.sample() if self.starts_from_replay else latents
         self.update_policy(starts, self.config.imagination.horizon)
 
     def components(self) -> list[Component]:
@@ -83,11 +83,12 @@ class Workload:
         contexts = self.contexts.sample()
         horizon = self.config.imagination.horizon
         with torch.no_grad():
-            sequences["state"] = self.world_model.encode(sequences["pixels"])  # as the update leaves it
+            sequences["state"] = self.world_model.encode(sequences["pixels"])  # as the update returns them
             start = self._start(contexts, sequences)
             rollout = self.imagined_env.imagine(start, self.actor, horizon)
-        replayed = _Replayed(self.device, rollout)
-        update_agent = factory.make_policy_trainer(self.config, replayed, self.actor)  # type: ignore[arg-type]
+        update_agent = factory.make_policy_trainer(self.config, self.imagined_env, self.actor)
+        update_agent.objective.start = lambda data: data
+        update_agent.objective.env = _Replayed(rollout)  # type: ignore[assignment]
         imagine = torch.no_grad()(lambda: self.imagined_env.imagine(start, self.actor, horizon))
         return [
             Component(ENCODE, torch.no_grad()(lambda: self.world_model.encode(sequences["pixels"]))),
@@ -120,13 +121,8 @@ class Workload:
 class _Replayed:
     """An imagined env that returns a recorded rollout, so that the policy update is only the agent's part."""
 
-    def __init__(self, device: torch.device, rollout: TensorDictBase) -> None:
-        self.device, self.rollout = device, rollout
-
-    def start(self, *args: object, **options: object) -> None:
-        """Do nothing."""
-
-    start_within = start
+    def __init__(self, rollout: TensorDictBase) -> None:
+        self.rollout = rollout
 
     def imagine(self, *args: object) -> TensorDictBase:
         """Return a copy of the rollout, which the losses may write to."""
