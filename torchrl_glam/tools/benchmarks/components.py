@@ -13,6 +13,7 @@ from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig, Starts
+from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import GLAMPolicy
 
 ENCODE = "encode frames"
@@ -73,8 +74,8 @@ class Workload:
         if self.starts_from_replay:
             self.contexts.draw()
         batch = self.sequences.sample().to(self.device, non_blocking=True)
-        self.update_world_model(batch)
-        starts = self.contexts.sample() if self.starts_from_replay else batch
+        _, latents = self.update_world_model(batch)
+        starts = self.contexts.sample() if self.starts_from_replay else latents
         self.update_policy(starts, self.config.imagination.horizon)
 
     def components(self) -> list[Component]:
@@ -86,7 +87,7 @@ class Workload:
             sequences["state"] = self.world_model.encode(sequences["pixels"])  # as the update leaves it
             start = self._start(contexts, sequences)
             rollout = self.imagined_env.imagine(start, self.actor, horizon)
-        replayed = _Replayed(self.device, rollout)
+        replayed = _Replayed(self.imagined_env, rollout)
         update_agent = factory.make_policy_trainer(self.config, replayed, self.actor)  # type: ignore[arg-type]
         imagine = torch.no_grad()(lambda: self.imagined_env.imagine(start, self.actor, horizon))
         return [
@@ -120,8 +121,9 @@ class Workload:
 class _Replayed:
     """An imagined env that has imagined already: what is left of the policy update is the agent's part."""
 
-    def __init__(self, device: torch.device, rollout: TensorDictBase) -> None:
-        self.device, self.rollout = device, rollout
+    def __init__(self, env: GLAMImaginedEnv, rollout: TensorDictBase) -> None:
+        self.device, self.transition, self.action_spec = env.device, env.transition, env.action_spec
+        self.rollout = rollout
 
     def start(self, *args: object) -> None:
         """Nothing to start."""
