@@ -39,8 +39,9 @@ def measure_scaling(config: BenchmarkConfig, device: torch.device, progress: Cal
     points = []
     for variant in config.variants:
         changed = variant_config(config, variant)
-        dynamics = changed.world_model.dynamics  # a Transformer must remember the longest of all
-        dynamics.max_length = max(dynamics.max_length or 0, *map(sum, places))
+        dynamics = changed.world_model.dynamics
+        if hasattr(dynamics, "max_length"):  # a Transformer must remember the longest of all
+            dynamics.max_length = max(dynamics.max_length or 0, *map(sum, places))
         factory.set_seeds(config.seed)
         action_spec = factory.make_env(changed).action_spec
         world_model = factory.make_world_model(changed, action_spec, device)
