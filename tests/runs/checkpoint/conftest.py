@@ -7,8 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +39,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def import_early() -> None:
-    """Import what torchrl imports with its first environment: `rich`, among it, draws from Python's random numbers."""
-    if find_spec("stable_baselines3") is not None:
-        import_module("stable_baselines3")
 
 
 @pytest.fixture(scope="package")
