@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -126,6 +128,10 @@ class Command(Generic[Config]):
     def run(self, options: DictConfig) -> None:
         """Run once, in the process in which Hydra calls its job."""
         config = self.read(options, task_overrides(HydraConfig.get()))
+        if find_spec("stable_baselines3") is not None:
+            # torchrl (0.14.1) imports it with the first environment, and its rich draws from Python's random numbers:
+            # before the run seeds them, so that a process's first run is like its later ones.
+            import_module("stable_baselines3")
         if isinstance(config, RunConfig) and config.threads is not None:
             torch.set_num_threads(config.threads)  # torch lets those between operations be set only once
         self.main(config)

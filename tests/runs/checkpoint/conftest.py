@@ -25,13 +25,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="package", autouse=True)
-def import_early() -> None:
-    """Import what torchrl imports with its first environment: `rich`, among it, draws from Python's random numbers."""
-    if find_spec("stable_baselines3") is not None:
-        import_module("stable_baselines3")
-
-
 @pytest.fixture(scope="package")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("runs") / "run"
