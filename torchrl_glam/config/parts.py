@@ -6,6 +6,8 @@ Its node carries ``_target_``, as those of TorchRL's configs do.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import sys
 import types
@@ -58,21 +60,19 @@ class Builds(BuildsFn[SupportedPrimitive]):
         return super()._sanitized_type(type_, **options)
 
 
-def make_node(target: Any, *, given: Sequence[str] = (), partial: bool = False, **defaults: Any) -> Any:
-    """Make the dataclass whose fields are the options of a class or function.
+@functools.cache
+def make_node(target: Any, given: tuple[str, ...] = (), partial: bool = False) -> Any:
+    """Make the dataclass whose fields are the options of a class or function, with their defaults.
 
     Args:
         target: what the node makes.
         given: arguments that are no options, since whoever makes the part gives them.
         partial: what is made of the node is a partial, which is called with those arguments.
-        defaults: other defaults than the signature's, such as nodes for nested parts.
     """
-    options: dict[str, Any] = {
-        "populate_full_signature": True,
-        "zen_partial": partial or None,
-        "zen_exclude": tuple(given),
-    }
-    return Builds.builds(target, **options, **defaults)
+    options: dict[str, Any] = {"populate_full_signature": True, "zen_partial": partial or None, "zen_exclude": given}
+    parameters = inspect.signature(target.__init__ if isinstance(target, type) else target).parameters.values()
+    lists = {each.name: list(each.default) for each in parameters if isinstance(each.default, tuple)}  # as in yaml
+    return Builds.builds(target, **options, **{name: value for name, value in lists.items() if name not in given})
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Group:
     given: tuple[str, ...] = ()
     partial: bool = False
 
-    def node(self, part: type, **defaults: Any) -> Any:
+    def node(self, part: type) -> Any:
         """Make the node of one part."""
-        return make_node(part, given=self.given, partial=self.partial, **defaults)
+        return make_node(part, self.given, self.partial)
 
     def name_of(self, node: Any) -> str:
         """Return the name under which a node's part is chosen: of a class of the user's, its import path."""
@@ -177,7 +177,7 @@ def node_from_path(name: str, path: str) -> Any:
     bases = (Objective, LossModule) if group.base is Objective else (group.base,)
     found = import_class(name, path, *bases)
     if issubclass(found, LossModule):
-        return group.node(OnPolicyObjective, name=path, loss=path)
+        return group.node(OnPolicyObjective)(name=path, loss=path)
     try:
         return group.node(found)
     except Exception as error:  # of a signature that hydra-zen cannot make options of

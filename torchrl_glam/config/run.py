@@ -17,22 +17,17 @@ from torchrl_glam.modules.heads import TwoHotHead
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.training import AgentConfig, GLAMObjective
 
-PARTS: dict[str, type] = {
-    "dynamics": GLAMDynamics,
-    "encoder": ImageEncoder,
-    "decoder": ImageDecoder,
-    "reward_head": TwoHotHead,
-}
+_WorldModelNode = make_node(GLAMWorldModel, ("action_size", "image_shape"), partial=True)
+_PARTS = {"dynamics": GLAMDynamics, "encoder": ImageEncoder, "decoder": ImageDecoder, "reward_head": TwoHotHead}
 
-WorldModelConfig: Any = make_node(
-    GLAMWorldModel,
-    given=("action_size", "image_shape"),
-    partial=True,
-    **{name: GROUPS[name].node(part)() for name, part in PARTS.items()},
-)
-"""Encoder, latent, backbone, heads, decoder (STORM Tables 4 and 5): the options of :class:`GLAMWorldModel`."""
 
-ModelLossConfig: Any = make_node(GLAMModelLoss, given=("world_model", "more_terms"), partial=True)
+def WorldModelConfig(**options: Any) -> Any:
+    """Encoder, latent, backbone, heads, decoder (STORM Tables 4 and 5): the options of :class:`GLAMWorldModel`."""
+    parts = {name: GROUPS[name].node(part)() for name, part in _PARTS.items()}
+    return _WorldModelNode(**{**parts, **options})
+
+
+ModelLossConfig: Any = make_node(GLAMModelLoss, ("world_model", "more_terms"), partial=True)
 """Weights and bounds of the world-model loss (GLAM Eq. 7-12): the options of :class:`GLAMModelLoss`."""
 
 
@@ -166,7 +161,7 @@ class GLAMConfig(RunConfig):
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
-    objective: Any = field(default_factory=lambda: GROUPS["objective"].node(GLAMObjective, name="glam")())
+    objective: Any = field(default_factory=lambda: GROUPS["objective"].node(GLAMObjective)(name="glam"))
     agent_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -22,7 +22,7 @@ from torchrl_glam.offline.actor import BehaviourCloningActor, DecisionTransforme
 from torchrl_glam.offline.gloma import GLoMa
 
 MODELS: dict[str, Any] = {
-    name: make_node(actor, given=("observation_shape", "action_size", "output_size"), partial=True)
+    name: make_node(actor, ("observation_shape", "action_size", "output_size"), partial=True)
     for name, actor in {
         "mambadm": MambaDMActor,
         "dmamba": DMambaActor,

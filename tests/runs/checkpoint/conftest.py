@@ -5,8 +5,6 @@ from __future__ import annotations
 import runpy
 import sys
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
