@@ -6,6 +6,8 @@ Its node carries ``_target_``, as those of TorchRL's configs do.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import sys
 import types
@@ -67,11 +69,14 @@ def make_node(target: Any, *, given: Sequence[str] = (), partial: bool = False, 
         partial: what is made of the node is a partial, which is called with those arguments.
         defaults: other defaults than the signature's, such as nodes for nested parts.
     """
+    for option in inspect.signature(target).parameters.values():
+        if isinstance(option.default, tuple) and option.name not in given:  # OmegaConf makes it a list
+            defaults.setdefault(option.name, list(option.default))
     options = {"populate_full_signature": True, "zen_partial": partial or None, "zen_exclude": tuple(given)}
     return Builds.builds(target, **options, **defaults)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Parts that take each other's place.
 
@@ -89,14 +94,19 @@ class Group:
     given: tuple[str, ...] = ()
     partial: bool = False
 
-    def node(self, part: type, **defaults: Any) -> Any:
-        """Make the node of one part."""
-        return make_node(part, given=self.given, partial=self.partial, **defaults)
+    def node(self, part: type) -> Any:
+        """Make the node of one part, once: options of the same values are equal."""
+        return _make_once(self, part)
 
     def name_of(self, node: Any) -> str:
         """Return the name under which a node's part is chosen: of a class of the user's, its import path."""
         names = {self.node(part)._target_: name for name, part in self.choices.items()}
         return getattr(node, "name", "") or names.get(node._target_, node._target_)
+
+
+@functools.cache
+def _make_once(group: Group, part: type) -> Any:
+    return make_node(part, given=group.given, partial=group.partial)
 
 
 IMAGE = ("image_shape", "channels", "num_categoricals", "num_classes", "unimix", "state_size")
@@ -173,7 +183,7 @@ def node_from_path(name: str, path: str) -> Any:
     bases = (Objective, LossModule) if group.base is Objective else (group.base,)
     found = import_class(name, path, *bases)
     if issubclass(found, LossModule):
-        return group.node(OnPolicyObjective, name=path, loss=path)
+        return group.node(OnPolicyObjective)(name=path, loss=path)
     try:
         return group.node(found)
     except Exception as error:  # of a signature that hydra-zen cannot make options of

@@ -166,7 +166,7 @@ class GLAMConfig(RunConfig):
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
-    objective: Any = field(default_factory=lambda: GROUPS["objective"].node(GLAMObjective, name="glam")())
+    objective: Any = field(default_factory=lambda: GROUPS["objective"].node(GLAMObjective)(name="glam"))
     agent_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, eps=1e-5, max_norm=100.0))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -39,7 +39,8 @@ def measure_scaling(config: BenchmarkConfig, device: torch.device, progress: Cal
     for variant in config.variants:
         changed = variant_config(config, variant)
         dynamics = changed.world_model.dynamics  # a Transformer must remember the longest of all
-        dynamics.max_length = max(dynamics.max_length or 0, *map(sum, places))
+        if hasattr(dynamics, "max_length"):
+            dynamics.max_length = max(dynamics.max_length or 0, *map(sum, places))
         imagine = _make_imagination(changed, device)
         for place in sorted(places):
             run = imagine(*place)
