@@ -160,10 +160,12 @@ def test_a_finished_run_loads(finished):
 @pytest.mark.parametrize(
     ("model", "line"),
     [
-        ({"name": "mambadm", "width": 16}, " 'mambadm' is of an earlier version of torchrl_glam"),
-        ({"_target_": "os.system"}, " 'os.system' is of an earlier version of torchrl_glam, or none of its models"),
-        ({"_target_": "torchrl_glam.offline.actor.MambaDMActor", "widht": 16}, ": Key 'widht' not in"),
-        ("mambadm", " 'mambadm' is"),
+        ({"name": "mambadm", "width": 16}, "its model 'mambadm' is of an earlier version of torchrl_glam"),
+        (
+            {"_target_": "os.system"},
+            "its model 'os.system' is of an earlier version of torchrl_glam, or none of its models",
+        ),
+        ({"_target_": "torchrl_glam.offline.MambaDMActor", "widht": 16}, "Key 'widht' not in"),
     ],
 )
 def test_a_run_whose_model_is_unknown_is_refused(finished, tmp_path, model, line):
@@ -232,7 +234,7 @@ def test_the_others_run_by_one_option(model, tmp_path, capsys):
         (["seed=1"], "seed=0, now 1"),
         (
             ["model=dt"],
-            "MambaDMActor, now torchrl_glam.offline.actor.Decision",
+            "MambaDMActor, now torchrl_glam.offline.Decision",
         ),
         (["total_updates=30"], "total_updates=20, now 30"),
     ],

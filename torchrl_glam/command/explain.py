@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from torchrl_glam.config import GROUPS
 from torchrl_glam.config.registry import PARTS
@@ -80,15 +80,17 @@ def _explain_part(error: BaseException, text: str) -> str | None:
     """Return a line that lists the options of a part, if it was given one that it does not have."""
     cause: Any = error.__cause__ or error.__context__
     name, node = str(getattr(cause, "full_key", "")), getattr(cause, "parent_node", None)
-    if not isinstance(node, DictConfig) or "_target_" not in node:
+    lacking = isinstance(cause, ConfigAttributeError | ConfigKeyError)
+    if not lacking or not isinstance(node, DictConfig) or "_target_" not in node:
         return None
-    place = name.rpartition(".")[0]
+    place, _, last = name.rpartition(".")
     groups = {group.place: f"{option}={group.name_of(node)}" for option, group in GROUPS.items()}
-    part = groups.get(place, place)
-    has = ", ".join(found for found in option_names(node) if found != "name") or "none"
+    part, known = groups.get(place, place), [option for option in option_names(node) if option != "name"]
+    has = f"{part} has {', '.join(known) or 'none'}"
     if file := re.match(r"In '(\w+)/(\w+)'", text):
-        return f"{file[1]}={file[2]} sets {name}, which {part} does not have: its options are {has}"
-    return f"there is no option {name}: those of {part} are {has}"
+        return f"{file[1]}={file[2]} sets {name}, but {has}"
+    near = "".join(f"did you mean {place}.{match}? " for match in difflib.get_close_matches(last, known, n=1))
+    return f"there is no option {name}: {near}{has}"
 
 
 def unknown_option(name: str, schema: type[Any], listing: str) -> str:

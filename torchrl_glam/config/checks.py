@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, is_dataclass
-from enum import Enum
 from typing import Any
 
 from torchrl_glam.config import GLAMConfig, RunConfig, Starts

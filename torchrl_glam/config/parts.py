@@ -133,7 +133,7 @@ SCHEMES = {
     "dreamer": DreamerObjective,
     "off_policy": OffPolicyObjective,
 }
-"""The objectives that a file of ``configs/objective/`` may build on, as ``defaults: [scheme@_here_: on_policy]``."""
+"""The objectives that a file of ``configs/objective/`` may build on, as ``defaults: [/scheme@_here_: on_policy]``."""
 
 
 def store_parts() -> None:
@@ -143,7 +143,7 @@ def store_parts() -> None:
         for choice, part in group.choices.items():
             store(group=name, name=choice, node=group.node(part), package=group.place, provider="torchrl_glam")
     for scheme, objective in SCHEMES.items():
-        store(group="objective/scheme", name=scheme, node=GROUPS["objective"].node(objective), provider="torchrl_glam")
+        store(group="scheme", name=scheme, node=GROUPS["objective"].node(objective), provider="torchrl_glam")
 
 
 def store_imported(arguments: Sequence[str]) -> None:

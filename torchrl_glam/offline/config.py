@@ -116,7 +116,8 @@ class OfflineConfig(RunConfig):
         nodes = {node._target_: node for node in MODELS.values()}
         target = OmegaConf.select(options, "model._target_")
         if target not in nodes:
-            raise UsageError(f"its model {target or OmegaConf.select(options, 'model.name')} is none of this version")
+            name = target or OmegaConf.select(options, "model.name")
+            raise UsageError(f"its model {name!r} is of an earlier version of torchrl_glam, or none of its models")
         return cls(model=nodes[target])
 
 
