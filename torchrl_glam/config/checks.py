@@ -101,7 +101,7 @@ def check_values(options: Any, prefix: str = "") -> None:
         value, name = getattr(options, option.name), f"{prefix}{option.name}"
         if is_dataclass(value):
             check_values(value, f"{name}.")
-        elif isinstance(value, list) and not any(isinstance(each, Enum) for each in value):
+        elif isinstance(value, list):
             whole = all(type(number) is int for number in value)
             if not value or (whole and min(value) < 1) or not all(map(math.isfinite, value)):
                 wanted = "at least 1 number" if not value else "whole numbers of at least 1" if whole else "numbers"
