@@ -167,8 +167,8 @@ def test_actions_of_a_batch_of_environments_have_one_spec():
         (Categorical(3), False, "the actions are Categorical"),
         (Unbounded((3,)), False, "the actions are Unbounded"),
         (Bounded(0, 3, (3,), dtype=torch.int64), False, "the actions are BoundedDiscrete of torch.int64"),
-        (Bounded(-1, 1, (2,)), False, "output_size of the network is 3: these actions want 2"),
-        (Bounded(-1, 1, (3,)), True, "output_size of the network is 3: these actions want 6"),
+        (Bounded(-1, 1, (2,)), False, "output_size of the network is 3: these actions need 2"),
+        (Bounded(-1, 1, (3,)), True, "output_size of the network is 3: these actions need 6"),
         (Bounded(-torch.inf, 1, (3,)), False, "the actions have no bounds: rescale them to some"),
     ],
 )

@@ -216,17 +216,17 @@ def test_dropout_in_training_alone_and_the_decision_transformer_drops_its_tokens
 @pytest.mark.parametrize(
     ("key", "shape", "message"),
     [
-        ("observation", (2, 6, 4), r"observation has the shape \[2, 6, 4\]: \[.. 5\] is wanted"),
-        ("observation", (), r"observation has the shape \[\]: \[.. 5\] is wanted"),
-        ("observation", (5,), r"action has the shape \[2, 6, 3\]: beside an observation \[5\], \[3\] is wanted"),
+        ("observation", (2, 6, 4), r"observation has the shape \[2, 6, 4\]: give \[.. 5\]"),
+        ("observation", (), r"observation has the shape \[\]: give \[.. 5\]"),
+        ("observation", (5,), r"action has the shape \[2, 6, 3\]: give \[3\] beside an observation \[5\]"),
         (
             "action",
             (2, 6, 2),
-            r"action has the shape \[2, 6, 2\]: beside an observation \[2, 6, 5\], \[2, 6, 3\] is wan",
+            r"action has the shape \[2, 6, 2\]: give \[2, 6, 3\] beside an observation \[2, 6, 5\]",
         ),
-        ("action", (6, 3), r"action has the shape \[6, 3\]: beside an observation \[2, 6, 5\], \[2, 6, 3\] is wanted"),
-        ("return_to_go", (2, 6), r"return_to_go has the shape \[2, 6\]: beside .* \[2, 6, 1\] is wanted"),
-        ("time_step", (2, 5, 1), r"time_step has the shape \[2, 5, 1\]: beside .* \[2, 6, 1\] is wanted"),
+        ("action", (6, 3), r"action has the shape \[6, 3\]: give \[2, 6, 3\] beside an observation \[2, 6, 5\]"),
+        ("return_to_go", (2, 6), r"return_to_go has the shape \[2, 6\]: give \[2, 6, 1\] beside"),
+        ("time_step", (2, 5, 1), r"time_step has the shape \[2, 5, 1\]: give \[2, 6, 1\] beside"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named_in_one_line(key, shape, message):
@@ -238,9 +238,9 @@ def test_shapes_that_do_not_fit_are_named_in_one_line(key, shape, message):
 
 
 def test_windows_that_cannot_be_are_refused():
-    with pytest.raises(UsageError, match=r"observation has the shape \[5\]: windows \[.. t ..\] are wanted"):
+    with pytest.raises(UsageError, match=r"observation has the shape \[5\]: give windows \[.. t ..\]"):
         run(make_network("mambadm"), make_windows(1)[0])
-    with pytest.raises(UsageError, match=r"windows \[.. t ..\] of at most 6 steps are wanted"):
+    with pytest.raises(UsageError, match=r"give windows \[.. t ..\] of at most 6 steps"):
         run(make_network("dt"), make_windows(2, CONTEXT + 1))
-    with pytest.raises(UsageError, match="num_layers=0: at least 1 hidden layer is wanted"):
+    with pytest.raises(UsageError, match="num_layers=0: give at least 1 hidden layer"):
         make_network("bc", num_layers=0)

@@ -81,7 +81,7 @@ def test_a_fraction_is_above_0_and_at_most_1(tmp_path, fraction):
 @pytest.mark.parametrize(
     ("dataset_id", "line"),
     [
-        ("tests/counting-v1", "(and downloads are switched off): did you mean tests/counting-v0?"),
+        ("tests/counting-v1", "(and downloads are off): did you mean tests/counting-v0?"),
         ("counting", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
         ("../tests/counting-v0", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
     ],
@@ -143,12 +143,12 @@ def in_metadata(**entries):
         (lambda folder: (folder / "metadata.json").unlink(), "cannot be read (ValueError: No data found"),
         (lambda folder: (folder / "metadata.json").write_text("{"), "cannot be read (JSONDecodeError: "),
         (in_metadata(minari_version="9.0"), "cannot be read (ValueError: The installed Minari version"),
-        (in_metadata(total_steps=18), "holds 17 steps, its metadata tell of 18 in 4 episodes: it is damaged"),
-        (drop("episode_3"), "holds 12 steps, its metadata tell of 17 in 4 episodes: it is damaged"),
+        (in_metadata(total_steps=18), "holds 17 steps, its metadata name 18 in 4 episodes: it is damaged"),
+        (drop("episode_3"), "holds 12 steps, its metadata name 17 in 4 episodes: it is damaged"),
         (drop("episode_2/rewards"), "cannot be read (episode_2 has no rewards)"),
         (shorten("rewards", 0), "cannot be read (episode_2 has no steps)"),
-        (shorten("actions", 0), "cannot be read (episode_2 has 0 actions where its 1 rewards want 1)"),
-        (shorten("observations", 1), "cannot be read (episode_2 has 1 observations where its 1 rewards want 2)"),
+        (shorten("actions", 0), "cannot be read (episode_2 has 0 actions where its 1 rewards need 1)"),
+        (shorten("observations", 1), "cannot be read (episode_2 has 1 observations where its 1 rewards need 2)"),
     ],
 )  # fmt: skip
 def test_a_damaged_dataset_is_told_in_a_line(tmp_path, damage, line):

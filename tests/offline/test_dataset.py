@@ -180,7 +180,7 @@ def test_reading_is_quiet_and_leaves_nothing(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_dataset_made_anew_is_read_anew(tmp_path):
+def test_a_dataset_made_again_is_read_again(tmp_path):
     assert load(tmp_path).num_transitions == 17
     shutil.rmtree(tmp_path / "tests" / "counting-v0")
     assert load(tmp_path, lengths=(2, 2)).num_transitions == 4

@@ -133,7 +133,7 @@ def test_it_serves_glam_as_a_backbone(make_world_model, make_batch):
         ({"branches": "none"}, "branches is 'none': choose one of both, global, local"),
         ({"branches": "local", "fusion": "learned"}, "fusion='learned' weighs two branches, branches is 'local'"),
         ({"local_length": 0}, "local_length=0: a piece of the sequence has at least 1 token"),
-        ({"num_layers": 0}, "num_layers=0: at least 1 block is wanted"),
+        ({"num_layers": 0}, "num_layers=0: give at least 1 block"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):

@@ -117,11 +117,14 @@ def test_pixels_go_through_the_convolutions_of_dqn(shape, features):
     ("call", "message"),
     [
         (lambda: ObservationEncoder((), 8), r"observation_shape \(\): give \(size,\) of vectors or \(h, w, c\)"),
-        (lambda: ObservationEncoder((35, 64, 3), 8), "pixels are wanted 36 high and wide"),
+        (lambda: ObservationEncoder((35, 64, 3), 8), "give pixels at least 36 high and wide"),
         (lambda: DecisionTokens((3,), 2, 8, max_steps=-1), "max_steps=-1: give 1 or more, or 0 for no time embedding"),
         (lambda: make_tokens().set_statistics(MEAN, STD, 0.0), "return_scale=0.0: returns are divided by it"),
-        (lambda: make_tokens().set_statistics(MEAN[:2], STD, 1.0), r"mean of observations is \[2\]: a tensor \[5\]"),
-        (lambda: make_tokens().set_statistics(MEAN, None, 1.0), r"std of observations is None: a tensor \[5\]"),
+        (
+            lambda: make_tokens().set_statistics(MEAN[:2], STD, 1.0),
+            r"mean of observations is \[2\]: give a tensor \[5\]",
+        ),
+        (lambda: make_tokens().set_statistics(MEAN, None, 1.0), r"std of observations is None: give a tensor \[5\]"),
     ],
 )
 def test_what_cannot_be_is_refused(call, message):

@@ -40,8 +40,8 @@ def measure_acting(
 ) -> pd.DataFrame:
     """Time one action by MambaDM's carried state, by its window and by the Decision Transformer's window.
 
-    A window is run through the network whole, each step anew; a carried state takes in the step's three tokens. Each
-    of several rounds measures every point with ``torch.utils.benchmark``, so that a busy moment hits all alike.
+    A window runs through the network whole at each step; a carried state takes in the step's three tokens. Each of
+    several rounds measures every point with ``torch.utils.benchmark``, so that a busy moment hits all alike.
 
     Args:
         contexts: numbers of steps ``t``, :data:`BASELINE_CONTEXT` among them.

@@ -1,4 +1,4 @@
-"""All steps of a Minari dataset on this machine, by TorchRL's ``MinariExperienceReplay``; errors in one line."""
+"""The steps of a Minari dataset on this machine, by TorchRL's ``MinariExperienceReplay``; errors in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENTRIES = ("observations", "actions", "rewards", "terminations", "truncations")
 
 
 def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
-    """Minari's own view of a dataset, which has its metadata; of its steps nothing is read yet.
+    """Open a dataset by Minari, which reads its metadata, and no steps yet.
 
     Args:
         dataset_id: ``(namespace/)name-v0``.
@@ -46,11 +46,11 @@ def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
 
     try:
         parse_dataset_id(dataset_id)
-    except (TypeError, ValueError) as error:  # 0.5.4 lets int(None) tell of a missing version
+    except (TypeError, ValueError) as error:  # 0.5.4 fails with int(None) where the version is missing
         raise UsageError(_not_found(dataset_id, root, "ids read name-v0 or namespace/name-v0")) from error
     if not (root / dataset_id).is_dir():
         if not download:
-            raise UsageError(_not_found(dataset_id, root, "and downloads are switched off"))
+            raise UsageError(_not_found(dataset_id, root, "and downloads are off"))
         _download(dataset_id, root)
     try:
         with datasets_in(root):
@@ -60,7 +60,7 @@ def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
 
 
 def read_steps(dataset_id: str, root: Path) -> TensorDictBase:
-    """All steps [n] of a dataset, episode after episode, with TorchRL's keys and the dataset's own dtypes.
+    """Read all steps [n] of a dataset, episode by episode, with TorchRL's keys and the dataset's own dtypes.
 
     Raises:
         UsageError: if its file is damaged, or an episode is empty or lacks something.
@@ -78,11 +78,11 @@ def read_steps(dataset_id: str, root: Path) -> TensorDictBase:
 
 @contextmanager
 def _reading_mended() -> Iterator[None]:
-    """Mend what keeps torchrl 0.14.1's ``MinariExperienceReplay`` from reading, and silence it, for one read.
+    """Work around two faults of torchrl 0.14.1's ``MinariExperienceReplay``, and silence it, for one read.
 
-    It fills a tensordict with the data and returns ``memmap_like`` of it, an empty copy in files: all zeros. Returned
-    as it is, the tensordict needs no files, which could be out of date in the next run. ``max(*numbers)`` of its
-    message on the number of episodes fails on one number. ``tests/offline/test_dataset.py`` tells when either may go.
+    It fills a tensordict with the data and returns ``memmap_like`` of it, an empty copy in files: all zeros. Here it
+    returns the tensordict itself, which needs no files. And its message on the number of episodes calls
+    ``max(*numbers)``, which fails on one number. ``tests/offline/test_dataset.py`` notices when either is repaired.
     """
     logger = minari_data.torchrl_logger
     memmap_like, has_tqdm, level = TensorDict.memmap_like, minari_data._has_tqdm, logger.level
@@ -99,12 +99,12 @@ def _reading_mended() -> Iterator[None]:
 
 
 def _check_file(dataset_id: str, root: Path) -> None:
-    """See that each episode has a step at least and all it takes: TorchRL reads zeros where an entry is missing."""
+    """Raise UsageError for an episode without steps or entries: TorchRL reads zeros where an entry is missing."""
     import h5py
 
     try:
         with h5py.File(root / dataset_id / FILE) as file:
-            reasons = [reason for episode in file if (reason := _look_at(episode, file[episode])) is not None]
+            reasons = [reason for episode in file if (reason := _find_fault(episode, file[episode])) is not None]
             empty = not len(file)
     except (OSError, RuntimeError, KeyError, AttributeError, TypeError) as error:  # h5py's, of damaged files
         raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
@@ -114,16 +114,16 @@ def _check_file(dataset_id: str, root: Path) -> None:
         raise UsageError(_damaged(dataset_id, root, reasons[0]))
 
 
-def _look_at(name: str, episode: Any) -> str | None:
-    """What an episode, a group of the file, lacks."""
+def _find_fault(name: str, episode: Any) -> str | None:
+    """Return a line on what an episode, a group of the file, lacks."""
     if lacking := [entry for entry in ENTRIES if entry not in episode]:
         return f"{name} has no {' and no '.join(lacking)}"
     if not (steps := len(episode["rewards"])):
         return f"{name} has no steps"
     for entry in ENTRIES:
-        wanted = steps + (entry == "observations")  # one more, after the last step
-        if len(episode[entry]) != wanted:
-            return f"{name} has {len(episode[entry])} {entry} where its {steps} rewards want {wanted}"
+        needed = steps + (entry == "observations")  # one more, after the last step
+        if len(episode[entry]) != needed:
+            return f"{name} has {len(episode[entry])} {entry} where its {steps} rewards need {needed}"
     return None
 
 
@@ -132,7 +132,7 @@ def _download(dataset_id: str, root: Path) -> None:
 
     try:
         if not getproxies() and "MINARI_REMOTE" not in os.environ:
-            socket.getaddrinfo("huggingface.co", 443)  # without a network it would be tried for 23 s
+            socket.getaddrinfo("huggingface.co", 443)  # without a network Minari would try for 23 s
         root.mkdir(parents=True, exist_ok=True)
         with datasets_in(root), redirect_stdout(io.StringIO()):
             minari.download_dataset(dataset_id)
@@ -142,7 +142,7 @@ def _download(dataset_id: str, root: Path) -> None:
 
 
 def _not_found(dataset_id: str, root: Path, reason: str) -> str:
-    """A line on a dataset that is not there, with those that are."""
+    """Return a line on a dataset that is not there, with the nearest ones that are."""
     folders = (path.parents[1].relative_to(root) for path in root.glob("**/data/metadata.json"))
     found = sorted(folder.as_posix() for folder in folders if not folder.name.startswith("."))
     matches = difflib.get_close_matches(dataset_id, found) or found[:3]
@@ -152,4 +152,4 @@ def _not_found(dataset_id: str, root: Path, reason: str) -> str:
 
 def _damaged(dataset_id: str, root: Path, reason: str) -> str:
     reason = one_line(reason)[:200].rstrip(": ")
-    return f"the dataset {dataset_id} in {root} cannot be read ({reason}): restore it, or make it anew"
+    return f"the dataset {dataset_id} in {root} cannot be read ({reason}): restore it, or make it again"

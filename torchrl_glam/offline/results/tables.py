@@ -130,7 +130,7 @@ def budget(total_updates: int, fraction: float) -> str:
 
 
 def _score_table(grid: pd.DataFrame, score: str) -> str:
-    """A row for each dataset, a column for each model, the best in bold where it is beyond doubt."""
+    """Return a row for each dataset, a column for each model, a clearly best one in bold."""
     table = spreads(grid, score)
     rows = []
     for row, cells in table.iterrows():
@@ -143,7 +143,7 @@ def _score_table(grid: pd.DataFrame, score: str) -> str:
 
 
 def _settings_table(grid: pd.DataFrame) -> str:
-    """A row for each cell: the settings that its runs share, and the references of the normalised score."""
+    """Return a row for each cell: the settings that its runs share, and the references of the normalised score."""
     names = ["transitions", "random_score", "expert_score", *(name for name in SETTINGS if grid[name].notna().any())]
     rows = []
     for (row, column), cell in group(grid, ["row", "column"]):
