@@ -145,6 +145,7 @@ def in_metadata(**entries):
         (in_metadata(minari_version="9.0"), "cannot be read (ValueError: The installed Minari version"),
         (in_metadata(total_steps=18), "holds 17 steps, its metadata name 18 in 4 episodes: it is damaged"),
         (drop("episode_3"), "holds 12 steps, its metadata name 17 in 4 episodes: it is damaged"),
+        (in_file(lambda file: file.move("episode_1", "first")), "cannot be read (ValueError: invalid literal"),
         (drop("episode_2/rewards"), "cannot be read (episode_2 has no rewards)"),
         (shorten("rewards", 0), "cannot be read (episode_2 has no steps)"),
         (shorten("actions", 0), "cannot be read (episode_2 has 0 actions where its 1 rewards need 1)"),
@@ -163,7 +164,7 @@ def test_a_damaged_dataset_is_told_in_a_line(tmp_path, damage, line):
 def test_jpeg_images_are_refused(tmp_path):
     write_episodes(tmp_path, observations=PIXELS, actions=MOVES)
     in_metadata(jpeg_encoding=True)(tmp_path / "tests" / "counting-v0" / "data")
-    with pytest.raises(UsageError, match="has its images as JPEG, which TorchRL does not read"):
+    with pytest.raises(UsageError, match="has its images as JPEG, which are not read"):
         load_dataset("tests/counting-v0", root=tmp_path, env_name=PONG)
 
 

@@ -101,9 +101,6 @@ def load_dataset(
 ) -> OfflineDataset:
     """Load a Minari dataset into memory; one that is not on this machine is downloaded.
 
-    TorchRL's ``MinariExperienceReplay`` reads it, and holds three copies of the observations meanwhile; a file of
-    2000 episodes takes 10 s. No copy stays on disk.
-
     Args:
         dataset_id: ``(namespace/)name-v0``.
         root: the folder of datasets; by default ``MINARI_DATASETS_PATH`` or Minari's own, ``~/.minari/datasets``.

@@ -46,14 +46,14 @@ def make_observation_shape(dataset_id: str, dataset: Any) -> torch.Size:
     """Return the shape of a ``minari.MinariDataset``'s observations: (o,) numbers, or (h, w, 3) uint8 pixels.
 
     Raises:
-        UsageError: if they are of another kind, or stored in a way that TorchRL does not read.
+        UsageError: if they are of another kind, or stored in a way that is not read.
     """
     from minari.dataset.minari_storage import is_image_space
 
     space, metadata = dataset.observation_space, dataset.storage.metadata
     if metadata.get("data_format") != "hdf5":
         raise UsageError(
-            f"the dataset {dataset_id} is stored as {metadata.get('data_format')}, and TorchRL reads only hdf5: "
+            f"the dataset {dataset_id} is stored as {metadata.get('data_format')}, and only hdf5 is read: "
             'write it with data_format="hdf5"'
         )
     pixels = isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] == 3
@@ -64,7 +64,7 @@ def make_observation_shape(dataset_id: str, dataset: Any) -> torch.Size:
         )
     if is_image_space(space) and metadata.get("jpeg_encoding", True):
         raise UsageError(
-            f"the dataset {dataset_id} has its images as JPEG, which TorchRL does not read: write it with "
+            f"the dataset {dataset_id} has its images as JPEG, which are not read: write it with "
             "jpeg_encoding=False, as examples/export.py does"
         )
     return torch.Size(space.shape)

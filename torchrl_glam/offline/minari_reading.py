@@ -1,22 +1,18 @@
-"""The steps of a Minari dataset on this machine, by TorchRL's ``MinariExperienceReplay``; errors in one line."""
+"""The metadata and the steps of a Minari dataset on this machine; errors in one line."""
 
 from __future__ import annotations
 
 import difflib
 import io
-import logging
 import os
 import socket
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
-from tensordict import TensorDict, TensorDictBase
-from torchrl.data.datasets import minari_data
-from torchrl.data.datasets.minari_data import MinariExperienceReplay
+import torch
+from tensordict import TensorDict
 
 from torchrl_glam.data.minari_files import datasets_in, has_minari
 from torchrl_glam.errors import UsageError, first_line, one_line
@@ -59,63 +55,51 @@ def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
         raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
 
 
-def read_steps(dataset_id: str, root: Path) -> TensorDictBase:
+def read_steps(dataset_id: str, root: Path) -> TensorDict:
     """Read all steps [n] of a dataset, episode by episode, with TorchRL's keys and the dataset's own dtypes.
 
+    Not by TorchRL's ``MinariExperienceReplay``: in 0.14.1 it returns zeros, holds three copies of the data, and fails
+    on a single episode.
+
+    Returns:
+        ``observation``, ``action``, ``("next", "reward")`` [n 1] and ``episode``, the number of each step's episode.
+
     Raises:
-        UsageError: if its file is damaged, or an episode is empty or lacks something.
+        UsageError: if the file is damaged, holds no episodes, or one that is empty or lacks an entry.
     """
-    _check_file(dataset_id, root)
-    with tempfile.TemporaryDirectory() as folder, datasets_in(root), _reading_mended():
-        Path(folder, dataset_id).mkdir(parents=True)  # for TorchRL's copy of the metadata
-        try:
-            replay = MinariExperienceReplay(dataset_id, batch_size=1, root=folder, load_from_local_minari=True)
-        except Exception as error:  # from h5py, tensordict or torchrl, of whatever the file holds
-            raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
-        steps: TensorDictBase = replay[:]
-    return steps
-
-
-@contextmanager
-def _reading_mended() -> Iterator[None]:
-    """Work around two faults of torchrl 0.14.1's ``MinariExperienceReplay``, and silence it, for one read.
-
-    It fills a tensordict with the data and returns ``memmap_like`` of it, an empty copy in files: all zeros. Here it
-    returns the tensordict itself, which needs no files. And its message on the number of episodes calls
-    ``max(*numbers)``, which fails on one number. ``tests/offline/test_dataset.py`` notices when either is repaired.
-    """
-    logger = minari_data.torchrl_logger
-    memmap_like, has_tqdm, level = TensorDict.memmap_like, minari_data._has_tqdm, logger.level
-    TensorDict.memmap_like = lambda tensordict, *args, **kwargs: tensordict
-    minari_data.max = lambda *numbers: max(numbers)
-    minari_data._has_tqdm = False
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        TensorDict.memmap_like, minari_data._has_tqdm = memmap_like, has_tqdm
-        del minari_data.max
-        logger.setLevel(level)
-
-
-def _check_file(dataset_id: str, root: Path) -> None:
-    """Raise UsageError for an episode without steps or entries: TorchRL reads zeros where an entry is missing."""
     import h5py
 
     try:
         with h5py.File(root / dataset_id / FILE) as file:
-            reasons = [reason for episode in file if (reason := _find_fault(episode, file[episode])) is not None]
-            empty = not len(file)
-    except (OSError, RuntimeError, KeyError, AttributeError, TypeError) as error:  # h5py's, of damaged files
+            episodes = sorted(((int(name.rpartition("_")[2]), file[name]) for name in file), key=lambda pair: pair[0])
+            faults = [fault for _, episode in episodes if (fault := _find_fault(episode)) is not None]
+            steps = [] if faults else [_read_episode(number, episode) for number, episode in episodes]
+        records = torch.cat(steps) if steps else None
+    except (OSError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:  # of damaged files
         raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
-    if empty:
+    if faults:
+        raise UsageError(_damaged(dataset_id, root, faults[0]))
+    if records is None:
         raise UsageError(f"the dataset {dataset_id} in {root} has no episodes: record some, or choose another one")
-    if reasons:
-        raise UsageError(_damaged(dataset_id, root, reasons[0]))
+    return records
 
 
-def _find_fault(name: str, episode: Any) -> str | None:
+def _read_episode(number: int, episode: Any) -> TensorDict:
+    steps = len(episode["rewards"])
+    return TensorDict(
+        {
+            "observation": torch.from_numpy(episode["observations"][:steps]),
+            "action": torch.from_numpy(episode["actions"][:]),
+            "episode": torch.full((steps,), number),
+            "next": {"reward": torch.from_numpy(episode["rewards"][:]).unsqueeze(-1)},
+        },
+        [steps],
+    )
+
+
+def _find_fault(episode: Any) -> str | None:
     """Return a line on what an episode, a group of the file, lacks."""
+    name = episode.name.strip("/")
     if lacking := [entry for entry in ENTRIES if entry not in episode]:
         return f"{name} has no {' and no '.join(lacking)}"
     if not (steps := len(episode["rewards"])):

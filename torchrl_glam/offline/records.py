@@ -1,4 +1,4 @@
-"""Records for sequence models, from steps as TorchRL reads them from Minari.
+"""Records for sequence models, from the steps of a Minari dataset.
 
 ``n`` steps of whole episodes, ``o`` observation size, ``h w c`` pixels, ``a`` action size.
 """
