@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from torchrl_glam.command.options import option_line
 from torchrl_glam.errors import UsageError, make_writable
-from torchrl_glam.factory import EVALUATION_SEED
 from torchrl_glam.offline.config import DecisionMemory, OfflineConfig
-from torchrl_glam.offline.evaluation import evaluate_targets
 from torchrl_glam.offline.factory import (
     check_offline_config,
-    make_evaluation_env,
+    make_evaluation,
     read_dataset,
     target_fractions,
 )
@@ -52,17 +49,7 @@ def main(options: EvaluateOptions) -> None:
     name = f"evaluation-{run.update}-{memory}-targets-{asked}-seed{seed}.json"
     out = make_writable("out", Path(options.out or Path(options.run_dir, name)))
     print(f"{options.run_dir} after {run.update} of {config.total_updates} updates, memory {memory}")
-    dataset = read_dataset(config)
-    evaluations = evaluate_targets(
-        dataset,
-        partial(make_evaluation_env, config, dataset.observation_shape),
-        run.policy,
-        target_fractions(config),
-        episodes=config.evaluation.episodes,
-        num_envs=config.env.num_envs,
-        seed=seed + EVALUATION_SEED,
-        progress=True,
-    )
+    evaluations = make_evaluation(config, read_dataset(config), run.policy)(target_fractions(config), progress=True)
     for evaluation in evaluations:
         print(evaluation)
     described = {"update": run.update, "memory": memory, "seed": seed}
