@@ -1,4 +1,4 @@
-"""Networks as TorchRL actors, under TorchRL's losses: what is written, golden numbers, padding."""
+"""Networks as TorchRL actors, under TorchRL's losses: written keys, golden numbers, padding."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_cross_entropy_golden_number():
 
 
 def test_cross_entropy_of_a_network_that_reads_past_actions():
-    """BCLoss runs the actor twice, and the first run overwrites what the second reads, unless it writes elsewhere."""
+    """BCLoss runs the actor twice; the first run overwrites the input of the second, unless it writes elsewhere."""
     network, windows = make_network("mambadm"), padded(discrete=True)
     logits = run(network, windows)[MASK]
     wanted = nn.functional.cross_entropy(logits, windows["action"][MASK].argmax(-1))

@@ -68,7 +68,7 @@ def assert_knows_actions_afterwards(network, t):
     assert (before - after)[:, t + 1].abs().max() > 1e-6
 
 
-def assert_knows_the_present_alone(network, key, t):
+def assert_knows_only_the_present(network, key, t):
     windows = make_windows(2, CONTEXT)
     before, after = run(network, windows), run(network, change(windows, key, t))
     assert torch.equal(before[:, :t], after[:, :t])
@@ -85,7 +85,7 @@ def test_an_action_is_unknown_when_it_is_predicted_and_known_after(name, t):
 @pytest.mark.parametrize("key", ["observation", "return_to_go", "time_step"])
 @pytest.mark.parametrize("t", [0, 3])
 def test_the_future_is_unknown_the_present_known(name, key, t):
-    assert_knows_the_present_alone(make_network(name), key, t)
+    assert_knows_only_the_present(make_network(name), key, t)
 
 
 @every_model
@@ -97,10 +97,10 @@ def test_reading_the_token_of_the_action_or_of_the_return_would_be_seen(name):
         assert_knows_actions_afterwards(network, 2)
     network.backbone.forward = lambda tokens: (forward(tokens)[0].roll(1, 1), None)
     with pytest.raises(AssertionError):
-        assert_knows_the_present_alone(network, "observation", 3)
+        assert_knows_only_the_present(network, "observation", 3)
 
 
-def test_behaviour_cloning_sees_the_observation_of_the_step_alone():
+def test_behaviour_cloning_sees_only_the_observation_of_the_step():
     network, windows = make_network("bc"), make_windows(2, CONTEXT)
     before = run(network, windows)
     for key in ("action", "return_to_go", "time_step"):
@@ -201,7 +201,7 @@ def test_any_backbone_will_do():
     torch.testing.assert_close(unroll(network, windows)[0], run(network, windows))
 
 
-def test_dropout_in_training_alone_and_the_decision_transformer_drops_its_tokens_once():
+def test_dropout_only_in_training_and_the_decision_transformer_drops_its_tokens_once():
     for name in (*ACTORS, "bc"):
         network, windows = make_network(name, dropout=0.5), make_windows(2, CONTEXT)
         assert torch.equal(run(network, windows), run(network, windows))

@@ -41,8 +41,8 @@ def test_vectors_with_continuous_actions_come_back(tmp_path):
     dataset = load(tmp_path)
     records = dataset.records
     check_counting(records)
-    told = [[episode, time, 0] for episode, time in zip(EPISODES, TIMES, strict=True)]
-    assert torch.equal(records["observation"], torch.tensor(told, dtype=torch.float32))
+    counted = [[episode, time, 0] for episode, time in zip(EPISODES, TIMES, strict=True)]
+    assert torch.equal(records["observation"], torch.tensor(counted, dtype=torch.float32))
     assert torch.equal(records["action"], torch.tensor(TIMES).unsqueeze(1) / 8)  # a 16th of the bound, which is 2
     assert dataset.observation_shape == (3,)
     assert isinstance(dataset.action_spec, Bounded)
@@ -70,8 +70,8 @@ def test_pixels_come_back(tmp_path):
     observation = dataset.records["observation"]
     assert observation.dtype == torch.uint8
     assert observation.shape == (17, 64, 64, 3)
-    told = torch.tensor([16 * episode + time for episode, time in zip(EPISODES, TIMES, strict=True)])
-    assert (observation == told.reshape(-1, 1, 1, 1)).all()
+    counted = torch.tensor([16 * episode + time for episode, time in zip(EPISODES, TIMES, strict=True)])
+    assert (observation == counted.reshape(-1, 1, 1, 1)).all()
     assert dataset.records["action"].argmax(1).tolist() == [time % 6 for time in TIMES]
     mean, std = dataset.observation_statistics()
     assert (mean.unique().item(), std.unique().item()) == (0, 1)
