@@ -13,6 +13,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.data import Composite, Unbounded
 from torchrl.envs import TensorDictPrimer
+from torchrl.envs.utils import make_composite_from_td
 from torchrl.modules import ProbabilisticActor
 
 from torchrl_glam.errors import UsageError
@@ -153,7 +154,10 @@ class DecisionPolicy(TensorDictModuleBase):
         """Return the memory's spec for one environment."""
         network = self.network
         if self.memory == "carried":
-            return _spec_of(network.initial_memory(1))
+            memory = network.initial_memory(1)
+            if any(entry.any() for entry in memory.values(True, True)):
+                raise UsageError("initial_memory has entries other than 0: a policy's memory must begin with zeros")
+            return make_composite_from_td(memory[0], unsqueeze_null_shapes=False)
         dtype = next(network.parameters()).dtype
         is_pixels = len(network.observation_shape) == 3
         shape = (self.context, network.observation_shape.numel())
@@ -164,14 +168,3 @@ class DecisionPolicy(TensorDictModuleBase):
             time_step=Unbounded((self.context, 1), dtype=torch.long),
             length=Unbounded((1,), dtype=torch.long),
         )
-
-
-def _spec_of(memory: TensorDictBase) -> Composite:
-    """Return the spec of one element of a network's initial memory ``[b]``."""
-    if any(entry.any() for entry in memory.values(True, True)):
-        raise UsageError("initial_memory has entries other than 0: a policy carries a memory that begins with zeros")
-    specs = {
-        name: _spec_of(entry) if isinstance(entry, TensorDictBase) else Unbounded(entry.shape[1:], dtype=entry.dtype)
-        for name, entry in memory.items()
-    }
-    return Composite(specs)
