@@ -53,9 +53,9 @@ def measure_acting(
         progress: takes a line before each round.
 
     Returns:
-        A row per ``way``, ``batch`` and ``context``: ``seconds`` for one action, that is for a call divided by
-        ``b``, the median over rounds of each round's median; ``lowest`` and ``highest`` of the rounds; the number of
-        timed ``calls``; ``ratio`` to the Transformer's window of 20 steps with the same batch.
+        A row per ``way``, ``batch`` and ``context``. ``seconds`` are for one action, that is for a call divided by
+        ``b``: the median over rounds of each round's median. ``lowest`` and ``highest`` are those of the rounds,
+        ``calls`` the number of timed calls, ``ratio`` that to the Transformer's window of 20 steps with this batch.
 
     Raises:
         UsageError: without the baseline's context, or where a number is below 1.
