@@ -1,26 +1,24 @@
-"""Ask a trained offline run for other returns, or let it remember otherwise.
+"""Ask a trained offline run for other returns, or let it act with another memory.
 
     python examples/evaluate_offline.py run_dir=runs/hopper targets=0.5,1,1.5
     python examples/evaluate_offline.py run_dir=runs/hopper memory=carried episodes=20
 
-Returns are between that of a random policy (0) and the best of the dataset (1). What is not given is as in the run.
+Returns are between that of a random policy (0) and the best of the dataset (1). An option that is not given
+is the run's.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from torchrl_glam.command.options import option_line
 from torchrl_glam.errors import UsageError, make_writable
-from torchrl_glam.factory import EVALUATION_SEED
 from torchrl_glam.offline.config import DecisionMemory, OfflineConfig
-from torchrl_glam.offline.evaluation import evaluate_targets
 from torchrl_glam.offline.factory import (
     check_offline_config,
-    make_evaluation_env,
+    make_evaluation,
     read_dataset,
     target_fractions,
 )
@@ -30,10 +28,10 @@ from torchrl_glam.runs.files import write_file
 
 @dataclass
 class EvaluateOptions:
-    """Targets of the evaluation, and its output file."""
+    """The targets and the episodes, and the file of the results."""
 
     run_dir: str  # folder of a run of examples/mambadm_offline.py
-    targets: str | None = None  # numbers with commas between; null: the run's
+    targets: str | None = None  # numbers separated by commas; null: the run's
     episodes: int | None = None  # per target; null: the run's
     memory: DecisionMemory | None = None  # window or carried; null: the run's
     seed: int | None = None  # null: the run's
@@ -43,7 +41,7 @@ class EvaluateOptions:
 
 @option_line(EvaluateOptions)
 def main(options: EvaluateOptions) -> None:
-    """Ask a trained offline run for other returns, or let it remember otherwise."""
+    """Ask a trained offline run for other returns, or let it act with another memory."""
     run = load_decisions(options.run_dir, memory=options.memory and options.memory.value)
     config = ask(run.config, options)
     memory, seed = config.evaluation.memory.value, config.seed
@@ -51,17 +49,7 @@ def main(options: EvaluateOptions) -> None:
     name = f"evaluation-{run.update}-{memory}-targets-{asked}-seed{seed}.json"
     out = make_writable("out", Path(options.out or Path(options.run_dir, name)))
     print(f"{options.run_dir} after {run.update} of {config.total_updates} updates, memory {memory}")
-    dataset = read_dataset(config)
-    evaluations = evaluate_targets(
-        dataset,
-        partial(make_evaluation_env, config, dataset.observation_shape),
-        run.policy,
-        target_fractions(config),
-        episodes=config.evaluation.episodes,
-        num_envs=config.env.num_envs,
-        seed=seed + EVALUATION_SEED,
-        progress=True,
-    )
+    evaluations = make_evaluation(config, read_dataset(config), run.policy)(target_fractions(config), progress=True)
     for evaluation in evaluations:
         print(evaluation)
     described = {"update": run.update, "memory": memory, "seed": seed}
@@ -71,7 +59,7 @@ def main(options: EvaluateOptions) -> None:
 
 
 def ask(config: OfflineConfig, options: EvaluateOptions) -> OfflineConfig:
-    """Return the run's options with the given ones in their place, checked."""
+    """Return the run's options, replaced by those that are given, and checked."""
     evaluation = config.evaluation
     if options.targets is not None:
         evaluation.targets = parse_targets(options.targets)
@@ -85,11 +73,11 @@ def ask(config: OfflineConfig, options: EvaluateOptions) -> OfflineConfig:
 
 
 def parse_targets(text: str) -> list[float]:
-    """Read numbers with commas between them."""
+    """Return numbers that are separated by commas."""
     try:
         return [float(number) for number in text.strip("[]").split(",")]
     except ValueError as error:
-        raise UsageError(f"targets={text}: give numbers with commas between, such as targets=0.5,1") from error
+        raise UsageError(f"targets={text}: give numbers separated by commas, such as targets=0.5,1") from error
 
 
 if __name__ == "__main__":

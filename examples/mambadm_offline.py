@@ -9,20 +9,18 @@ model's class in torchrl_glam/offline/actor.py.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from torchrl_glam.command.cli import hydra_command, resolve_device
-from torchrl_glam.factory import EVALUATION_SEED, set_seeds
+from torchrl_glam.factory import set_seeds
 from torchrl_glam.offline import SameData, draw_windows, make_windows
 from torchrl_glam.offline.config import OfflineConfig
-from torchrl_glam.offline.evaluation import evaluate_targets
 from torchrl_glam.offline.factory import (
     check_offline_config,
     make_dataset_network,
     make_decision_policy,
     make_decision_update,
-    make_evaluation_env,
+    make_evaluation,
     read_dataset,
     target_fractions,
 )
@@ -45,19 +43,10 @@ def main(config: OfflineConfig) -> None:
     network = make_dataset_network(config, dataset, device)
     update = make_decision_update(config, network, dataset.action_spec)
 
-    # The evaluation: targets, environments, policy.
+    # The evaluation: its targets, and the policy.
     fractions = target_fractions(config)
-    make_env = partial(make_evaluation_env, config, dataset.observation_shape)
     policy = make_decision_policy(config, network, dataset.action_spec)
-    evaluate = partial(
-        evaluate_targets,
-        dataset,
-        make_env,
-        policy,
-        episodes=config.evaluation.episodes,
-        num_envs=config.env.num_envs,
-        seed=config.seed + EVALUATION_SEED,
-    )
+    evaluate = make_evaluation(config, dataset, policy)
 
     # The run's folder: a run that is in it is resumed, with the same random numbers.
     run = OfflineRun(config, dataset)

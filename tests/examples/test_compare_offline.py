@@ -1,4 +1,4 @@
-"""The script that puts offline runs beside each other: what it writes, and what it refuses."""
+"""The script that compares offline runs: the files that it writes, and the input that it refuses."""
 
 from __future__ import annotations
 

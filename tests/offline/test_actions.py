@@ -1,4 +1,4 @@
-"""Networks as TorchRL actors, under TorchRL's losses: what is written, golden numbers, padding."""
+"""Networks as TorchRL actors, under TorchRL's losses: written keys, golden numbers, padding."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_cross_entropy_golden_number():
 
 
 def test_cross_entropy_of_a_network_that_reads_past_actions():
-    """BCLoss runs the actor twice, and the first run overwrites what the second reads, unless it writes elsewhere."""
+    """BCLoss runs the actor twice; the first run overwrites the input of the second, unless it writes elsewhere."""
     network, windows = make_network("mambadm"), padded(discrete=True)
     logits = run(network, windows)[MASK]
     wanted = nn.functional.cross_entropy(logits, windows["action"][MASK].argmax(-1))
@@ -167,8 +167,8 @@ def test_actions_of_a_batch_of_environments_have_one_spec():
         (Categorical(3), False, "the actions are Categorical"),
         (Unbounded((3,)), False, "the actions are Unbounded"),
         (Bounded(0, 3, (3,), dtype=torch.int64), False, "the actions are BoundedDiscrete of torch.int64"),
-        (Bounded(-1, 1, (2,)), False, "output_size of the network is 3: these actions want 2"),
-        (Bounded(-1, 1, (3,)), True, "output_size of the network is 3: these actions want 6"),
+        (Bounded(-1, 1, (2,)), False, "output_size of the network is 3: these actions need 2"),
+        (Bounded(-1, 1, (3,)), True, "output_size of the network is 3: these actions need 6"),
         (Bounded(-torch.inf, 1, (3,)), False, "the actions have no bounds: rescale them to some"),
     ],
 )

@@ -68,7 +68,7 @@ def assert_knows_actions_afterwards(network, t):
     assert (before - after)[:, t + 1].abs().max() > 1e-6
 
 
-def assert_knows_the_present_alone(network, key, t):
+def assert_knows_only_the_present(network, key, t):
     windows = make_windows(2, CONTEXT)
     before, after = run(network, windows), run(network, change(windows, key, t))
     assert torch.equal(before[:, :t], after[:, :t])
@@ -85,7 +85,7 @@ def test_an_action_is_unknown_when_it_is_predicted_and_known_after(name, t):
 @pytest.mark.parametrize("key", ["observation", "return_to_go", "time_step"])
 @pytest.mark.parametrize("t", [0, 3])
 def test_the_future_is_unknown_the_present_known(name, key, t):
-    assert_knows_the_present_alone(make_network(name), key, t)
+    assert_knows_only_the_present(make_network(name), key, t)
 
 
 @every_model
@@ -97,10 +97,10 @@ def test_reading_the_token_of_the_action_or_of_the_return_would_be_seen(name):
         assert_knows_actions_afterwards(network, 2)
     network.backbone.forward = lambda tokens: (forward(tokens)[0].roll(1, 1), None)
     with pytest.raises(AssertionError):
-        assert_knows_the_present_alone(network, "observation", 3)
+        assert_knows_only_the_present(network, "observation", 3)
 
 
-def test_behaviour_cloning_sees_the_observation_of_the_step_alone():
+def test_behaviour_cloning_sees_only_the_observation_of_the_step():
     network, windows = make_network("bc"), make_windows(2, CONTEXT)
     before = run(network, windows)
     for key in ("action", "return_to_go", "time_step"):
@@ -201,7 +201,7 @@ def test_any_backbone_will_do():
     torch.testing.assert_close(unroll(network, windows)[0], run(network, windows))
 
 
-def test_dropout_in_training_alone_and_the_decision_transformer_drops_its_tokens_once():
+def test_dropout_only_in_training_and_the_decision_transformer_drops_its_tokens_once():
     for name in (*ACTORS, "bc"):
         network, windows = make_network(name, dropout=0.5), make_windows(2, CONTEXT)
         assert torch.equal(run(network, windows), run(network, windows))
@@ -216,17 +216,17 @@ def test_dropout_in_training_alone_and_the_decision_transformer_drops_its_tokens
 @pytest.mark.parametrize(
     ("key", "shape", "message"),
     [
-        ("observation", (2, 6, 4), r"observation has the shape \[2, 6, 4\]: \[.. 5\] is wanted"),
-        ("observation", (), r"observation has the shape \[\]: \[.. 5\] is wanted"),
-        ("observation", (5,), r"action has the shape \[2, 6, 3\]: beside an observation \[5\], \[3\] is wanted"),
+        ("observation", (2, 6, 4), r"observation has the shape \[2, 6, 4\]: give \[.. 5\]"),
+        ("observation", (), r"observation has the shape \[\]: give \[.. 5\]"),
+        ("observation", (5,), r"action has the shape \[2, 6, 3\]: give \[3\] beside an observation \[5\]"),
         (
             "action",
             (2, 6, 2),
-            r"action has the shape \[2, 6, 2\]: beside an observation \[2, 6, 5\], \[2, 6, 3\] is wan",
+            r"action has the shape \[2, 6, 2\]: give \[2, 6, 3\] beside an observation \[2, 6, 5\]",
         ),
-        ("action", (6, 3), r"action has the shape \[6, 3\]: beside an observation \[2, 6, 5\], \[2, 6, 3\] is wanted"),
-        ("return_to_go", (2, 6), r"return_to_go has the shape \[2, 6\]: beside .* \[2, 6, 1\] is wanted"),
-        ("time_step", (2, 5, 1), r"time_step has the shape \[2, 5, 1\]: beside .* \[2, 6, 1\] is wanted"),
+        ("action", (6, 3), r"action has the shape \[6, 3\]: give \[2, 6, 3\] beside an observation \[2, 6, 5\]"),
+        ("return_to_go", (2, 6), r"return_to_go has the shape \[2, 6\]: give \[2, 6, 1\] beside"),
+        ("time_step", (2, 5, 1), r"time_step has the shape \[2, 5, 1\]: give \[2, 6, 1\] beside"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named_in_one_line(key, shape, message):
@@ -238,9 +238,9 @@ def test_shapes_that_do_not_fit_are_named_in_one_line(key, shape, message):
 
 
 def test_windows_that_cannot_be_are_refused():
-    with pytest.raises(UsageError, match=r"observation has the shape \[5\]: windows \[.. t ..\] are wanted"):
+    with pytest.raises(UsageError, match=r"observation has the shape \[5\]: give windows \[.. t ..\]"):
         run(make_network("mambadm"), make_windows(1)[0])
-    with pytest.raises(UsageError, match=r"windows \[.. t ..\] of at most 6 steps are wanted"):
+    with pytest.raises(UsageError, match=r"give windows \[.. t ..\] of at most 6 steps"):
         run(make_network("dt"), make_windows(2, CONTEXT + 1))
-    with pytest.raises(UsageError, match="num_layers=0: at least 1 hidden layer is wanted"):
+    with pytest.raises(UsageError, match="num_layers=0: give at least 1 hidden layer"):
         make_network("bc", num_layers=0)

@@ -1,4 +1,4 @@
-"""Datasets that are missing, damaged or unsuitable: each is told in one line."""
+"""Datasets that are missing, damaged or unsuitable: an error of one line for each."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def test_a_fraction_is_above_0_and_at_most_1(tmp_path, fraction):
 @pytest.mark.parametrize(
     ("dataset_id", "line"),
     [
-        ("tests/counting-v1", "(and downloads are switched off): did you mean tests/counting-v0?"),
+        ("tests/counting-v1", "(and downloads are off): did you mean tests/counting-v0?"),
         ("counting", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
         ("../tests/counting-v0", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
     ],
 )
-def test_an_unknown_dataset_is_told_with_near_matches(tmp_path, dataset_id, line):
+def test_an_unknown_dataset_is_named_with_near_matches(tmp_path, dataset_id, line):
     write_episodes(tmp_path)
     with pytest.raises(UsageError) as error:
         load_dataset(dataset_id, root=tmp_path, env_name=PENDULUM, download=False)
@@ -99,7 +99,7 @@ def test_an_empty_folder_says_so(tmp_path):
 
 
 def in_file(change):
-    """A damage to the open hdf5 file."""
+    """Return a damage: a change of the open hdf5 file."""
 
     def damage(folder):
         with h5py.File(folder / "main_data.hdf5", "a") as file:
@@ -109,23 +109,23 @@ def in_file(change):
 
 
 def drop(name):
-    """A damage: a thing less in the file."""
+    """Return a damage: an entry of the file is lost."""
     return in_file(lambda file: file.__delitem__(name))
 
 
 def shorten(entry, steps):
-    """A damage: fewer steps in the third episode."""
+    """Return a damage: fewer steps in the third episode."""
     return in_file(lambda file: file["episode_2"][entry].resize(steps, axis=0))
 
 
 def cut(folder):
-    """A damage: half of the file is lost."""
+    """Lose half of the file."""
     path = folder / "main_data.hdf5"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def in_metadata(**entries):
-    """A change of the metadata."""
+    """Return a damage: other metadata."""
 
     def change(folder):
         path = folder / "metadata.json"
@@ -143,15 +143,16 @@ def in_metadata(**entries):
         (lambda folder: (folder / "metadata.json").unlink(), "cannot be read (ValueError: No data found"),
         (lambda folder: (folder / "metadata.json").write_text("{"), "cannot be read (JSONDecodeError: "),
         (in_metadata(minari_version="9.0"), "cannot be read (ValueError: The installed Minari version"),
-        (in_metadata(total_steps=18), "holds 17 steps, its metadata tell of 18 in 4 episodes: it is damaged"),
-        (drop("episode_3"), "holds 12 steps, its metadata tell of 17 in 4 episodes: it is damaged"),
+        (in_metadata(total_steps=18), "holds 17 steps, its metadata name 18 in 4 episodes: it is damaged"),
+        (drop("episode_3"), "holds 12 steps, its metadata name 17 in 4 episodes: it is damaged"),
+        (in_file(lambda file: file.move("episode_1", "first")), "cannot be read (ValueError: invalid literal"),
         (drop("episode_2/rewards"), "cannot be read (episode_2 has no rewards)"),
         (shorten("rewards", 0), "cannot be read (episode_2 has no steps)"),
-        (shorten("actions", 0), "cannot be read (episode_2 has 0 actions where its 1 rewards want 1)"),
-        (shorten("observations", 1), "cannot be read (episode_2 has 1 observations where its 1 rewards want 2)"),
+        (shorten("actions", 0), "cannot be read (episode_2 has 0 actions where its 1 rewards need 1)"),
+        (shorten("observations", 1), "cannot be read (episode_2 has 1 observations where its 1 rewards need 2)"),
     ],
 )  # fmt: skip
-def test_a_damaged_dataset_is_told_in_a_line(tmp_path, damage, line):
+def test_a_damaged_dataset_is_named_in_a_line(tmp_path, damage, line):
     write_episodes(tmp_path, LENGTHS)
     damage(tmp_path / "tests" / "counting-v0" / "data")
     with pytest.raises(UsageError) as error:
@@ -163,11 +164,11 @@ def test_a_damaged_dataset_is_told_in_a_line(tmp_path, damage, line):
 def test_jpeg_images_are_refused(tmp_path):
     write_episodes(tmp_path, observations=PIXELS, actions=MOVES)
     in_metadata(jpeg_encoding=True)(tmp_path / "tests" / "counting-v0" / "data")
-    with pytest.raises(UsageError, match="has its images as JPEG, which TorchRL does not read"):
+    with pytest.raises(UsageError, match="has its images as JPEG, which are not read"):
         load_dataset("tests/counting-v0", root=tmp_path, env_name=PONG)
 
 
-def test_a_download_that_fails_is_told_in_a_line(tmp_path, monkeypatch):
+def test_a_download_that_fails_is_named_in_a_line(tmp_path, monkeypatch):
     def refuse(*address):
         raise OSError("no network\nat all")
 

@@ -1,4 +1,4 @@
-"""The benchmark of acting measures what it says, at sizes of seconds. Never how fast: that is for BENCHMARKS.md."""
+"""The benchmark of acting, at sizes of seconds: which work it measures, not how fast that is."""
 
 from __future__ import annotations
 

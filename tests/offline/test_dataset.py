@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
-from tensordict import TensorDict
 from torchrl.data import Bounded, OneHot
-from torchrl.data.datasets import minari_data
-from torchrl.data.datasets.minari_data import MinariExperienceReplay
 
 from tests.support.datasets import CART_POLE, MOVES, PENDULUM, PIXELS, PONG, load, write_episodes
 from tests.support.saved import save_run
@@ -44,8 +41,8 @@ def test_vectors_with_continuous_actions_come_back(tmp_path):
     dataset = load(tmp_path)
     records = dataset.records
     check_counting(records)
-    told = [[episode, time, 0] for episode, time in zip(EPISODES, TIMES, strict=True)]
-    assert torch.equal(records["observation"], torch.tensor(told, dtype=torch.float32))
+    counted = [[episode, time, 0] for episode, time in zip(EPISODES, TIMES, strict=True)]
+    assert torch.equal(records["observation"], torch.tensor(counted, dtype=torch.float32))
     assert torch.equal(records["action"], torch.tensor(TIMES).unsqueeze(1) / 8)  # a 16th of the bound, which is 2
     assert dataset.observation_shape == (3,)
     assert isinstance(dataset.action_spec, Bounded)
@@ -73,8 +70,8 @@ def test_pixels_come_back(tmp_path):
     observation = dataset.records["observation"]
     assert observation.dtype == torch.uint8
     assert observation.shape == (17, 64, 64, 3)
-    told = torch.tensor([16 * episode + time for episode, time in zip(EPISODES, TIMES, strict=True)])
-    assert (observation == told.reshape(-1, 1, 1, 1)).all()
+    counted = torch.tensor([16 * episode + time for episode, time in zip(EPISODES, TIMES, strict=True)])
+    assert (observation == counted.reshape(-1, 1, 1, 1)).all()
     assert dataset.records["action"].argmax(1).tolist() == [time % 6 for time in TIMES]
     mean, std = dataset.observation_statistics()
     assert (mean.unique().item(), std.unique().item()) == (0, 1)
@@ -174,13 +171,12 @@ def test_reading_is_quiet_and_leaves_nothing(tmp_path, monkeypatch, capfd):
     before = sorted(tmp_path.glob("**/*"))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
     monkeypatch.setattr(minari, "download_dataset", lambda dataset_id: pytest.fail("the dataset is here"))
-    monkeypatch.setattr(minari_data.torchrl_logger, "handle", lambda record: pytest.fail(record.getMessage()))
     assert load_dataset("tests/counting-v0", env_name=PENDULUM).num_transitions == 17
     assert sorted(tmp_path.glob("**/*")) == before
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_dataset_made_anew_is_read_anew(tmp_path):
+def test_a_dataset_made_again_is_read_again(tmp_path):
     assert load(tmp_path).num_transitions == 17
     shutil.rmtree(tmp_path / "tests" / "counting-v0")
     assert load(tmp_path, lengths=(2, 2)).num_transitions == 4
@@ -201,35 +197,6 @@ def test_one_episode_is_enough(tmp_path):
     assert load(tmp_path, lengths=(3,)).records["time_step"].flatten().tolist() == [0, 1, 2]
 
 
-def test_torchrl_still_loses_all_of_it(tmp_path, monkeypatch):
-    """When this fails, ``memmap_like`` may go from ``minari_reading._reading_mended``."""
-    write_episodes(tmp_path / "datasets")
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    replay = MinariExperienceReplay("tests/counting-v0", 1, root=tmp_path / "torchrl", load_from_local_minari=True)
-    assert not replay[:]["next", "reward"].any()
-
-
-def test_torchrl_still_fails_on_one_episode(tmp_path, monkeypatch):
-    """When this fails, ``max`` may go from ``minari_reading._reading_mended``."""
-    write_episodes(tmp_path / "datasets", (3,))
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    with pytest.raises(TypeError, match="'int' object is not iterable"):
-        MinariExperienceReplay("tests/counting-v0", 1, root=tmp_path / "torchrl", load_from_local_minari=True)
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_torchrl_is_as_before_after_a_read(tmp_path, monkeypatch, fails):
-    before = TensorDict.memmap_like, minari_data._has_tqdm, minari_data.torchrl_logger.level
-
-    def make(*args, **options):
-        assert TensorDict.memmap_like is not before[0]
-        raise ValueError("seen")
-
-    if fails:
-        monkeypatch.setattr("torchrl_glam.offline.minari_reading.MinariExperienceReplay", make)
-        with pytest.raises(UsageError, match=r"cannot be read \(ValueError: seen\)"):
-            load(tmp_path)
-    else:
-        load(tmp_path)
-    assert (TensorDict.memmap_like, minari_data._has_tqdm, minari_data.torchrl_logger.level) == before
-    assert not hasattr(minari_data, "max")
+def test_episodes_are_in_the_order_of_their_numbers(tmp_path):
+    numbers = load(tmp_path, lengths=(1,) * 12).records["episode"]  # by name, episode_10 would follow episode_1
+    assert numbers.tolist() == list(range(12))

@@ -85,7 +85,7 @@ def test_stack_ends_in_a_norm_and_chains_its_blocks():
 
 
 def test_a_step_forgets_the_piece_before_whatever_it_holds():
-    """Nothing of a finished piece may leak, not even what is not finite."""
+    """Nothing of a finished piece may leak, not even numbers that are not finite."""
     branch, tokens = prepare(LocalBranch(WIDTH, 3, d_state=3)), make_tokens(4)
     _, memory = branch(tokens[:, :3])
     poisoned = memory.clone()
@@ -100,7 +100,7 @@ def test_the_memory_after_a_context_is_no_view_of_those_of_all_pieces():
     assert memory["ssm"].untyped_storage().nbytes() == memory["ssm"].numel() * 4
 
 
-def test_dropout_of_what_is_added_in_training_alone():
+def test_dropout_of_the_branches_only_in_training():
     block, tokens = make_block(dropout=0.5), make_tokens(7)
     exact = block(tokens)[0]
     assert torch.equal(block(tokens)[0], exact)
@@ -133,7 +133,7 @@ def test_it_serves_glam_as_a_backbone(make_world_model, make_batch):
         ({"branches": "none"}, "branches is 'none': choose one of both, global, local"),
         ({"branches": "local", "fusion": "learned"}, "fusion='learned' weighs two branches, branches is 'local'"),
         ({"local_length": 0}, "local_length=0: a piece of the sequence has at least 1 token"),
-        ({"num_layers": 0}, "num_layers=0: at least 1 block is wanted"),
+        ({"num_layers": 0}, "num_layers=0: give at least 1 block"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):

@@ -59,7 +59,7 @@ def test_carried_memory_is_forward_over_the_whole_episode_and_so_is_a_window_as_
     last = carried["step_count"] == longest - 1
     assert last.any()
     if env_name == "InvertedPendulum-v5":  # of two actions it may be the same
-        assert (shorter["action"] - carried["action"])[last].abs().max() > 1e-5, "what the window forgets matters"
+        assert (shorter["action"] - carried["action"])[last].abs().max() > 1e-5, "the steps that the window lost matter"
 
 
 def test_torchrls_inference_wrapper_agrees_after_an_episode_as_long_as_the_window():
@@ -112,7 +112,7 @@ def test_exploration_decides_between_the_best_action_and_a_draw():
 
 
 def make_inputs(policy, shape, observation, step_count=0):
-    """What an environment gives at a step, with an empty memory."""
+    """Return an environment's step, with an empty memory."""
     memory = policy.make_tensordict_primer().primers["memory"].zero(shape)
     time = torch.full((*shape, 1), step_count)
     return TensorDict(

@@ -1,4 +1,4 @@
-"""The example as its user meets it: a whole run, a killed one that goes on, one clear line for every bad input."""
+"""The example as its user meets it: a whole run, a killed one that resumes, one clear line for every bad input."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def give(script, *options):
 
 
 def outcome(folder):
-    """What must be the same, however often a run was interrupted."""
+    """Return the results that must be the same, however often a run was interrupted."""
     scalars = folder / "metrics" / "scalars"
     metrics = {
         str(path.relative_to(scalars)): path.read_text()
@@ -77,7 +77,7 @@ def outcome(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, datasets):
-    """A run, and what it printed."""
+    """A run, and its output."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     command = [sys.executable, str(EXAMPLE), *OPTIONS, f"run_dir={folder}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -127,7 +127,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(finished, tmp_path, capsys):
         assert torch.equal(ended[0][name], value), name
 
 
-def test_a_run_goes_on_with_the_same_data_alone(finished, tmp_path, monkeypatch, capsys):
+def test_a_run_resumes_only_with_the_same_data(finished, tmp_path, monkeypatch, capsys):
     """Another dataset of the same name and shapes, whose rewards are others."""
     shutil.copytree(finished[0], tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()

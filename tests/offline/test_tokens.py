@@ -1,4 +1,4 @@
-"""Tokens of a step: their order, what is added, what they are divided by; pixels."""
+"""Tokens of a step: their order, their time embeddings, their scales; pixels."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_steps_beyond_the_last_count_as_the_last():
     assert not torch.equal(found[0], found[1])
 
 
-def test_one_step_alone_is_embedded_as_in_a_window():
+def test_a_single_step_is_embedded_as_in_a_window():
     tokens, windows = make_tokens(), make_windows(2, 3)
     embedded, step = embed(tokens, windows), windows[:, 1]
     pair = tokens.embed_observed(step["observation"], step["return_to_go"], step["time_step"])
@@ -84,13 +84,13 @@ def test_statistics_are_saved_and_taken_in_place():
     assert other.return_scale.item() == 40.0
 
 
-def test_a_feature_that_never_changes_is_centred_alone():
+def test_a_feature_that_never_changes_is_only_centred():
     encoder = ObservationEncoder((2,), 3)
     encoder.set_statistics(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0]))
     assert encoder.std.tolist() == [1.0, 4.0]
 
 
-def test_dropout_in_training_alone():
+def test_dropout_only_in_training():
     tokens, windows = make_tokens(dropout=0.5), make_windows(20, 10)
     assert torch.equal(embed(tokens, windows), embed(tokens, windows))
     tokens.train()
@@ -117,11 +117,14 @@ def test_pixels_go_through_the_convolutions_of_dqn(shape, features):
     ("call", "message"),
     [
         (lambda: ObservationEncoder((), 8), r"observation_shape \(\): give \(size,\) of vectors or \(h, w, c\)"),
-        (lambda: ObservationEncoder((35, 64, 3), 8), "pixels are wanted 36 high and wide"),
+        (lambda: ObservationEncoder((35, 64, 3), 8), "give pixels at least 36 high and wide"),
         (lambda: DecisionTokens((3,), 2, 8, max_steps=-1), "max_steps=-1: give 1 or more, or 0 for no time embedding"),
         (lambda: make_tokens().set_statistics(MEAN, STD, 0.0), "return_scale=0.0: returns are divided by it"),
-        (lambda: make_tokens().set_statistics(MEAN[:2], STD, 1.0), r"mean of observations is \[2\]: a tensor \[5\]"),
-        (lambda: make_tokens().set_statistics(MEAN, None, 1.0), r"std of observations is None: a tensor \[5\]"),
+        (
+            lambda: make_tokens().set_statistics(MEAN[:2], STD, 1.0),
+            r"mean of observations is \[2\]: give a tensor \[5\]",
+        ),
+        (lambda: make_tokens().set_statistics(MEAN, None, 1.0), r"std of observations is None: give a tensor \[5\]"),
     ],
 )
 def test_what_cannot_be_is_refused(call, message):

@@ -1,4 +1,4 @@
-"""One step on windows, against what it should be."""
+"""One update on windows, compared with values worked out by hand."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_cross_entropy_by_hand():
     torch.testing.assert_close(update.loss(windows)["loss_bc"], wanted)
 
 
-def test_dropout_is_for_training_alone():
+def test_dropout_is_only_for_training():
     network, update = make()
     windows = make_windows(CONTINUOUS)
     assert update.loss(windows)["loss"] == update.loss(windows)["loss"]
@@ -141,7 +141,7 @@ def test_only_matrices_decay():
 
 
 @pytest.mark.parametrize("loss", ["auto", "online_dt"])
-def test_an_update_goes_on_as_if_nothing_had_happened(loss):
+def test_an_update_resumes_exactly(loss):
     batches = [make_windows(CONTINUOUS, seed=seed) for seed in range(6)]
     actor, update = make(loss=loss)
     for batch in batches[:3]:

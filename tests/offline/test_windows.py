@@ -1,4 +1,4 @@
-"""Windows of a dataset against a hand-written oracle: each record of the data tells its episode and step."""
+"""Windows of a dataset against a hand-written oracle: each record of the data names its episode and step."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ STEPS = [(episode, step) for episode, length in enumerate(LENGTHS) for step in r
 
 
 def record_dataset(pixels: bool = False) -> OfflineDataset:
-    """A dataset whose every entry tells episode and step."""
-    told = torch.tensor(STEPS)
-    observation = told.float()
+    """Return a dataset whose every entry names episode and step."""
+    counted = torch.tensor(STEPS)
+    observation = counted.float()
     if pixels:
-        observation = (16 * told[:, 0] + told[:, 1]).to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 8, 8, 3)
+        observation = (16 * counted[:, 0] + counted[:, 1]).to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 8, 8, 3)
     records = TensorDict(
         {
             "observation": observation.contiguous(),
-            "action": torch.nn.functional.one_hot(told[:, 1], 8).float(),
-            "return_to_go": told[:, :1] + told[:, 1:] / 8,
-            "time_step": told[:, 1:],
-            "episode": told[:, 0],
+            "action": torch.nn.functional.one_hot(counted[:, 1], 8).float(),
+            "return_to_go": counted[:, :1] + counted[:, 1:] / 8,
+            "time_step": counted[:, 1:],
+            "episode": counted[:, 0],
             "next": {
-                "reward": told.sum(1, keepdim=True).float(),
+                "reward": counted.sum(1, keepdim=True).float(),
                 "done": torch.tensor([[step == LENGTHS[episode] - 1] for episode, step in STEPS]),
             },
         },

@@ -1,4 +1,4 @@
-"""Tiny Minari datasets for tests, whose entries tell episode and step."""
+"""Tiny Minari datasets for tests, whose entries name episode and step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PONG = "ALE/Pong-v5"  # has these two, as torchrl_glam plays it
 
 
 def reward_at(episode: int, step: int) -> float:
-    """The reward of a step: tells which one it is, and sums up exactly in float32."""
+    """Return the reward of a step, which identifies it and sums up exactly in float32."""
     return 1 + episode + step / 8
 
 

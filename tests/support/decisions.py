@@ -1,4 +1,4 @@
-"""Actors, small, and windows of steps: what the tests of them share."""
+"""Small actors and windows of steps, for the tests of actors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Playing real environments with small models, and what they should have done."""
+"""Play in real environments by small models, and the actions that they should have chosen."""
 
 from __future__ import annotations
 

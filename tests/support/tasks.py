@@ -16,7 +16,7 @@ class CountingTask(gymnasium.Env):
 
     Args:
         discrete: two actions, instead of a number from -2 to 3.
-        paid: the reward tells the action too, so that there is something to learn.
+        paid: the reward depends on the action too, so that there is something to learn.
     """
 
     LENGTHS = (3, 5, 2)  # in turns

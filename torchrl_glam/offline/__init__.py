@@ -1,4 +1,4 @@
-"""Decisions learnt from datasets: MambaDM, what it is compared with, the data, the evaluation."""
+"""Decisions learned from datasets: MambaDM, the models that it is compared with, data, evaluation."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class SquashedDelta(TanhDelta):
 def make_decision_actor(
     network: DecisionActor, action_spec: TensorSpec, stochastic: bool = False, action_key: NestedKey = "action"
 ) -> ProbabilisticActor:
-    """Actor for TorchRL's losses and for :class:`~torchrl_glam.offline.DecisionPolicy`, over windows ``[.. t]``.
+    """Make an actor for TorchRL's losses and :class:`~torchrl_glam.offline.DecisionPolicy`, over windows ``[.. t]``.
 
     It reads ``observation``, ``action``, ``return_to_go`` and, if there is one, ``time_step``. Beside the action it
     writes the ``logits`` of discrete actions, ``param``, of which the tanh is the continuous action in its bounds, or,
@@ -43,18 +43,18 @@ def make_decision_actor(
 
     ``OnlineDTLoss`` wants a stochastic actor.
 
-    TorchRL's ``BCLoss`` (0.14.1) asks a stochastic actor twice, the second time with the action that the first one
-    wrote. Under it a network that reads past actions must write elsewhere, or it would learn from its own:
+    TorchRL's ``BCLoss`` (0.14.1) calls a stochastic actor twice, the second time with the action that the first call
+    wrote. So that a network which reads past actions does not learn from its own, let it write elsewhere:
     ``BCLoss(make_decision_actor(network, action_spec, action_key="prediction"))``.
 
     Args:
-        network: its ``output_size`` is the actions', twice that if stochastic and continuous.
+        network: with an ``output_size`` of the actions' size, twice that if stochastic and continuous.
         action_spec: of an environment: ``OneHot``, or ``Bounded`` with floats.
         stochastic: for ``Bounded`` actions. One-hot ones always are.
-        action_key: where the action is written.
+        action_key: the key of the written action.
 
     Raises:
-        UsageError: if the actions are others, without bounds or of another size than the network's output.
+        UsageError: if the actions are of another kind, have no bounds, or do not fit the network's output.
 
     Examples:
         >>> import torch
@@ -77,7 +77,7 @@ def make_decision_actor(
         raise UsageError(f"the actions are {kind}: an actor is made for OneHot, or Bounded with floats")
     wanted = action_spec.shape[-1] * (2 if stochastic and not is_discrete else 1)
     if network.output_size != wanted:
-        raise UsageError(f"output_size of the network is {network.output_size}: these actions want {wanted}")
+        raise UsageError(f"output_size of the network is {network.output_size}: these actions need {wanted}")
     keys, distribution, options = ["logits"], OneHotCategorical, {}
     if not is_discrete:
         keys, distribution = (["loc", "scale"], SquashedNormal) if stochastic else (["param"], SquashedDelta)
@@ -97,7 +97,7 @@ def make_decision_actor(
 
 
 def _bounds(action_spec: Bounded) -> dict[str, Tensor]:
-    """``low`` and ``high`` ``[a]``; of a batch of environments, which have the same, those of the first."""
+    """Return ``low`` and ``high`` ``[a]``; in a batch of environments, which share them, those of the first."""
     first = (0,) * (action_spec.ndim - 1)
     bounds = {"low": action_spec.space.low[first], "high": action_spec.space.high[first]}
     if not all(bound.isfinite().all() for bound in bounds.values()):

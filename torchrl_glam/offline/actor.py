@@ -187,7 +187,7 @@ class BehaviourCloningActor(DecisionActor):
     ) -> None:
         super().__init__(observation_shape, action_size, output_size, context=context)
         if num_layers < 1:
-            raise UsageError(f"num_layers={num_layers}: at least 1 hidden layer is wanted")
+            raise UsageError(f"num_layers={num_layers}: give at least 1 hidden layer")
         self.encoder = ObservationEncoder(observation_shape, width)
         hidden = MLP(
             width, self.output_size, num_cells=[width] * (num_layers - 1), activation_class=nn.ReLU, dropout=dropout

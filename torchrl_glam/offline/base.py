@@ -93,13 +93,13 @@ class DecisionActor(nn.Module, abc.ABC):
         size = len(self.observation_shape)
         leading = observation.shape[: max(0, observation.ndim - size)]
         if observation.shape[len(leading) :] != self.observation_shape:
-            wanted = f"[.. {' '.join(map(str, self.observation_shape))}]"
-            raise UsageError(f"observation has the shape {list(observation.shape)}: {wanted} is wanted")
+            needed = " ".join(map(str, self.observation_shape))
+            raise UsageError(f"observation has the shape {list(observation.shape)}: give [.. {needed}]")
         widths = {"action": self.action_size, "return_to_go": 1, "time_step": 1}
         for name, value in others.items():
             if value.shape != (*leading, widths[name]):
-                wanted = f"beside an observation {list(observation.shape)}, {[*leading, widths[name]]}"
-                raise UsageError(f"{name} has the shape {list(value.shape)}: {wanted} is wanted")
+                needed = f"{[*leading, widths[name]]} beside an observation {list(observation.shape)}"
+                raise UsageError(f"{name} has the shape {list(value.shape)}: give {needed}")
         return leading
 
 
@@ -140,7 +140,7 @@ class SequenceActor(DecisionActor):
         self.check(observation, time_step=time_step)
         if not leading or (self.max_context is not None and leading[-1] > self.max_context):
             most = "" if self.max_context is None else f" of at most {self.max_context} steps"
-            raise UsageError(f"observation has the shape {list(observation.shape)}: windows [.. t ..]{most} are wanted")
+            raise UsageError(f"observation has the shape {list(observation.shape)}: give windows [.. t ..]{most}")
         inputs = [
             value.flatten(0, -3) if value.ndim > 2 else value[None] for value in (action, return_to_go, time_step)
         ]

@@ -40,8 +40,8 @@ def measure_acting(
 ) -> pd.DataFrame:
     """Time one action by MambaDM's carried state, by its window and by the Decision Transformer's window.
 
-    A window is run through the network whole, each step anew; a carried state takes in the step's three tokens. Each
-    of several rounds measures every point with ``torch.utils.benchmark``, so that a busy moment hits all alike.
+    A window runs through the network whole at each step; a carried state takes in the step's three tokens. Each of
+    several rounds measures every point with ``torch.utils.benchmark``, so that a busy moment hits all alike.
 
     Args:
         contexts: numbers of steps ``t``, :data:`BASELINE_CONTEXT` among them.
@@ -53,9 +53,9 @@ def measure_acting(
         progress: takes a line before each round.
 
     Returns:
-        A row per ``way``, ``batch`` and ``context``: ``seconds`` for one action, that is for a call divided by
-        ``b``, the median over rounds of each round's median; ``lowest`` and ``highest`` of the rounds; the number of
-        timed ``calls``; ``ratio`` to the Transformer's window of 20 steps with the same batch.
+        A row per ``way``, ``batch`` and ``context``. ``seconds`` are for one action, that is for a call divided by
+        ``b``: the median over rounds of each round's median. ``lowest`` and ``highest`` are those of the rounds,
+        ``calls`` the number of timed calls, ``ratio`` that to the Transformer's window of 20 steps with this batch.
 
     Raises:
         UsageError: without the baseline's context, or where a number is below 1.

@@ -21,16 +21,16 @@ from torchrl.data import TensorSpec
 from torchrl_glam.data.minari_files import datasets_root
 from torchrl_glam.envs.scores import game_name, reference_scores
 from torchrl_glam.errors import UsageError
+from torchrl_glam.offline.environment import check_fits, make_action_spec, make_observation_shape
 from torchrl_glam.offline.minari_reading import find_dataset, read_steps
 from torchrl_glam.offline.records import choose_episodes, make_records
-from torchrl_glam.offline.spaces import check_fits, make_action_spec, make_observation_shape
 
 LEAST_SCALE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class OfflineDataset:
-    """Steps of whole episodes, and what is known of them.
+    """Steps of whole episodes, their spaces and reference scores.
 
     Args:
         dataset_id: Minari's.
@@ -38,7 +38,7 @@ class OfflineDataset:
         records: [n], episode after episode: ``observation`` [n o] float32 or [n h w c] uint8, ``action`` [n a] float32,
             one-hot where actions are discrete, ``return_to_go`` [n 1] undiscounted, the step's reward included,
             ``time_step`` [n 1] int64, from 0 in each episode, ``episode`` [n] int64, its number in the dataset,
-            ``("next", "reward")`` [n 1], and ``("next", "done")`` [n 1], true at each episode's last step alone.
+            ``("next", "reward")`` [n 1], and ``("next", "done")`` [n 1], true only at each episode's last step.
         observation_shape: (o,) or (h, w, c).
         action_spec: ``OneHot``, or ``Bounded`` with one dimension.
         random_score: mean undiscounted return of a random policy, if known.
@@ -69,11 +69,11 @@ class OfflineDataset:
         return max(LEAST_SCALE, self.episode_returns().abs().max().item())
 
     def episode_returns(self) -> Tensor:
-        """Undiscounted returns [e] of the episodes, in the records' order."""
+        """Return the undiscounted returns [e] of the episodes, in the records' order."""
         return self.records["return_to_go"][self.records["time_step"] == 0]
 
     def fingerprint(self) -> str:
-        """A hash of what is in it: of images a thousand, of all else everything."""
+        """Return a hash of all entries; of images, of a thousand."""
         entries = {"observation": self.records["observation"], "action": self.records["action"]}
         entries |= {"reward": self.records["next", "reward"], "episode": self.records["episode"]}
         digest = hashlib.sha256(str(self.num_transitions).encode())
@@ -83,7 +83,7 @@ class OfflineDataset:
         return digest.hexdigest()
 
     def observation_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over all steps, each [o]; of pixels 0 and 1, which leave them as they are."""
+        """Return mean and standard deviation over all steps, each [o]; for pixels 0 and 1, which change nothing."""
         observation = self.records["observation"]
         if observation.dtype == torch.uint8:
             return torch.zeros(self.observation_shape), torch.ones(self.observation_shape)
@@ -99,20 +99,17 @@ def load_dataset(
     fraction: float = 1.0,
     download: bool = True,
 ) -> OfflineDataset:
-    """Load a Minari dataset, one of this machine's or else one to be downloaded, into memory.
-
-    The data are read by TorchRL's ``MinariExperienceReplay``, which holds three copies of the observations while it
-    reads; a file of 2000 episodes takes 10 s. No copy of them stays on disk.
+    """Load a Minari dataset into memory; one that is not on this machine is downloaded.
 
     Args:
         dataset_id: ``(namespace/)name-v0``.
         root: the folder of datasets; by default ``MINARI_DATASETS_PATH`` or Minari's own, ``~/.minari/datasets``.
-        env_name: the environment in which it was recorded; needed where the dataset does not say, as
-            :func:`torchrl_glam.runs.export.export_minari`'s do not. The environment of ``make_decision_env`` must have
-            observations and actions as the dataset has.
-        fraction: the share of its episodes that is loaded: always the same ones, spread evenly over the dataset, one at
-            least.
-        download: whether to ask Minari's server for a dataset that is not there.
+        env_name: the environment in which it was recorded; needed where the dataset does not name it, as for those of
+            :func:`torchrl_glam.runs.export.export_minari`. The environment of ``make_decision_env`` must have the
+            observations and actions of the dataset.
+        fraction: the share of its episodes that is loaded: always the same ones, spread evenly over the dataset, at
+            least one.
+        download: ask Minari's server for a dataset that is not there.
 
     Raises:
         UsageError: if there is no such dataset, it is damaged or empty, its spaces are unsupported or not its
@@ -135,8 +132,8 @@ def load_dataset(
     steps = read_steps(dataset_id, folder)
     if steps["episode"].unique().numel() != dataset.total_episodes or len(steps) != dataset.total_steps:
         raise UsageError(
-            f"the dataset {dataset_id} holds {len(steps)} steps, its metadata tell of {dataset.total_steps} in "
-            f"{dataset.total_episodes} episodes: it is damaged, restore it or make it anew"
+            f"the dataset {dataset_id} holds {len(steps)} steps, its metadata name {dataset.total_steps} in "
+            f"{dataset.total_episodes} episodes: it is damaged, restore it or make it again"
         )
     records = make_records(choose_episodes(steps, fraction), dataset.action_space, dataset_id)
     random_score, expert_score = _find_references(dataset.storage.metadata, env_name)
@@ -144,7 +141,7 @@ def load_dataset(
 
 
 def normalised_score(dataset: OfflineDataset, episode_return: float) -> float | None:
-    """Place a return on the scale where a random policy has 0 and an expert 100 (D4RL, arXiv 2004.07219, Sec. 5).
+    """Map a return to the scale where a random policy has 0 and an expert 100 (D4RL, arXiv 2004.07219, Sec. 5).
 
     ``100 (return - random) / (expert - random)``
 
@@ -157,7 +154,7 @@ def normalised_score(dataset: OfflineDataset, episode_return: float) -> float | 
 
 
 def _resolve_env(dataset_id: str, spec: EnvSpec | None, env_name: str | None) -> str:
-    """The name of the dataset's environment, and where both are told, the one asked for, which may name its module."""
+    """Return the name of the dataset's environment; ``env_name``, which may name its module too, if it is given."""
     if spec is None and env_name is None:
         raise UsageError(f"the dataset {dataset_id} names no environment: give env.name, the one it was recorded in")
     if spec is None or env_name is None:
@@ -171,7 +168,7 @@ def _resolve_env(dataset_id: str, spec: EnvSpec | None, env_name: str | None) ->
 
 
 def _find_references(metadata: Mapping[str, Any], env_name: str) -> tuple[float | None, float | None]:
-    """The returns of a random policy and of an expert, from the dataset, or else from GLAM's Table 1."""
+    """Return the scores of a random policy and of an expert, from the dataset, or else from GLAM's Table 1."""
     random, expert = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     if random is None or expert is None:
         game = game_name(env_name)

@@ -1,7 +1,13 @@
-"""The environment that a dataset was recorded in, with the dataset's keys."""
+"""The environment that a dataset was recorded in, and the observations and actions that sequence models take."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete, Space
+from torchrl.data import Bounded, OneHot, TensorSpec
 from torchrl.envs import DoubleToFloat, EnvBase, GymEnv, RenameTransform, TransformedEnv
 
 from torchrl_glam.envs import make_atari_env
@@ -12,13 +18,13 @@ from torchrl_glam.errors import UsageError, one_line
 def make_decision_env(
     name: str, *, pixels: bool = False, protocol: str = "glam", frame_skip: int | None = None
 ) -> EnvBase:
-    """A Gymnasium environment with ``observation`` and ``action`` as in an ``OfflineDataset``.
+    """Make a Gymnasium environment with ``observation`` and ``action`` as in an ``OfflineDataset``.
 
     Args:
         name: of a Gymnasium environment.
-        pixels: observe the 64x64 frames of :func:`~torchrl_glam.envs.make_atari_env`, as agents of GLAM do, and act as
-            they do; else float32 vectors, and actions one-hot or as the environment's own ``Box`` has them.
-        protocol, frame_skip: as there, for pixels alone.
+        pixels: observe the 64x64 frames of :func:`~torchrl_glam.envs.make_atari_env`, and act as agents of GLAM do;
+            else observe float32 vectors, with actions one-hot or of the environment's own ``Box``.
+        protocol, frame_skip: see there; only for pixels.
 
     Raises:
         UsageError: if there is no such environment, or it cannot be made.
@@ -29,8 +35,83 @@ def make_decision_env(
         return env.append_transform(RenameTransform(["pixels"], ["observation"]))
     try:
         vector_env = GymEnv(spec.id)
-    except Exception as error:  # whatever the constructor of somebody's environment may raise
+    except Exception as error:  # an environment's constructor may raise anything
         raise UsageError(f"{name!r} could not be made: {one_line(error) or type(error).__name__}") from error
     # The transform is in each environment: torchrl 0.14.1 cannot step some of a SerialEnv, as a rollout until all are
-    # done does, where one behind it is to turn their doubles into floats.
+    # done does, if a transform behind it turns their doubles into floats.
     return TransformedEnv(vector_env, DoubleToFloat())
+
+
+def make_observation_shape(dataset_id: str, dataset: Any) -> torch.Size:
+    """Return the shape of a ``minari.MinariDataset``'s observations: (o,) numbers, or (h, w, 3) uint8 pixels.
+
+    Raises:
+        UsageError: if they are of another kind, or stored in a way that is not read.
+    """
+    from minari.dataset.minari_storage import is_image_space
+
+    space, metadata = dataset.observation_space, dataset.storage.metadata
+    if metadata.get("data_format") != "hdf5":
+        raise UsageError(
+            f"the dataset {dataset_id} is stored as {metadata.get('data_format')}, and only hdf5 is read: "
+            'write it with data_format="hdf5"'
+        )
+    pixels = isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] == 3
+    if not pixels and not (isinstance(space, Box) and len(space.shape) == 1):
+        raise UsageError(
+            f"the dataset {dataset_id} has the observations {one_line(space)}: choose one with vectors, a Box with one "
+            "dimension, or with RGB images, a Box [h w 3] of uint8"
+        )
+    if is_image_space(space) and metadata.get("jpeg_encoding", True):
+        raise UsageError(
+            f"the dataset {dataset_id} has its images as JPEG, which are not read: write it with "
+            "jpeg_encoding=False, as examples/export.py does"
+        )
+    return torch.Size(space.shape)
+
+
+def make_action_spec(dataset_id: str, space: Space) -> TensorSpec:
+    """Make ``OneHot`` for a ``Discrete`` space, ``Bounded`` for a ``Box`` [a] of floats, both float32.
+
+    Raises:
+        UsageError: for any other space.
+    """
+    if isinstance(space, Discrete):
+        return OneHot(int(space.n), dtype=torch.float32)
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1:
+        low, high = (torch.from_numpy(bound.astype(np.float32)) for bound in (space.low, space.high))
+        if torch.isfinite(high - low).all() and (low < high).all():
+            return Bounded(low, high, dtype=torch.float32)
+    raise UsageError(
+        f"the dataset {dataset_id} has the actions {one_line(space)}: choose one with Discrete actions, or with a Box "
+        "of floats that has one dimension and finite bounds"
+    )
+
+
+def check_fits(dataset_id: str, env_name: str, observation_shape: torch.Size, action_spec: TensorSpec) -> None:
+    """Raise UsageError unless the environment exists and has the dataset's observations and actions."""
+    env = make_decision_env(env_name, pixels=len(observation_shape) == 3)
+    observed, own_spec = env.observation_spec, env.action_spec
+    env.close()
+    keys = list(map(str, observed.keys()))
+    if "observation" not in keys:
+        raise UsageError(
+            f"{env_name} observes {', '.join(keys)}: choose an environment with one observation, a vector or an image"
+        )
+    own_shape = observed["observation"].shape
+    found, needed = (f"observations {list(shape)}" for shape in (observation_shape, own_shape))
+    if observation_shape == own_shape:
+        found, needed = _describe(action_spec), _describe(own_spec)
+    if found != needed:
+        raise UsageError(
+            f"the dataset {dataset_id} has {found}, the environment {env_name} {needed}: give the env.name of the one "
+            "it was recorded in"
+        )
+
+
+def _describe(spec: TensorSpec) -> str:
+    """Return actions in words, the same for equal ones."""
+    if isinstance(spec, Bounded):
+        low, high = ([round(bound, 3) for bound in side.tolist()] for side in (spec.space.low, spec.space.high))
+        return f"actions from {low} to {high}"
+    return f"{spec.shape[-1]} discrete actions" if isinstance(spec, OneHot) else f"actions {one_line(spec)}"

@@ -1,4 +1,4 @@
-"""Asking a trained model for a return, and seeing what it achieves."""
+"""The evaluation of a trained model: target returns, and the returns that it achieves."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from torchrl_glam.training.evaluation import MAX_STEPS
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was achieved where ``target_return`` was asked for.
+    """The returns achieved at one target.
 
     Args:
         target_return: undiscounted, in the rewards' own unit.
-        fraction: where that lies between the return of a random policy (0) and the best of the dataset (1).
+        fraction: its place between the return of a random policy (0) and the best of the dataset (1).
         returns: of the episodes, undiscounted.
         normalised: their mean where a random policy has 0 and the expert 100, as in D4RL (arXiv 2004.07219, Sec. 5);
             ``None`` without references.
@@ -42,11 +42,11 @@ class Evaluation:
         return statistics.fmean(self.returns)
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``result.json``."""
+        """Return the entry of ``result.json``."""
         return {**asdict(self), "mean": self.mean}
 
     def __str__(self) -> str:
-        """A line for people."""
+        """Return a line for people."""
         spread = statistics.pstdev(self.returns)
         normalised = "" if self.normalised is None else f", normalised {self.normalised:.1f}"
         return f"target {self.target_return:.4g}: {self.mean:.4g}, standard deviation {spread:.3g}{normalised}"
@@ -66,9 +66,9 @@ def evaluate_targets(
     """Ask for returns between that of a random policy and the best of the dataset, the lowest first.
 
     Args:
-        dataset: tells the references and the best return.
+        dataset: has the references and the best return.
         make_env, policy, episodes, num_envs, seed: as for :func:`play_targets`; each target has the same starts.
-        fractions: 0 is a random policy's return, or where that is unknown the dataset's worst; 1 is its best.
+        fractions: 0 is a random policy's return, or the dataset's worst where that is unknown; 1 is its best.
         progress: show a progress bar.
     """
     returns = dataset.episode_returns()
@@ -85,13 +85,13 @@ def evaluate_targets(
 
 
 def make_target_env(make_env: Callable[[], EnvBase], num_envs: int, target_return: float) -> TransformedEnv:
-    """Environments [num_envs] that play side by side, each asked for ``target_return``.
+    """Make environments [num_envs] that play side by side, each asked for ``target_return``.
 
-    Besides ``observation`` there are ``return_to_go``, what is still to be achieved, and ``step_count``.
+    Beside ``observation`` they have ``return_to_go``, the part of the target that remains, and ``step_count``.
 
     Args:
-        make_env: of one of them, as :func:`~torchrl_glam.offline.environment.make_decision_env` makes it.
-        num_envs: how many.
+        make_env: makes one, as :func:`~torchrl_glam.offline.environment.make_decision_env` does.
+        num_envs: number of environments.
         target_return: undiscounted.
     """
     return TransformedEnv(
@@ -114,17 +114,17 @@ def play_targets(
     num_envs: int = 10,
     seed: int = 0,
 ) -> list[float]:
-    """Play episodes under a target return, greedily, and return what they achieved.
+    """Play episodes greedily under a target return, and return the returns that they achieve.
 
-    As many environments as there are episodes at a time play one episode each, so that short ones do not count more
-    often. Episodes start alike, however many play side by side, and torch's own generator is left as it was.
+    Each environment plays one episode, so that short ones do not count more often. Starts do not depend on
+    ``num_envs``, and torch's own generator is left unchanged.
 
     Args:
-        make_env: of one environment.
-        policy: acts, as :class:`~torchrl_glam.offline.DecisionPolicy` does; its primer is added to the environment.
+        make_env: makes one environment.
+        policy: such as :class:`~torchrl_glam.offline.DecisionPolicy`; its primer is added to the environment.
         target_return: undiscounted.
-        episodes: how many.
-        num_envs: at most as many side by side.
+        episodes: number of episodes.
+        num_envs: the most environments side by side.
         seed: of the first episode's start; the others' follow from it.
     """
     returns: list[float] = []
@@ -133,14 +133,14 @@ def play_targets(
             env = make_target_env(make_env, min(num_envs, episodes - len(returns)), target_return)
             if (make_primer := getattr(policy, "make_tensordict_primer", None)) is not None:
                 env = env.append_transform(make_primer())
-            seed = env.set_seed(seed)  # and what comes after the last one's
+            seed = env.set_seed(seed)  # the next seed after the last one's
             returns += _play_one_each(env, policy).tolist()
             env.close()
     return returns
 
 
 def _play_one_each(env: EnvBase, policy: TensorDictModuleBase) -> Tensor:
-    """The return of the first episode of each environment, [num_envs]."""
+    """Return the return of the first episode of each environment, [num_envs]."""
     step: TensorDictBase = env.reset()
     device = next((parameter.device for parameter in policy.parameters()), torch.device("cpu"))
     achieved = torch.zeros(env.batch_size)

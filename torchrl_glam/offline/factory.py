@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 from hydra.utils import instantiate
 from tensordict import TensorDictParams
 from torchrl.data import OneHot, TensorSpec
-from torchrl.envs import EnvBase
 from torchrl.objectives import BCLoss, DTLoss, LossModule, OnlineDTLoss
 
 from torchrl_glam.config.checks import check_run
 from torchrl_glam.errors import UsageError
+from torchrl_glam.factory import EVALUATION_SEED
 from torchrl_glam.offline import DecisionActor, DecisionPolicy, OfflineDataset, load_dataset, make_decision_actor
 from torchrl_glam.offline.config import DecisionLoss, DecisionMemory, OfflineConfig, model_name
 from torchrl_glam.offline.environment import make_decision_env
+from torchrl_glam.offline.evaluation import Evaluation, evaluate_targets
 from torchrl_glam.offline.training import DecisionUpdate
 
 
@@ -92,13 +94,28 @@ def make_decision_policy(config: OfflineConfig, network: DecisionActor, action_s
     return DecisionPolicy(actor, memory=config.evaluation.memory.value)
 
 
-def make_evaluation_env(config: OfflineConfig, observation_shape: Sequence[int]) -> EnvBase:
-    """Make one of the environments of the evaluation, for observations of this shape."""
-    return make_decision_env(
-        str(config.env.name),
-        pixels=len(observation_shape) == 3,
+def make_evaluation(
+    config: OfflineConfig, dataset: OfflineDataset, policy: DecisionPolicy
+) -> Callable[..., list[Evaluation]]:
+    """Make the function ``evaluate(fractions, progress=False)`` of the run's environment and episodes.
+
+    See :func:`~torchrl_glam.offline.evaluation.evaluate_targets`.
+    """
+    make_env = partial(
+        make_decision_env,
+        config.env.name or str(dataset.env_name),
+        pixels=len(dataset.observation_shape) == 3,
         protocol=config.env.protocol.value,
         frame_skip=config.env.frame_skip,
+    )
+    return partial(
+        evaluate_targets,
+        dataset,
+        make_env,
+        policy,
+        episodes=config.evaluation.episodes,
+        num_envs=config.env.num_envs,
+        seed=config.seed + EVALUATION_SEED,
     )
 
 

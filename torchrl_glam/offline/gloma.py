@@ -34,15 +34,15 @@ class GlobalBranch(nn.Module):
         self.mamba = MambaBlock(width, **mamba)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """``tokens [b l d]`` to ``[b l d]`` and the memory after the last token."""
+        """Map ``tokens [b l d]`` to ``[b l d]`` and the memory after the last token."""
         return self.mamba(self.norm(tokens))
 
     def step(self, token: Tensor, memory: TensorDictBase) -> tuple[Tensor, TensorDict]:
-        """``token [b d]`` to ``[b d]`` and the new memory."""
+        """Map ``token [b d]`` to ``[b d]`` and the new memory."""
         return self.mamba.step(self.norm(token), memory)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The memory before the first token."""
+        """Return the memory before the first token."""
         return self.mamba.initial_memory(batch_size)
 
 
@@ -50,7 +50,7 @@ class LocalBranch(GlobalBranch):
     """``Mamba(Norm(x))`` over each piece of ``n`` tokens by itself, from a zero state.
 
     Pieces are counted from the first token; the last one may be shorter. The memory is Mamba's, and ``position [b]``,
-    the tokens in the piece so far: at 0 a piece begins, and what Mamba remembered counts no more.
+    the tokens in the piece so far: at 0 a piece begins, and Mamba's memory is cleared.
 
     Args:
         width: ``d``.
@@ -68,7 +68,7 @@ class LocalBranch(GlobalBranch):
         self.length = length
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """As of :class:`GlobalBranch`: all whole pieces in one batched call, what is left over in another."""
+        """See :class:`GlobalBranch`; all whole pieces run in one batched call, the rest in another."""
         (batch, count, _), hidden = tokens.shape, self.norm(tokens)
         whole = count - count % self.length
         outputs, memory = [], self.initial_memory(0)
@@ -84,14 +84,14 @@ class LocalBranch(GlobalBranch):
         return torch.cat(outputs, 1), self._memory(memory, position)
 
     def step(self, token: Tensor, memory: TensorDictBase) -> tuple[Tensor, TensorDict]:
-        """As of :class:`GlobalBranch`; elements of the batch may be at different places of their pieces."""
+        """See :class:`GlobalBranch`; elements of the batch may be at different places of their pieces."""
         begins = (memory["position"] == 0)[:, None, None]
         before = {name: memory[name].masked_fill(begins, 0.0) for name in ("conv", "ssm")}
         output, after = self.mamba.step(self.norm(token), TensorDict(before, batch_size=memory.batch_size))
         return output, self._memory(after, (memory["position"] + 1) % self.length)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The memory before the first token: zeros."""
+        """Return the memory before the first token: zeros."""
         memory = self.mamba.initial_memory(batch_size)
         return self._memory(memory, torch.zeros(batch_size, dtype=torch.long, device=memory.device))
 
@@ -109,11 +109,11 @@ class GLoMa(nn.Module):
 
     Args:
         width: ``d``.
-        local_length: ``n``, tokens in a piece of the local branch. (The paper's length is not known to us: two steps of
-            three tokens by default.)
+        local_length: ``n``, tokens in a piece of the local branch. (We do not know the paper's; the default is two
+            steps of three tokens.)
         fusion: ``sum`` (1:1, as in the paper) or ``learned``: each branch times a learned scalar, 1 at first.
-        branches: ``both``, or one of them alone, ``global`` or ``local``: the paper's ablation.
-        dropout: probability, of what branches and feed-forward network add, in training mode.
+        branches: ``both``, or only ``global`` or ``local``: the paper's ablation.
+        dropout: probability, of the outputs of branches and feed-forward network, in training mode.
         d_state, d_conv, expand, backend: see :class:`~torchrl_glam.modules.MambaBlock`.
 
     Raises:
@@ -149,7 +149,7 @@ class GLoMa(nn.Module):
         if branches not in BRANCHES:
             raise UsageError(f"branches is {branches!r}: choose one of {', '.join(BRANCHES)}")
         if fusion == "learned" and branches != "both":
-            raise UsageError(f"fusion='learned' weighs two branches, branches is {branches!r}: leave one of them out")
+            raise UsageError(f"fusion='learned' weighs two branches, branches is {branches!r}: leave out one of these")
         mamba: dict[str, Any] = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "backend": backend}
         self.branches = nn.ModuleDict(
             {
@@ -163,12 +163,12 @@ class GLoMa(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def reset_parameters(self) -> None:
-        """Set the weights of a learned fusion to 1 (all else is in layers that have a ``reset_parameters``)."""
+        """Set the weights of a learned fusion to 1; all others are in layers with a ``reset_parameters``."""
         if self.weights is not None:
             nn.init.ones_(self.weights)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
-        """``tokens [b l d]`` to ``[b l d]`` and the memory after the last token."""
+        """Map ``tokens [b l d]`` to ``[b l d]`` and the memory after the last token."""
         outputs, memories = [], {}
         for name, branch in self.branches.items():
             output, memories[name] = branch(tokens)
@@ -176,7 +176,7 @@ class GLoMa(nn.Module):
         return self._fuse(tokens, outputs), nest_memories(memories)
 
     def step(self, token: Tensor, memory: TensorDictBase) -> tuple[Tensor, TensorDict]:
-        """``token [b d]`` to ``[b d]`` and the new memory; the one given is left as it is."""
+        """Map ``token [b d]`` to ``[b d]`` and the new memory; the given one is not changed."""
         outputs, memories = [], {}
         for name, branch in self.branches.items():
             output, memories[name] = cast(GlobalBranch, branch).step(token, memory[name])
@@ -184,7 +184,7 @@ class GLoMa(nn.Module):
         return self._fuse(token, outputs), nest_memories(memories)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """The memory before the first token: zeros."""
+        """Return the memory before the first token: zeros."""
         return nest_memories(
             {name: cast(GlobalBranch, branch).initial_memory(batch_size) for name, branch in self.branches.items()}
         )
@@ -217,7 +217,7 @@ class GLoMaStack(SequenceBackbone):
     def __init__(self, width: int = 128, *, num_layers: int = 3, **gloma: Any) -> None:
         super().__init__(width)
         if num_layers < 1:
-            raise UsageError(f"num_layers={num_layers}: at least 1 block is wanted")
+            raise UsageError(f"num_layers={num_layers}: give at least 1 block")
         self.layers = nn.ModuleList(GLoMa(width, **gloma) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)
 
@@ -236,6 +236,6 @@ class GLoMaStack(SequenceBackbone):
         return self.norm(token), nest_memories(new)
 
     def initial_memory(self, batch_size: int) -> TensorDict:
-        """Each block's memory, by its number: zeros."""
+        """Return each block's memory, by its number: zeros."""
         layers = cast(Sequence[GLoMa], self.layers)
         return nest_memories({str(index): layer.initial_memory(batch_size) for index, layer in enumerate(layers)})

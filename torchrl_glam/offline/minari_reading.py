@@ -1,22 +1,18 @@
-"""All steps of a Minari dataset on this machine, by TorchRL's ``MinariExperienceReplay``; errors in one line."""
+"""The metadata and the steps of a Minari dataset on this machine; errors in one line."""
 
 from __future__ import annotations
 
 import difflib
 import io
-import logging
 import os
 import socket
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
-from tensordict import TensorDict, TensorDictBase
-from torchrl.data.datasets import minari_data
-from torchrl.data.datasets.minari_data import MinariExperienceReplay
+import torch
+from tensordict import TensorDict
 
 from torchrl_glam.data.minari_files import datasets_in, has_minari
 from torchrl_glam.errors import UsageError, first_line, one_line
@@ -26,7 +22,7 @@ ENTRIES = ("observations", "actions", "rewards", "terminations", "truncations")
 
 
 def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
-    """Minari's own view of a dataset, which has its metadata; of its steps nothing is read yet.
+    """Open a dataset by Minari, which reads its metadata, and no steps yet.
 
     Args:
         dataset_id: ``(namespace/)name-v0``.
@@ -46,11 +42,11 @@ def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
 
     try:
         parse_dataset_id(dataset_id)
-    except (TypeError, ValueError) as error:  # 0.5.4 lets int(None) tell of a missing version
+    except (TypeError, ValueError) as error:  # 0.5.4 fails with int(None) where the version is missing
         raise UsageError(_not_found(dataset_id, root, "ids read name-v0 or namespace/name-v0")) from error
     if not (root / dataset_id).is_dir():
         if not download:
-            raise UsageError(_not_found(dataset_id, root, "and downloads are switched off"))
+            raise UsageError(_not_found(dataset_id, root, "and downloads are off"))
         _download(dataset_id, root)
     try:
         with datasets_in(root):
@@ -59,71 +55,59 @@ def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
         raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
 
 
-def read_steps(dataset_id: str, root: Path) -> TensorDictBase:
-    """All steps [n] of a dataset, episode after episode, with TorchRL's keys and the dataset's own dtypes.
+def read_steps(dataset_id: str, root: Path) -> TensorDict:
+    """Read all steps [n] of a dataset, episode by episode, with TorchRL's keys and the dataset's own dtypes.
+
+    Not by TorchRL's ``MinariExperienceReplay``: in 0.14.1 it returns zeros, holds three copies of the data, and fails
+    on a single episode.
+
+    Returns:
+        ``observation``, ``action``, ``("next", "reward")`` [n 1] and ``episode``, the number of each step's episode.
 
     Raises:
-        UsageError: if its file is damaged, or an episode is empty or lacks something.
+        UsageError: if the file is damaged, holds no episodes, or one that is empty or lacks an entry.
     """
-    _check_file(dataset_id, root)
-    with tempfile.TemporaryDirectory() as folder, datasets_in(root), _reading_mended():
-        Path(folder, dataset_id).mkdir(parents=True)  # for TorchRL's copy of the metadata
-        try:
-            replay = MinariExperienceReplay(dataset_id, batch_size=1, root=folder, load_from_local_minari=True)
-        except Exception as error:  # from h5py, tensordict or torchrl, of whatever the file holds
-            raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
-        steps: TensorDictBase = replay[:]
-    return steps
-
-
-@contextmanager
-def _reading_mended() -> Iterator[None]:
-    """Mend what keeps torchrl 0.14.1's ``MinariExperienceReplay`` from reading, and silence it, for one read.
-
-    It fills a tensordict with the data and returns ``memmap_like`` of it, an empty copy in files: all zeros. Returned
-    as it is, the tensordict needs no files, which could be out of date in the next run. ``max(*numbers)`` of its
-    message on the number of episodes fails on one number. ``tests/offline/test_dataset.py`` tells when either may go.
-    """
-    logger = minari_data.torchrl_logger
-    memmap_like, has_tqdm, level = TensorDict.memmap_like, minari_data._has_tqdm, logger.level
-    TensorDict.memmap_like = lambda tensordict, *args, **kwargs: tensordict
-    minari_data.max = lambda *numbers: max(numbers)
-    minari_data._has_tqdm = False
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        TensorDict.memmap_like, minari_data._has_tqdm = memmap_like, has_tqdm
-        del minari_data.max
-        logger.setLevel(level)
-
-
-def _check_file(dataset_id: str, root: Path) -> None:
-    """See that each episode has a step at least and all it takes: TorchRL reads zeros where an entry is missing."""
     import h5py
 
     try:
         with h5py.File(root / dataset_id / FILE) as file:
-            reasons = [reason for episode in file if (reason := _look_at(episode, file[episode])) is not None]
-            empty = not len(file)
-    except (OSError, RuntimeError, KeyError, AttributeError, TypeError) as error:  # h5py's, of damaged files
+            episodes = sorted(((int(name.rpartition("_")[2]), file[name]) for name in file), key=lambda pair: pair[0])
+            faults = [fault for _, episode in episodes if (fault := _find_fault(episode)) is not None]
+            steps = [] if faults else [_read_episode(number, episode) for number, episode in episodes]
+        records = torch.cat(steps) if steps else None
+    except (OSError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:  # of damaged files
         raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
-    if empty:
+    if faults:
+        raise UsageError(_damaged(dataset_id, root, faults[0]))
+    if records is None:
         raise UsageError(f"the dataset {dataset_id} in {root} has no episodes: record some, or choose another one")
-    if reasons:
-        raise UsageError(_damaged(dataset_id, root, reasons[0]))
+    return records
 
 
-def _look_at(name: str, episode: Any) -> str | None:
-    """What an episode, a group of the file, lacks."""
+def _read_episode(number: int, episode: Any) -> TensorDict:
+    steps = len(episode["rewards"])
+    return TensorDict(
+        {
+            "observation": torch.from_numpy(episode["observations"][:steps]),
+            "action": torch.from_numpy(episode["actions"][:]),
+            "episode": torch.full((steps,), number),
+            "next": {"reward": torch.from_numpy(episode["rewards"][:]).unsqueeze(-1)},
+        },
+        [steps],
+    )
+
+
+def _find_fault(episode: Any) -> str | None:
+    """Return a line on what an episode, a group of the file, lacks."""
+    name = episode.name.strip("/")
     if lacking := [entry for entry in ENTRIES if entry not in episode]:
         return f"{name} has no {' and no '.join(lacking)}"
     if not (steps := len(episode["rewards"])):
         return f"{name} has no steps"
     for entry in ENTRIES:
-        wanted = steps + (entry == "observations")  # one more, after the last step
-        if len(episode[entry]) != wanted:
-            return f"{name} has {len(episode[entry])} {entry} where its {steps} rewards want {wanted}"
+        needed = steps + (entry == "observations")  # one more, after the last step
+        if len(episode[entry]) != needed:
+            return f"{name} has {len(episode[entry])} {entry} where its {steps} rewards need {needed}"
     return None
 
 
@@ -132,7 +116,7 @@ def _download(dataset_id: str, root: Path) -> None:
 
     try:
         if not getproxies() and "MINARI_REMOTE" not in os.environ:
-            socket.getaddrinfo("huggingface.co", 443)  # without a network it would be tried for 23 s
+            socket.getaddrinfo("huggingface.co", 443)  # without a network Minari would try for 23 s
         root.mkdir(parents=True, exist_ok=True)
         with datasets_in(root), redirect_stdout(io.StringIO()):
             minari.download_dataset(dataset_id)
@@ -142,7 +126,7 @@ def _download(dataset_id: str, root: Path) -> None:
 
 
 def _not_found(dataset_id: str, root: Path, reason: str) -> str:
-    """A line on a dataset that is not there, with those that are."""
+    """Return a line on a dataset that is not there, with the nearest ones that are."""
     folders = (path.parents[1].relative_to(root) for path in root.glob("**/data/metadata.json"))
     found = sorted(folder.as_posix() for folder in folders if not folder.name.startswith("."))
     matches = difflib.get_close_matches(dataset_id, found) or found[:3]
@@ -152,4 +136,4 @@ def _not_found(dataset_id: str, root: Path, reason: str) -> str:
 
 def _damaged(dataset_id: str, root: Path, reason: str) -> str:
     reason = one_line(reason)[:200].rstrip(": ")
-    return f"the dataset {dataset_id} in {root} cannot be read ({reason}): restore it, or make it anew"
+    return f"the dataset {dataset_id} in {root} cannot be read ({reason}): restore it, or make it again"

@@ -1,4 +1,4 @@
-"""Acting in environments: the actor, and what it remembers of the episode so far.
+"""The policy for environments: the actor, and its memory of the episode so far.
 
 ``b`` batch, ``a`` action size, ``x`` width of the network's output.
 """
@@ -13,6 +13,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.data import Composite, Unbounded
 from torchrl.envs import TensorDictPrimer
+from torchrl.envs.utils import make_composite_from_td
 from torchrl.modules import ProbabilisticActor
 
 from torchrl_glam.errors import UsageError
@@ -28,13 +29,13 @@ class DecisionPolicy(TensorDictModuleBase):
     Reads ``observation``, ``return_to_go`` (of ``TargetReturn``), ``step_count`` (of ``StepCounter``) and its own
     ``memory``, which is one of two:
 
-    * ``window``: the last ``context`` steps as they are, over all of which the network runs at every step;
-    * ``carried``: the network's own, which goes on from step to step, at a cost that does not grow with the past.
+    * ``window``: the last ``context`` steps, over which the network runs again at every step;
+    * ``carried``: the network's own, updated at every step, at a cost that does not grow with the past.
 
-    While an episode is no longer than ``context`` both choose the same actions. Later on the window has forgotten the
-    steps before it, what is carried has not; then sequences are longer than those the network was trained on.
+    While an episode is no longer than ``context``, both choose the same actions. Later the window has lost the steps
+    before it, and the carried memory has not; its sequences are then longer than those of the training.
 
-    The memory is part of the tensordict, never of the module, so that any number of environments can be batched and an
+    The memory is part of the tensordict, never of the module. So any number of environments can be batched, and an
     episode's start clears it: add :meth:`make_tensordict_primer` to the environment, or let a collector do so
     (``auto_register_policy_transforms=True``).
 
@@ -47,8 +48,8 @@ class DecisionPolicy(TensorDictModuleBase):
         memory: ``window`` or ``carried``.
 
     Raises:
-        UsageError: if ``memory`` is neither, ``context`` is below 1 or above what the network takes, or ``carried`` is
-            asked of a Transformer; in ``forward``, if there is no memory.
+        UsageError: if ``memory`` is neither, ``context`` is below 1 or more than the network takes, or the memory of a
+            Transformer is to be ``carried``; in ``forward``, if there is no memory.
 
     Examples:
         >>> from torchrl.envs import Compose, DoubleToFloat, GymEnv, StepCounter, TargetReturn, TransformedEnv
@@ -82,11 +83,11 @@ class DecisionPolicy(TensorDictModuleBase):
 
     @property
     def network(self) -> DecisionActor:
-        """What the actor asks for the parameters of its actions."""
+        """The network that gives the parameters of the actions."""
         return cast(DecisionActor, self.actor[0][0].module)
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
-        """The transform that puts an empty memory into the environment's reset."""
+        """Make the transform that puts an empty memory into the environment's reset."""
         return TensorDictPrimer(Composite(memory=self._memory_spec()), default_value=0, expand_specs=True)
 
     @torch.no_grad()
@@ -94,7 +95,7 @@ class DecisionPolicy(TensorDictModuleBase):
         """Write ``action`` and ``("next", "memory")`` for any batch shape.
 
         Raises:
-            UsageError: without a memory, which the primer puts in, or another of its keys.
+            UsageError: without a memory, which the primer adds, or another of its keys.
         """
         memory = tensordict.get("memory", None)
         if memory is None:
@@ -120,7 +121,7 @@ class DecisionPolicy(TensorDictModuleBase):
     def _act_on_memory(
         self, observation: Tensor, return_to_go: Tensor, time_step: Tensor, memory: TensorDictBase
     ) -> tuple[Tensor, TensorDictBase]:
-        """Actions ``[b a]`` and the network's memory after them."""
+        """Return actions ``[b a]`` and the network's memory after them."""
         output, memory = self.network.observe(observation, return_to_go, time_step, memory)
         action = self._choose(output)
         return action, self.network.remember(action, time_step, memory)
@@ -128,7 +129,7 @@ class DecisionPolicy(TensorDictModuleBase):
     def _act_on_window(
         self, observation: Tensor, return_to_go: Tensor, time_step: Tensor, memory: TensorDictBase
     ) -> tuple[Tensor, TensorDictBase]:
-        """Actions ``[b a]`` and the window with this step appended, the oldest dropped if it is full."""
+        """Return actions ``[b a]`` and the window with this step appended, the oldest dropped if it is full."""
         length = memory["length"]
         unknown = torch.zeros_like(memory["action"][:, 0])
         entries = {"observation": observation.flatten(1), "action": unknown}
@@ -138,11 +139,11 @@ class DecisionPolicy(TensorDictModuleBase):
         observations = window["observation"].unflatten(-1, self.network.observation_shape)
         outputs = self.network(observations, window["action"], window["return_to_go"], window["time_step"])
         action = self._choose(newest_entry(outputs, length))
-        window["action"] = append_entry(window["action"], action, length - 1)  # in the place of what was unknown
+        window["action"] = append_entry(window["action"], action, length - 1)  # which was unknown
         return action, TensorDict({**window, "length": length}, batch_size=memory.batch_size, device=memory.device)
 
     def _choose(self, output: Tensor) -> Tensor:
-        """The actor's action ``[b a]`` for an output ``[b x]`` of the network."""
+        """Return the actor's action ``[b a]`` for an output ``[b x]`` of the network."""
         first, *others = self.actor[0]
         chosen = TensorDict({first.out_keys[0]: output}, batch_size=output.shape[:1])
         for module in (*others, self.actor[-1]):
@@ -150,10 +151,13 @@ class DecisionPolicy(TensorDictModuleBase):
         return chosen.get(self.actor[-1].out_keys[0])
 
     def _memory_spec(self) -> Composite:
-        """Of one environment."""
+        """Return the memory's spec for one environment."""
         network = self.network
         if self.memory == "carried":
-            return _spec_of(network.initial_memory(1))
+            memory = network.initial_memory(1)
+            if any(entry.any() for entry in memory.values(True, True)):
+                raise UsageError("initial_memory has entries other than 0: a policy's memory must begin with zeros")
+            return make_composite_from_td(memory[0], unsqueeze_null_shapes=False)
         dtype = next(network.parameters()).dtype
         is_pixels = len(network.observation_shape) == 3
         shape = (self.context, network.observation_shape.numel())
@@ -164,14 +168,3 @@ class DecisionPolicy(TensorDictModuleBase):
             time_step=Unbounded((self.context, 1), dtype=torch.long),
             length=Unbounded((1,), dtype=torch.long),
         )
-
-
-def _spec_of(memory: TensorDictBase) -> Composite:
-    """The spec of one element of a network's initial memory ``[b]``."""
-    if any(entry.any() for entry in memory.values(True, True)):
-        raise UsageError("initial_memory has entries other than 0: a policy carries a memory that begins with zeros")
-    specs = {
-        name: _spec_of(entry) if isinstance(entry, TensorDictBase) else Unbounded(entry.shape[1:], dtype=entry.dtype)
-        for name, entry in memory.items()
-    }
-    return Composite(specs)

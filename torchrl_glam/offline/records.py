@@ -1,4 +1,4 @@
-"""Steps as TorchRL reads them from Minari, to the records that sequence models are trained on.
+"""Records for sequence models, from the steps of a Minari dataset.
 
 ``n`` steps of whole episodes, ``o`` observation size, ``h w c`` pixels, ``a`` action size.
 """
@@ -18,7 +18,7 @@ TOLERANCE = 1e-4  # how far outside its bounds, in parts of their distance, roun
 
 
 def choose_episodes(steps: TensorDictBase, fraction: float) -> TensorDictBase:
-    """The steps of a share of the episodes: always the same ones, spread evenly over all, one at least."""
+    """Return the steps of a share of the episodes: always the same ones, spread evenly over all, at least one."""
     if fraction == 1:
         return steps
     numbers = steps["episode"].unique_consecutive()
@@ -28,9 +28,9 @@ def choose_episodes(steps: TensorDictBase, fraction: float) -> TensorDictBase:
 
 
 def make_records(steps: TensorDictBase, action_space: Space, dataset_id: str) -> TensorDict:
-    """Make the records of :class:`~torchrl_glam.offline.dataset.OfflineDataset` of steps [n].
+    """Make the records of :class:`~torchrl_glam.offline.dataset.OfflineDataset` from steps [n].
 
-    An episode ends where its number does, whatever its flags say: a recording may stop without either.
+    An episode ends where its number changes, not by its flags: a recording may stop without one.
 
     Args:
         steps: with ``observation``, ``action``, ``("next", "reward")`` and ``episode``, the number of each.
@@ -57,8 +57,8 @@ def make_records(steps: TensorDictBase, action_space: Space, dataset_id: str) ->
         {
             "observation": observation,
             "action": _encode_actions(steps["action"], action_space, episode, dataset_id),
-            # Quadratic in the longest episode, for it is a convolution: 0.4 s for 1000 episodes of 1000 steps, on one
-            # core. In float64 it would be 25 s; in float32 it errs by 1e-5 of the return.
+            # A convolution, quadratic in the longest episode: 0.4 s for 1000 episodes of 1000 steps on one core, with
+            # an error of 1e-5 of the return; 25 s in float64.
             "return_to_go": reward2go(reward, done, gamma=1.0),
             "time_step": (at - torch.where(first, at, 0).cummax(0).values).unsqueeze(-1),
             "episode": episode,
@@ -69,7 +69,7 @@ def make_records(steps: TensorDictBase, action_space: Space, dataset_id: str) ->
 
 
 def _encode_actions(action: Tensor, space: Space, episode: Tensor, dataset_id: str) -> Tensor:
-    """Actions as float32 [n a]: one-hot of ``Discrete`` ones, of a ``Box`` as they are."""
+    """Return actions as float32 [n a]: ``Discrete`` ones one-hot, those of a ``Box`` unchanged."""
     outside = f"actions that are not in {one_line(space)}"
     if isinstance(space, Box):
         low, high = (torch.from_numpy(bound.astype(np.float32)) for bound in (space.low, space.high))
@@ -82,12 +82,12 @@ def _encode_actions(action: Tensor, space: Space, episode: Tensor, dataset_id: s
     return torch.nn.functional.one_hot(action, number).float()
 
 
-def _refuse_steps(bad: Tensor, episode: Tensor, dataset_id: str, what: str) -> None:
+def _refuse_steps(bad: Tensor, episode: Tensor, dataset_id: str, fault: str) -> None:
     """Raise an error if any step has a true entry in ``bad`` [n ..]."""
     steps = bad.reshape(len(episode), -1).any(1)
     if steps.any():
         number = int(episode[steps][0])
         raise UsageError(
-            f"the dataset {dataset_id} has {what}, in {int(steps.sum())} of {len(steps)} steps, the first of them in "
-            f"episode {number}: record it again without"
+            f"the dataset {dataset_id} has {fault}, in {int(steps.sum())} of {len(steps)} steps, the first of them in "
+            f"episode {number}: record it again without these"
         )

@@ -45,7 +45,7 @@ class ObservationEncoder(nn.Module):
         if not self.is_pixels and len(self.shape) != 1:
             raise UsageError(f"observation_shape {tuple(self.shape)}: give (size,) of vectors or (h, w, c) of pixels")
         if self.is_pixels and min(self.shape[:2]) < LEAST_SIDE:
-            raise UsageError(f"observation_shape {tuple(self.shape)}: pixels are wanted {LEAST_SIDE} high and wide")
+            raise UsageError(f"observation_shape {tuple(self.shape)}: give pixels at least {LEAST_SIDE} high and wide")
         features = self.shape[0]
         if self.is_pixels:
             sides = torch.tensor(self.shape[:2])
@@ -65,9 +65,9 @@ class ObservationEncoder(nn.Module):
         self.linear = nn.Linear(features, width)
 
     def set_statistics(self, mean: Tensor | None, std: Tensor | None) -> None:
-        """Take the data's mean and standard deviation ``[o]``; pixels have no use for them.
+        """Take the data's mean and standard deviation ``[o]``; pixels ignore them.
 
-        A feature that never changes, its deviation below 1e-6, is centred alone.
+        A feature that never changes (deviation below 1e-6) is only centred.
 
         Raises:
             UsageError: if their shapes are not that of an observation.
@@ -77,12 +77,12 @@ class ObservationEncoder(nn.Module):
         for name, value in (("mean", mean), ("std", std)):
             if value is None or value.shape != self.shape:
                 came = None if value is None else list(value.shape)
-                raise UsageError(f"{name} of observations is {came}: a tensor {list(self.shape)} is wanted")
+                raise UsageError(f"{name} of observations is {came}: give a tensor {list(self.shape)}")
             self.get_buffer(name).copy_(value)
         self.std.masked_fill_(self.std < 1e-6, 1.0)
 
     def forward(self, observation: Tensor) -> Tensor:
-        """``observation [.. o]`` or ``[.. h w c]`` to ``[.. d]``."""
+        """Map ``observation [.. o]`` or ``[.. h w c]`` to ``[.. d]``."""
         dtype = self.linear.weight.dtype
         if not self.is_pixels:
             return self.linear((observation.to(dtype) - self.mean) / self.std)
@@ -138,7 +138,7 @@ class DecisionTokens(nn.Module):
         self.register_buffer("return_scale", torch.ones(()))
 
     def set_statistics(self, mean: Tensor | None, std: Tensor | None, return_scale: float) -> None:
-        """Take the observations' mean and standard deviation, and what returns are divided by.
+        """Take the observations' mean and standard deviation, and the divisor of returns.
 
         Raises:
             UsageError: if ``return_scale`` is not above 0, and as :class:`ObservationEncoder` does.
@@ -149,19 +149,19 @@ class DecisionTokens(nn.Module):
         self.return_scale.fill_(return_scale)
 
     def forward(self, observation: Tensor, action: Tensor, return_to_go: Tensor, time_step: Tensor) -> Tensor:
-        """Steps ``[b t ..]``, their time ``[b t 1]``, to tokens ``[b 3t d]``."""
+        """Map steps ``[b t ..]`` and their time ``[b t 1]`` to tokens ``[b 3t d]``."""
         pair = self.embed_observed(observation, return_to_go, time_step)
         tokens = torch.stack([*pair, self.embed_action(action, time_step)], -2)  # (b t, 3, d)
         return tokens.flatten(-3, -2)
 
     def embed_observed(self, observation: Tensor, return_to_go: Tensor, time_step: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens ``R_t`` and ``s_t``, both ``[.. d]``: what is known before the action."""
+        """Return the tokens ``R_t`` and ``s_t``, both ``[.. d]``: those known before the action."""
         scaled = return_to_go.to(self.return_scale.dtype) / self.return_scale
         embedded = self.return_to_go(scaled)
         return self._finish(embedded, time_step), self._finish(self.observation(observation), time_step)
 
     def embed_action(self, action: Tensor, time_step: Tensor) -> Tensor:
-        """The token ``a_t [.. d]``."""
+        """Return the token ``a_t [.. d]``."""
         return self._finish(self.action(action.to(self.action.weight.dtype)), time_step)
 
     def _finish(self, embedded: Tensor, time_step: Tensor) -> Tensor:

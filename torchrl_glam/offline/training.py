@@ -1,4 +1,4 @@
-"""One gradient step on windows of a dataset, by whichever of TorchRL's losses."""
+"""One gradient step on windows of a dataset, by any of TorchRL's losses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DecisionUpdate:
 
     Args:
         loss: ``DTLoss``, ``OnlineDTLoss`` or ``BCLoss`` over ``actor``.
-        actor: what the run saves; the loss may have parameters of its own.
+        actor: the network that the run saves; the loss may have parameters of its own.
         lr: the highest learning rate.
         weight_decay: of matrices, see :func:`decay_groups`.
         warmup_updates: over which the rate rises from 0.
@@ -54,9 +54,9 @@ class DecisionUpdate:
 
     def __call__(self, windows: TensorDictBase) -> TensorDictBase:
         """Take the step; return the loss's terms and metrics."""
-        self.actor.train()  # torchrl's losses (0.14.1) do not hand on their own mode
+        self.actor.train()  # torchrl's losses (0.14.1) do not set the mode of their networks
         terms = self.loss(windows)
-        if (loss := terms.pop("loss", None)) is not None:  # DTLoss's; those of all others say what they are
+        if (loss := terms.pop("loss", None)) is not None:  # DTLoss's; other losses name their terms
             terms.set("loss_action", loss)
         norm = optimizer_step(checked_loss(terms), self.parameters, self.optimizer, self.max_norm)
         terms = terms.detach().set("grad_norm", norm).set("learning_rate", self.schedule.get_last_lr()[0])
@@ -65,7 +65,7 @@ class DecisionUpdate:
         return terms
 
     def state_dict(self) -> dict[str, Any]:
-        """What is trained besides the actor, and the states of optimizer and schedule."""
+        """Return the loss's own parameters, and the states of optimizer and schedule."""
         return {
             "loss": own_state(self.loss, [self.actor]),
             "optimizer": self.optimizer.state_dict(),
@@ -73,14 +73,14 @@ class DecisionUpdate:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned, in place."""
+        """Load the result of :meth:`state_dict`, in place."""
         load_own_state(self.loss, [self.actor], state_dict["loss"])
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.schedule.load_state_dict(state_dict["schedule"])
 
 
 def rate(update: int, warmup_updates: int, total_updates: int) -> float:
-    """The share of the highest learning rate at an update, counted from 0: a line up, then half a cosine down.
+    """Return the share of the highest learning rate at an update, counted from 0: a line up, half a cosine down.
 
     Examples:
         >>> from torchrl_glam.offline.training import rate
@@ -94,7 +94,7 @@ def rate(update: int, warmup_updates: int, total_updates: int) -> float:
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: matrices decay; vectors, norms, embeddings and Mamba's A do not (arXiv 2312.00752, App. E)."""
+    """Group parameters: matrices decay; vectors, norms, embeddings, Mamba's A do not (arXiv 2312.00752, App. E)."""
     exempt = {
         parameter
         for child in module.modules()

@@ -19,20 +19,20 @@ MASK = ("collector", "mask")  # by which TorchRL's losses leave steps out
 
 
 def make_windows(dataset: OfflineDataset, batch_size: int, context: int) -> TensorDictReplayBuffer:
-    """A replay buffer whose ``sample()`` draws windows [b t] of one episode's consecutive steps.
+    """Make a replay buffer whose ``sample()`` draws windows [b t] of one episode's consecutive steps.
 
-    Each step of the dataset is equally likely to be a window's first, so that long episodes come more often, as in
-    the Decision Transformer (arXiv 2106.01345, Sec. 4.2). A window that reaches its episode's end is padded there with
+    Each step of the dataset is equally likely to be a window's first, so that long episodes are drawn more often, as in
+    the Decision Transformer (arXiv 2106.01345, Sec. 4.2). A window that passes its episode's end is padded there with
     repetitions of the last step; ``("collector", "mask")`` [b t 1] is false at these. Windows are drawn by torch's
     global generator, with replacement.
 
     Args:
-        dataset: whose records the buffer shares.
+        dataset: its records are shared with the buffer.
         batch_size: ``b``.
         context: ``t``, in environment steps.
 
     Returns:
-        The buffer; its samples have the records' keys, the mask, and ``index``, where the steps are in the records.
+        The buffer; its samples have the records' keys, the mask, and ``index``, the steps' places in the records.
 
     Raises:
         UsageError: if ``batch_size`` or ``context`` is below 1.
@@ -63,30 +63,30 @@ def make_windows(dataset: OfflineDataset, batch_size: int, context: int) -> Tens
 
 
 def draw_windows(windows: TensorDictReplayBuffer, number: int) -> Iterator[TensorDictBase]:
-    """``number`` batches of :func:`make_windows`, each drawn when its turn comes."""
+    """Yield ``number`` batches of :func:`make_windows`, each drawn when it is asked for."""
     for _ in range(number):
         yield windows.sample()
 
 
 class SameData:
-    """The part of a checkpoint that sees to it that a run goes on with the data that it began with.
+    """The part of a checkpoint by which a run resumes only with the data that it began with.
 
     Args:
-        dataset: what the run learns from.
+        dataset: the run's.
     """
 
     def __init__(self, dataset: OfflineDataset) -> None:
         self._dataset_id, self._fingerprint = dataset.dataset_id, dataset.fingerprint()
 
     def state_dict(self) -> dict[str, Any]:
-        """The data's fingerprint."""
+        """Return the data's fingerprint."""
         return {"fingerprint": self._fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare.
+        """Compare the fingerprint with that of the data.
 
         Raises:
-            UsageError: if the data are others.
+            UsageError: if they differ.
         """
         if state_dict["fingerprint"] != self._fingerprint:
             raise UsageError(
@@ -96,7 +96,7 @@ class SameData:
 
 
 class PaddedWindows(Sequence):
-    """TorchRL's ``Sequence``, padded at the ends of episodes, with the time as a dimension of its own and our mask.
+    """TorchRL's ``Sequence``, padded at the ends of episodes, with a dimension for time, and our mask.
 
     Args:
         length: steps of a window.
@@ -106,20 +106,20 @@ class PaddedWindows(Sequence):
         super().__init__(length, episode_boundary="pad", done_key=("next", "done"))
 
     def expand(self, index: Tensor, info: dict[str, Any], storage: Storage) -> tuple[Tensor, dict[Any, Any]]:
-        """From the first steps [b] to the windows' [b t] and their mask."""
+        """Map the first steps [b] to those of the windows [b t] and their mask."""
         rows, expanded = super().expand(index, info, storage)
         mask = expanded["validity_mask"].unflatten(0, (-1, self.length))
         return rows.unflatten(0, (-1, self.length)), {MASK: mask.unsqueeze(-1)}
 
 
 class RecordStorage(TensorStorage):
-    """Records as they are, of which windows are read by one ``index_select`` per key.
+    """Records in memory, of which windows are read by one ``index_select`` per key.
 
-    64 windows of 20 frames of 64x64 take 2.3 ms so on one core, and 10 ms by the fancy indexing of ``TensorStorage``.
+    64 windows of 20 frames of 64x64 take 2.3 ms on one core, and 10 ms by the fancy indexing of ``TensorStorage``.
     """
 
     def get(self, index: Any) -> Any:
-        """The records of ``index``; of windows [b t], which a sample unit has kept within the records, fast."""
+        """Return the records of ``index``; fast for windows [b t], which are always within the records."""
         if not isinstance(index, Tensor) or index.ndim != 2:
             return super().get(index)
         rows, records = index.flatten(), self._storage

@@ -100,7 +100,7 @@ def test_the_picture_of_targets_has_every_model(make_runs, tmp_path):
     assert rgb(pictures.STYLES["dmamba"][0]) not in there
 
 
-def test_the_picture_of_targets_with_behaviour_cloning_alone(make_runs, tmp_path):
+def test_the_picture_of_targets_with_only_behaviour_cloning(make_runs, tmp_path):
     ((title, grid),) = offline.make_grids(make_runs(result(30.0, model="bc"))).items()
     offline.plot_targets(tmp_path / "targets.png", grid, title)
     assert rgb(pictures.STYLES["bc"][0]) in colours(tmp_path / "targets.png")

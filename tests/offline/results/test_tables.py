@@ -54,7 +54,7 @@ def test_the_csv_has_a_line_for_each_cell(make_runs):
     assert float(rows[1]["return_deviation"]) == pytest.approx(math.sqrt(200), rel=1e-5)
 
 
-def test_without_references_there_are_returns_alone(make_runs):
+def test_without_references_there_are_only_returns(make_runs):
     text = offline.comparison_tables(make_runs(result(random_score=None, expert_score=None)))
     assert "Normalised score:" not in text
     assert "100.0 (1 seed: too few)" in text

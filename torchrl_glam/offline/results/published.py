@@ -83,7 +83,7 @@ def published_table(runs: pd.DataFrame) -> str | None:
 
 
 def _cell(cells: pd.Series, name: str) -> str:
-    """Our score of a model; of each of its kinds, where it was run in several."""
+    """Return our score of a model; where it was run in several kinds, of each."""
     own = cells[[label.split(" (")[0] == name for label in cells.index]].dropna()
     if len(own) < 2:
         return str(own.iloc[0]) if len(own) else NOTHING

@@ -23,9 +23,8 @@ INTRODUCTION = (
 def make_grids(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the runs of each budget by its title; the longest training on the most data comes first.
 
-    Each run has a ``row``, the label of its data, and a ``column``, that of its model. Where runs of a model on one
-    dataset differ in more than the seed, the model has a column for each kind; where data of one name differ, the
-    dataset has a row for each.
+    Each run has a ``row``, the label of its data, and a ``column``, that of its model. A model has a column for each
+    kind of its runs that differ in more than the seed, a dataset a row for each of its data that differ.
     """
     grids = {}
     for (updates, fraction), own in reversed(list(group(runs, BUDGET))):
@@ -78,8 +77,8 @@ def group(runs: pd.DataFrame, names: list[str]) -> Any:
 def telling(runs: pd.DataFrame, alike: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return those of ``names`` that tell runs apart which agree in ``alike`` and in the names already chosen.
 
-    So a table need not name the width of a model that was run in one width, nor its parameters where the width
-    determines them, and yet no two kinds of run share a cell.
+    So a table names the width only of a model that was run in several, and its parameters only where the width does
+    not determine them. No two kinds of run share a cell.
     """
     chosen: list[str] = []
     for name in names:
@@ -130,7 +129,7 @@ def budget(total_updates: int, fraction: float) -> str:
 
 
 def _score_table(grid: pd.DataFrame, score: str) -> str:
-    """A row for each dataset, a column for each model, the best in bold where it is beyond doubt."""
+    """Return a row for each dataset, a column for each model, a clearly best one in bold."""
     table = spreads(grid, score)
     rows = []
     for row, cells in table.iterrows():
@@ -143,7 +142,7 @@ def _score_table(grid: pd.DataFrame, score: str) -> str:
 
 
 def _settings_table(grid: pd.DataFrame) -> str:
-    """A row for each cell: the settings that its runs share, and the references of the normalised score."""
+    """Return a row for each cell: the settings that its runs share, and the references of the normalised score."""
     names = ["transitions", "random_score", "expert_score", *(name for name in SETTINGS if grid[name].notna().any())]
     rows = []
     for (row, column), cell in group(grid, ["row", "column"]):

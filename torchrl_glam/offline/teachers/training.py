@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from torchrl_glam.config.checks import check_values
 from torchrl_glam.errors import UsageError, first_line
+from torchrl_glam.factory import EVALUATION_SEED
 from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.offline.teachers.config import Algorithm, NewDatasetConfig, Quality, TeacherConfig
 from torchrl_glam.offline.teachers.recording import Episode, Recorder, write_steps
@@ -31,7 +32,6 @@ from torchrl_glam.offline.teachers.snapshots import STEPS, Model, Snapshot, Teac
 from torchrl_glam.offline.teachers.tasks import check_task, default_algorithm, default_frames, make_task_env
 
 BEST = 3  # snapshots that are played again to find the expert
-EVALUATION_SEED = 1000  # added to the teacher's: evaluations never begin as the training does
 MAX_STEPS = 10_000  # of an episode that is played for its score
 
 
@@ -146,20 +146,17 @@ class SnapshotCallback(BaseCallback):
     """Keeps copies of the policy at equal distances, after updates.
 
     Args:
-        total: environment steps of the training.
+        bar: shows the environment steps, and has their total.
         number: of copies.
         keep: is called with the training's step.
     """
 
-    def __init__(self, total: int, number: int, keep: Callable[[int], None]) -> None:
+    def __init__(self, bar: tqdm, number: int, keep: Callable[[int], None]) -> None:
         super().__init__()
-        self._total, self._number, self._keep, self._kept = total, number, keep, 0
-
-    def _on_training_start(self) -> None:
-        self._bar = progress_bar(total=self._total, desc=f"{type(self.model).__name__} teacher", unit="step")
+        self._bar, self._number, self._keep, self._kept = bar, number, keep, 0
 
     def _on_rollout_start(self) -> None:
-        if self.num_timesteps >= math.ceil(self._total * (self._kept + 1) / self._number):
+        if self.num_timesteps >= math.ceil(self._bar.total * (self._kept + 1) / self._number):
             self._keep(self.num_timesteps)
             self._kept += 1
 
@@ -169,7 +166,6 @@ class SnapshotCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._keep(self.num_timesteps)
-        self._bar.close()
 
 
 def _train(config: TeacherConfig, folder: Path) -> Teacher:
@@ -191,7 +187,8 @@ def _train(config: TeacherConfig, folder: Path) -> Teacher:
         tqdm.write(f"step {frame}: mean return {teacher.snapshots[-1].mean:.1f}")
 
     total = config.total_frames or default_frames(config.env.name)
-    model.learn(total, callback=SnapshotCallback(total, config.snapshots, keep))
+    with progress_bar(total=total, desc=f"{name} teacher", unit="step") as bar:
+        model.learn(total, callback=SnapshotCallback(bar, config.snapshots, keep))
     recorded: list[list[Episode]] = env.get_attr("episodes")
     write_steps(folder / STEPS, recorded)
     teacher = _find_expert(teacher, player, judge, config.reference_episodes, seed)
