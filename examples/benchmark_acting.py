@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from torchrl_glam import presentation as figures
-from torchrl_glam.command.options import option_line
+from torchrl_glam.command.options import small_command
 from torchrl_glam.errors import UsageError, check_least, make_writable
 from torchrl_glam.machine.resources import cpu_name
 from torchrl_glam.offline import benchmark as acting
@@ -42,7 +42,7 @@ class ActingOptions:
     seconds: float = 0.2  # of calls at least, for each point in a round
 
 
-@option_line(ActingOptions)
+@small_command(ActingOptions)
 def main(options: ActingOptions) -> None:
     """Time one action of untrained offline models after more and more steps, on one thread."""
     least = ("batch", "observation_size", "action_size", "width", "num_layers", "num_heads", "rounds")

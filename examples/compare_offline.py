@@ -16,7 +16,7 @@ from pathlib import Path
 from pandas import DataFrame
 
 from torchrl_glam import presentation as figures
-from torchrl_glam.command.options import option_line
+from torchrl_glam.command.options import small_command
 from torchrl_glam.errors import UsageError, make_writable
 from torchrl_glam.offline import results as offline
 from torchrl_glam.offline.results.runs import MODELS
@@ -32,7 +32,7 @@ class CompareOptions:
     model: str = "mambadm"  # whose scaling is shown
 
 
-@option_line(CompareOptions)
+@small_command(CompareOptions)
 def main(options: CompareOptions) -> None:
     """Compare offline runs: scores over seeds, target returns, scaling with data and model."""
     if options.model not in MODELS:

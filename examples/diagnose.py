@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torchrl_glam import factory, presentation
 from torchrl_glam.command.cli import resolve_device
-from torchrl_glam.command.options import option_line
+from torchrl_glam.command.options import small_command
 from torchrl_glam.config import Device
 from torchrl_glam.errors import check_least, make_writable
 from torchrl_glam.runs.files import write_file
@@ -39,7 +39,7 @@ class DiagnoseOptions:
     out: str | None = None  # folder; null: run_dir/diagnosis-FRAME-seedSEED
 
 
-@option_line(DiagnoseOptions)
+@small_command(DiagnoseOptions)
 def main(options: DiagnoseOptions) -> None:
     """Find out what a run has learnt and what not: reward, termination, frames, value, policy."""
     check_least(options, {"records": 1, "fresh": 0, "context": 1, "seed": 0})

@@ -17,7 +17,7 @@ from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
 from torchrl_glam.command.cli import resolve_device
-from torchrl_glam.command.options import option_line
+from torchrl_glam.command.options import small_command
 from torchrl_glam.config import Device, GLAMConfig, Protocol
 from torchrl_glam.errors import UsageError, check_least, make_writable
 from torchrl_glam.runs.files import write_file
@@ -44,7 +44,7 @@ class EvaluateOptions:
     video: bool = False  # the first episode as a GIF: in run_dir/media, or beside out
 
 
-@option_line(EvaluateOptions)
+@small_command(EvaluateOptions)
 def main(options: EvaluateOptions) -> None:
     """Play whole episodes of a run's game by its policy, and write their returns to a file."""
     run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))

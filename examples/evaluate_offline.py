@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchrl_glam.command.options import option_line
+from torchrl_glam.command.options import small_command
 from torchrl_glam.errors import UsageError, make_writable
 from torchrl_glam.offline.config import DecisionMemory, OfflineConfig
 from torchrl_glam.offline.factory import (
@@ -39,7 +39,7 @@ class EvaluateOptions:
     out: str | None = None  # JSON file; null: run_dir/evaluation-UPDATE-MEMORY-targets-TARGETS-seedSEED.json
 
 
-@option_line(EvaluateOptions)
+@small_command(EvaluateOptions)
 def main(options: EvaluateOptions) -> None:
     """Ask a trained offline run for other returns, or let it act with another memory."""
     run = load_decisions(options.run_dir, memory=options.memory and options.memory.value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from torchrl_glam.command.options import option_line
+from torchrl_glam.command.options import small_command
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.export import export_minari, export_weights
 from torchrl_glam.runs.loading import load_run, read_config
@@ -34,7 +34,7 @@ class ExportOptions:
     out: str | None = None  # safetensors: new folder, null: exported/RUN; minari: datasets' folder, null: Minari's own
 
 
-@option_line(ExportOptions)
+@small_command(ExportOptions)
 def main(options: ExportOptions) -> None:
     """Export a run: its networks as one safetensors file with the options, or its records as a Minari dataset."""
     folder, out = Path(options.run_dir), Path(options.out) if options.out else None

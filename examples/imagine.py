@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torchrl_glam import factory
 from torchrl_glam.command.cli import resolve_device
-from torchrl_glam.command.options import option_line
+from torchrl_glam.command.options import small_command
 from torchrl_glam.config import Device
 from torchrl_glam.errors import UsageError, check_least, make_writable
 from torchrl_glam.runs.loading import LoadedRun, load_run
@@ -50,7 +50,7 @@ class ImagineOptions:
     scale: int = 3  # factor of the frames' enlargement
 
 
-@option_line(ImagineOptions)
+@small_command(ImagineOptions)
 def main(options: ImagineOptions) -> None:
     """Let a run's world model imagine recorded steps, and measure its error at each step."""
     check_least(options, dict.fromkeys(("rows", "steps", "context", "scale"), 1))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torchrl_glam.command.cli import resolve_device
-from torchrl_glam.command.options import option_line
+from torchrl_glam.command.options import small_command
 from torchrl_glam.config import Device
 from torchrl_glam.runs.loading import load_run
 from torchrl_glam.tools.player.pace import Player
@@ -30,7 +30,7 @@ class PlayOptions:
     seed: int = 0  # of the environment and of all samples
 
 
-@option_line(PlayOptions)
+@small_command(PlayOptions)
 def main(options: PlayOptions) -> None:
     """Play in a run's real environment and in its imagination, in the browser."""
     check_aiohttp()

@@ -140,7 +140,7 @@ BAD_INPUTS = {
     "unknown actions": (["env.name=tests.support.games:TwoLevers-v0"], ["MultiDiscrete", "Discrete"]),
     "continuous actions for discrete SAC": (
         ["env.name=tests.support.games:SteerBall-v0", "objective=discrete_sac"],
-        ["objective=discrete_sac", "discrete actions", "SteerBall"],
+        ["objective=discrete_sac", "discrete actions", "choose glam"],
     ),
     "unknown objective": (["objective=pppo"], ["objective=pppo", "choose one of", "ppo"]),
     "unknown backbone": (["dynamics=strom"], ["dynamics=strom", "choose one of", "storm"]),
@@ -155,9 +155,12 @@ BAD_INPUTS = {
     "environments that do not divide": (["env.num_envs=3"], ["total_frames=160", "env.num_envs=3"]),
     "ablation undone": (
         ["ablation=without_g", "dynamics=storm"],
-        ["ablation=without_g", "world_model.dynamics.name=lmamba_only", "storm"],
+        ["ablation=without_g", "dynamics=lmamba_only", "storm"],
     ),
-    "names and import paths": (["-m", "objective=ppo,my.Loss"], ["objective=ppo,my.Loss", "one after the other"]),
+    "a loss that is not there": (
+        ["-m", "objective=ppo,my.Loss"],
+        ["objective=my.Loss cannot be imported", "No module"],
+    ),
     "several environments and overlap": (
         ["env.num_envs=2", "training.overlap=true"],
         ["training.overlap=true", "env.num_envs=2"],

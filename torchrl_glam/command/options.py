@@ -49,9 +49,6 @@ def small_command(schema: type[Options]) -> Callable[[Callable[[Options], None]]
     return decorate
 
 
-option_line = small_command  # its earlier name
-
-
 def read_arguments(schema: type[Options], arguments: list[str]) -> Options:
     """Make the dataclass of ``key=value`` arguments; the last one counts of an option that comes twice.
 

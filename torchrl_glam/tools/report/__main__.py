@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from torchrl_glam import presentation
-from torchrl_glam.command.options import option_line
+from torchrl_glam.command.options import small_command
 from torchrl_glam.errors import UsageError, make_writable
 from torchrl_glam.tools.report.references import References
 from torchrl_glam.tools.report.statistics import Bootstrap, load_rliable
@@ -29,7 +29,7 @@ def main() -> None:
     paths, options = split_arguments(sys.argv[1:])
     sys.argv = ["glam-report", *options]
 
-    @option_line(ReportOptions)
+    @small_command(ReportOptions)
     def report(options: ReportOptions) -> None:
         """Report runs on Atari: scores, aggregates with intervals, curves, beside the published methods.
 
