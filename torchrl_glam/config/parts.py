@@ -69,10 +69,11 @@ def make_node(target: Any, given: tuple[str, ...] = (), partial: bool = False) -
         given: arguments that are no options, since whoever makes the part gives them.
         partial: what is made of the node is a partial, which is called with those arguments.
     """
-    options: dict[str, Any] = {"populate_full_signature": True, "zen_partial": partial or None, "zen_exclude": given}
-    parameters = inspect.signature(target.__init__ if isinstance(target, type) else target).parameters.values()
+    options = {"populate_full_signature": True, "zen_partial": partial or None, "zen_exclude": given}
+    parameters = inspect.signature(target).parameters.values()
     lists = {each.name: list(each.default) for each in parameters if isinstance(each.default, tuple)}  # as in yaml
-    return Builds.builds(target, **options, **{name: value for name, value in lists.items() if name not in given})
+    builds: Any = Builds.builds
+    return builds(target, **options, **{name: value for name, value in lists.items() if name not in given})
 
 
 @dataclass(frozen=True)
