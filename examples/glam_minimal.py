@@ -152,8 +152,9 @@ class WorldModel(nn.Module):
             self.encoder.extend([nn.Conv2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU()])
         self.encoder.extend([nn.Flatten(), nn.Linear(16 * widths[-1], z)])
         self.decoder = nn.Sequential(nn.Linear(z, 16 * widths[-1], bias=False), nn.Unflatten(1, (widths[-1], 4, 4)))
-        for i, o in pairwise((*widths[::-1], 3)):
-            self.decoder.extend([nn.BatchNorm2d(i), nn.ReLU(), nn.ConvTranspose2d(i, o, 4, 2, 1, bias=o == 3)])
+        for i, o in pairwise(widths[::-1]):
+            self.decoder.extend([nn.BatchNorm2d(i), nn.ReLU(), nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False)])
+        self.decoder.extend([nn.BatchNorm2d(widths[0]), nn.ReLU(), nn.ConvTranspose2d(widths[0], 3, 4, 2, 1)])
         self.embedding = nn.Sequential(*trunk(z + actions, d, layers=1), nn.Linear(d, d, bias=False))
         self.dynamics = Dynamics(d)
         self.prior_head = nn.Linear(d, z)  # Differs: the paper's "MLP" is one layer, here and behind both branches
@@ -184,7 +185,7 @@ class WorldModel(nn.Module):
             "termination": F.binary_cross_entropy_with_logits(self.termination_head(h[:, 3:]).squeeze(-1), c[:, 3:]),
             "dynamics": 0.5 * kl(log_q[:, 4:].detach(), log_p[:, 3:-1]),  # Eq. 9
             "representation": 0.1 * kl(log_q[:, 4:], log_p[:, 3:-1].detach()),
-            # Eq. 10. Differs: it has Delta_t = z_{t+1} - z_t, no distribution; ours is softmax(l_{t+1} - l_t), l = log q
+            # Eq. 10. Differs: its Delta_t = z_{t+1} - z_t is no distribution; ours is softmax(l_{t+1} - l_t), l = log q
             "variation": 0.1 * kl(log_q.diff(dim=1)[:, 3:].log_softmax(-1).detach(), log_g[:, 3:-1]),
         }
 
@@ -209,7 +210,7 @@ def lambda_return(r: Tensor, c: Tensor, v: Tensor, gamma: float = 0.985, lmbda: 
     """G_t = r_t + gamma (1 - c_t) ((1 - lambda) v_{t+1} + lambda G_{t+1}), G_n = v_n: r, c, G [b n], v [b n+1]."""
     g = [v[:, -1]]
     for t in reversed(range(r.shape[1])):
-        g.append(r[:, t] + gamma * ~c[:, t] * ((1 - lmbda) * v[:, t + 1] + lmbda * g[-1]))
+        g.append(r[:, t] + gamma * ((1 - lmbda) * v[:, t + 1] + lmbda * g[-1]) * ~c[:, t])
     return torch.stack(g[:0:-1], 1)
 
 
@@ -271,8 +272,7 @@ def main(**options: Any) -> list[float]:
     model_adam = torch.optim.Adam(world.parameters(), config.model_lr)
     agent_adam = torch.optim.Adam([*agent.actor.parameters(), *agent.critic.parameters()], config.agent_lr, eps=1e-5)
     x, a = torch.zeros(config.frames, 64, 64, 3, dtype=torch.uint8), torch.zeros(config.frames, 3)  # the replay
-    r, c = torch.zeros(2, config.frames)
-    game, returns, context = CatchBall(), [0.0], list[Any]()
+    (r, c), game, returns, context = torch.zeros(2, config.frames), CatchBall(), [0.0], list[Any]()
     for t in range(config.frames):
         x[t], action = game.draw(), F.one_hot(torch.randint(3, (1, 1)), 3)  # [1 1 a]
         if t >= config.warmup and context:  # acting is the first step of imagination, after the last 16 real steps
@@ -292,7 +292,7 @@ def main(**options: Any) -> list[float]:
             for slow, new in zip(agent.slow_critic.parameters(), agent.critic.parameters(), strict=True):
                 slow.data.lerp_(new.data, 0.02)
         if (t + 1) % 500 == 0:
-            print(f"frame {t + 1}: mean return {sum(returns[-21:-1]) / 20:.2f}", flush=True)
+            print(f"frame {t + 1}: mean return {torch.tensor(returns[-21:-1]).mean():.2f}", flush=True)
     return returns[:-1]
 
 
