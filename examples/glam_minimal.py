@@ -65,7 +65,7 @@ class TwoHot(nn.Module):
     def __init__(self, inputs: int, hidden: int, m: int = 255) -> None:
         super().__init__()
         self.trunk, self.logits = trunk(inputs, hidden), nn.Linear(hidden, m)
-        nn.init.zeros_(self.logits.weight)  # it predicts 0 at first
+        nn.init.zeros_(self.logits.weight)  # it predicts 0 at first (DreamerV3)
         nn.init.zeros_(self.logits.bias)
         self.bins = nn.Buffer(torch.linspace(-20, 20, m), persistent=False)
 
@@ -83,7 +83,7 @@ class TwoHot(nn.Module):
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """Return y and the last h: h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t, y_t = C_t h_t (Mamba, Algorithm 2)."""
-    y = []  # u, delta, y [b t i], A [i j], B C [b t j], h [b i j]
+    y = []  # u, delta, y [b t i], A [i j], B C [b t j]; h [b i j] is Mamba's state, not the belief
     for t in range(u.shape[1]):
         h = torch.exp(delta[:, t, :, None] * A) * h + (delta[:, t] * u[:, t])[:, :, None] * B[:, t, None, :]
         y.append((h @ C[:, t, :, None]).squeeze(-1))
@@ -199,7 +199,7 @@ def imagine(world: WorldModel, actor: nn.Module, n: int, z: Tensor, a: Tensor) -
     for _ in range(n):
         state = torch.cat([z, h], -1)  # [b 1 f]
         a = F.one_hot(Categorical(logits=actor(state)).sample(), a.shape[-1])  # [b 1 a]
-        h, _, memory = world.beliefs(z, a, memory)  # [b 1 d]
+        h, _, memory = world.beliefs(z, a, memory)  # [b 1 d]; Differs: GMamba knows its whole past, not l = 16 tokens
         z = sample(world.unimix(world.prior_head(h)))
         steps.append((state, a, world.reward_head(h), world.termination_head(h).squeeze(-1) > 0))
     states, a, r, c = (torch.cat(parts, 1) for parts in zip(*steps, strict=True))
@@ -264,7 +264,7 @@ def update(adam: torch.optim.Optimizer, terms: dict[str, Tensor], max_norm: floa
 
 
 def main(**options: Any) -> list[float]:
-    """Train on CatchBall; print the mean return of the last 20 episodes now and then; return that of each episode."""
+    """Train on CatchBall; every 500 frames print the mean return of the last 20 episodes; return all returns."""
     config = Config()
     vars(config).update(options)
     torch.manual_seed(config.seed)
