@@ -218,7 +218,7 @@ def test_the_others_run_by_one_option(model, tmp_path, capsys):
             ["model=dt", "model.local_length=3"],
             "no option model.local_length: model has width, num_layers",
         ),
-        (["model=rnn"], "model=rnn does not exist: choose one of bc, dmamba, dt, mambadm\n"),
+        (["model=rnn"], "model=rnn does not exist: choose one of "),
         (["model.contxt=3"], "did you mean model.context"),
         (["model.width=wide"], "model.width=wide: Value 'wide'"),
         (["model.fusion=mean"], "fusion is 'mean': choose one of sum, learned"),
@@ -249,6 +249,13 @@ def test_bad_input_ends_in_one_clear_line(finished, options, line, capsys):
     assert said.err.startswith("error: ")
     assert line in said.err
     assert outcome(finished[0])[1:] == before
+
+
+def test_an_unknown_model_is_answered_with_those_that_there_are(tmp_path):
+    """In a process of its own: where TorchRL's configs are imported too, they have a group ``model``."""
+    command = [sys.executable, str(EXAMPLE), *OPTIONS, "model=rnn", f"run_dir={tmp_path}"]
+    process = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert process.stderr == "error: model=rnn does not exist: choose one of bc, dmamba, dt, mambadm\n"
 
 
 def test_a_run_of_glam_is_no_offline_run(tmp_path, capsys):
