@@ -190,7 +190,7 @@ def test_environments_in_series_and_other_transforms_work() -> None:
         ({"action": Bounded(torch.zeros(2), torch.tensor([1.0, torch.inf]))}, "a bounded vector of floats"),
         ({"action": Bounded(0, 3, (2,), dtype=torch.int64)}, "a bounded vector of floats"),
         ({"action": Bounded(0, 3, (2, 2))}, "a bounded vector of floats"),
-        ({"names": (("agent", "action"), "reward", "done")}, r"actions are \('agent', 'action'\), 'action' alone"),
+        ({"names": (("agent", "action"), "reward", "done")}, r"actions are \('agent', 'action'\), only 'action'"),
         ({"names": ("action", ("agent", "reward"), "done")}, r"no 'reward', but \('agent', 'reward'\): rename"),
         ({"names": ("action", "reward", ("agent", "done"))}, r"no 'terminated', but \('agent', 'done'\)"),
     ],

@@ -18,10 +18,22 @@ MAY_BE_ZERO = (
     "media_every",
     "max_steps",
     "warmup_updates",
-    "sac.warmup_frames",
+    "sac.learning_starts",
 )
 RESUME = ("auto", "true", "false", "force")
-SHARES = ("gamma", "lmbda", "unimix", "beta2", "slow_critic_rate", "return_norm_rate", "dropout", "fraction", "tau")
+SHARES = (
+    "gamma",
+    "lmbda",
+    "unimix",
+    "beta2",
+    "slow_critic_rate",
+    "return_norm_rate",
+    "dropout",
+    "fraction",
+    "tau",
+    "gae_lambda",
+,
+)
 
 
 def check_config(config: GLAMConfig) -> None:

@@ -117,7 +117,7 @@ class GLAMPolicy(TensorDictModuleBase):
     def recall(self, context: TensorDictBase) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b kc"]]:
         """Return the belief after the context, and a sample of the prior of the current frame."""
         latents = nn.functional.one_hot(context.get("state").long(), self.world_model.latent_shape[1])
-        state = latents.flatten(-2).to(context.get("action").dtype)
+        state = latents.flatten(-2).to(next(self.world_model.embedding.parameters()).dtype)
         tokens = self.world_model.embedding(state, context.get("action"))
         beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
         belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))

@@ -74,8 +74,7 @@ def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = 
     false. Actions are ``Discrete`` numbers, or, where they are continuous, the ``Box`` from -1 to 1 that agents act in.
     Frames are stored without JPEG, so that ``minari.load_dataset`` reads exactly what was played.
 
-    :func:`torchrl_glam.offline.load_dataset` reads it with TorchRL's ``MinariExperienceReplay``, whose own result is
-    all zeros (torchrl 0.14.1).
+    :func:`torchrl_glam.offline.load_dataset` reads it; TorchRL's ``MinariExperienceReplay`` returns zeros (0.14.1).
 
     Args:
         folder: the run's.

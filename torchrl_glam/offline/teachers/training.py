@@ -50,8 +50,6 @@ def resolve_options(config: NewDatasetConfig, given: Iterable[str] = ()) -> None
         raise UsageError(
             f"ppo.batch_size={config.ppo.batch_size} must be a divisor of ppo.n_envs * ppo.n_steps = {frames}"
         )
-    if config.ppo.gae_lambda > 1:
-        raise UsageError(f"ppo.gae_lambda={config.ppo.gae_lambda:g}: give a number from 0 to 1")
     if not 0 < config.medium <= 1:
         raise UsageError(
             f"medium={config.medium:g}: give a number above 0, the random policy, and at most 1, the expert"
