@@ -32,7 +32,6 @@ SHARES = (
     "fraction",
     "tau",
     "gae_lambda",
-,
 )
 
 
