@@ -1,10 +1,10 @@
-"""Find out what a run has learnt and what not, before tuning it: reward, termination, frames, value, policy.
+"""Find out what a run has learned and what not, before tuning it: reward, termination, frames, value, policy.
 
     python examples/diagnose.py run_dir=runs/pong
     python examples/diagnose.py run_dir=runs/pong fresh=2000 seed=1
 
 The predictions of its networks are compared with the newest records of the replay, which it was trained on. With
-`fresh` they are also compared with new steps played by its policy, which shows what was only learnt by heart.
+`fresh` they are also compared with new steps played by its policy, which shows what was only learned by heart.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DiagnoseOptions:
 
 @small_command(DiagnoseOptions)
 def main(options: DiagnoseOptions) -> None:
-    """Find out what a run has learnt and what not: reward, termination, frames, value, policy."""
+    """Find out what a run has learned and what not: reward, termination, frames, value, policy."""
     check_least(options, {"records": 1, "fresh": 0, "context": 1, "seed": 0})
     run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
     folder = Path(options.out or run.folder / f"diagnosis-{run.frame}-seed{options.seed}")

@@ -1,4 +1,4 @@
-"""The script that makes datasets: one teacher serves them all, and bad input is one line before anything is learnt."""
+"""The script that makes datasets: one teacher serves them all, and bad input is one line before anything is learned."""
 
 from __future__ import annotations
 

@@ -44,6 +44,6 @@ def check_episode(episode):
 
 
 def play(name, steps, greedy=False):
-    """Episodes of a teacher that has learnt nothing."""
+    """Episodes of a teacher that has learned nothing."""
     config = make_config(name)
     return play_steps(make_model(config, make_task_env(config, 1, Recorder)), steps, seed=0, greedy=greedy)

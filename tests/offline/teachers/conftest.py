@@ -10,7 +10,7 @@ from torchrl_glam.offline.teachers import train_teacher
 
 @pytest.fixture(scope="session")
 def teachers(tmp_path_factory):
-    """A teacher of each kind that has learnt a task that counts."""
+    """A teacher of each kind that has learned a task that counts."""
     made = {}
     for name in (COUNTING, COUNTING_DISCRETE):
         config = make_config(name)

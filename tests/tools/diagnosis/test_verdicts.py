@@ -97,5 +97,5 @@ def test_what_is_wrong_is_said(name):
 
 def test_what_is_learnt_by_heart():
     assert "no sign" in judge_memory(GOOD, GOOD)
-    assert "learnt by heart; look at" in judge_memory(GOOD, replace(GOOD, reward=[event(found=5)]))
+    assert "learned by heart; look at" in judge_memory(GOOD, replace(GOOD, reward=[event(found=5)]))
     assert "too few to compare" in judge_memory(GOOD, replace(GOOD, rewarded=3))

@@ -74,7 +74,7 @@ def record_dataset(teacher: Teacher, config: NewDatasetConfig, dataset_id: str, 
     """Record episodes of the quality that is asked for, or take them from the training, and write the dataset.
 
     Args:
-        teacher: has learnt the task.
+        teacher: has learned the task.
         config: the options after :func:`~torchrl_glam.offline.teachers.training.resolve_options`.
         dataset_id: ``(namespace/)name-v0``, a new one.
         root: the folder of datasets.

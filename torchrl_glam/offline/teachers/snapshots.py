@@ -44,7 +44,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher that has learnt its task.
+    """A teacher that has learned its task.
 
     Args:
         folder: its folder.

@@ -53,7 +53,7 @@ def judge_memory(replay: Diagnosis, fresh: Diagnosis) -> str:
     trained, new = (at(found.reward, 0).exact.recall or 0.0 for found in (replay, fresh))
     line = f"recall of rewards {trained:.2f} in the replay, {new:.2f} in fresh steps"
     if new < FORGETS * trained:
-        return f"{line}: they are learnt by heart; look at total_frames, training.world_model_every (less), {LATENT}"
+        return f"{line}: they are learned by heart; look at total_frames, training.world_model_every (less), {LATENT}"
     return f"{line}: no sign of learning by heart" if trained >= HALF else f"{line}: there is little to be forgotten"
 
 
@@ -182,7 +182,7 @@ def judge_policy(found: Diagnosis) -> str:
     line = f"entropy {policy.entropy:.2f} of {policy.most:.2f} nats, action {favourite} in {max(policy.wanted):.0%}"
     if share > UNIFORM:
         return (
-            f"{line}: nearly uniform, little or nothing was learnt: compare its score with examples/random_play.py's; "
+            f"{line}: nearly uniform, little or nothing was learned: compare its score with examples/random_play.py's; "
             "look at the reward, agent_optimizer.lr, agent.entropy_coeff"
         )
     if share < CERTAIN:

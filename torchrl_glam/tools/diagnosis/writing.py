@@ -30,7 +30,7 @@ def to_markdown(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
         lines += [f"**{source}**, {diagnosis.number} steps:", ""]
         lines += [f"* {part}: {line}" for part, line in judge(diagnosis).items()]
         lines += [""]
-    lines += [f"**learnt by heart?** {line}\n" for line in _memory(found).values()]
+    lines += [f"**learned by heart?** {line}\n" for line in _memory(found).values()]
     for source, diagnosis in found.items():
         lines += [f"## {source}", "", *_tables(diagnosis)]
     return "\n".join(lines)
