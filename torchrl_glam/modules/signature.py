@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
 
-def passes_on(to: Callable[..., Any]) -> Callable[[Init], Init]:
+def passes_on(to: Callable[..., Any], *, without: Sequence[str] = ()) -> Callable[[Init], Init]:
     """Show the keyword-only options of ``to`` in the signature of a constructor that passes ``**options`` on to it.
 
     So they have one home, and whoever reads the signature, such as a command line, finds them.
+
+    Args:
+        to: the other constructor, or its class.
+        without: options that the constructor does not take.
 
     Examples:
         >>> import inspect
@@ -24,7 +28,7 @@ def passes_on(to: Callable[..., Any]) -> Callable[[Init], Init]:
     def decorate(init: Init) -> Init:
         *own, rest = inspect.signature(init).parameters.values()
         assert rest.kind is rest.VAR_KEYWORD, f"{init.__qualname__} passes no keywords on"
-        known = {parameter.name for parameter in own}
+        known = {parameter.name for parameter in own}.union(without)
         theirs = [option for option in inspect.signature(to).parameters.values() if option.kind is option.KEYWORD_ONLY]
         added = [option for option in theirs if option.name not in known]
         init.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]

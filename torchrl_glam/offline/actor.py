@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -14,8 +15,9 @@ from torchrl.modules import MLP
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.dynamics import TransformerDynamics
+from torchrl_glam.modules.signature import passes_on
 from torchrl_glam.offline.base import DecisionActor, SequenceActor
-from torchrl_glam.offline.gloma import GLoMaStack
+from torchrl_glam.offline.gloma import GLoMa, GLoMaStack
 from torchrl_glam.offline.tokens import TOKENS_PER_STEP, DecisionTokens, ObservationEncoder
 
 
@@ -44,6 +46,7 @@ class MambaDMActor(SequenceActor):
         (torch.Size([2, 3]), tensor([3, 3]))
     """
 
+    @passes_on(GLoMa)
     def __init__(
         self,
         observation_shape: Sequence[int],
@@ -52,21 +55,13 @@ class MambaDMActor(SequenceActor):
         width: int = 128,
         num_layers: int = 3,
         context: int = 20,
-        local_length: int = 6,
-        fusion: str = "sum",
-        branches: str = "both",
         max_steps: int = 4096,
         dropout: float = 0.1,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
-        backend: str = "auto",
         output_size: int | None = None,
+        **gloma: Any,
     ) -> None:
-        gloma = {"local_length": local_length, "fusion": fusion, "branches": branches, "dropout": dropout}
-        mamba = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "backend": backend}
         tokens = DecisionTokens(observation_shape, action_size, width, max_steps=max_steps, dropout=dropout)
-        stack = GLoMaStack(width, num_layers=num_layers, **gloma, **mamba)
+        stack = GLoMaStack(width, num_layers=num_layers, dropout=dropout, **gloma)
         super().__init__(tokens, stack, output_size, context=context)
 
 
@@ -81,37 +76,9 @@ class DMambaActor(MambaDMActor):
 expand, backend: see :class:`MambaDMActor`.
     """
 
-    def __init__(
-        self,
-        observation_shape: Sequence[int],
-        action_size: int,
-        *,
-        width: int = 128,
-        num_layers: int = 3,
-        context: int = 20,
-        max_steps: int = 4096,
-        dropout: float = 0.1,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
-        backend: str = "auto",
-        output_size: int | None = None,
-    ) -> None:
-        super().__init__(
-            observation_shape,
-            action_size,
-            branches="global",
-            width=width,
-            num_layers=num_layers,
-            context=context,
-            max_steps=max_steps,
-            dropout=dropout,
-            d_state=d_state,
-            d_conv=d_conv,
-            expand=expand,
-            backend=backend,
-            output_size=output_size,
-        )
+    @passes_on(MambaDMActor, without=("local_length", "fusion", "branches"))
+    def __init__(self, observation_shape: Sequence[int], action_size: int, **options: Any) -> None:
+        super().__init__(observation_shape, action_size, branches="global", **options)
 
 
 class DecisionTransformerActor(SequenceActor):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.dynamics.base import SequenceBackbone, nest_memories
+from torchrl_glam.modules.signature import passes_on
 from torchrl_glam.modules.ssm import MambaBlock
 
 FUSIONS = ("sum", "learned")
@@ -214,6 +215,7 @@ class GLoMaStack(SequenceBackbone):
         >>> check_backbone(GLoMaStack(32, num_layers=2, local_length=4))
     """
 
+    @passes_on(GLoMa)
     def __init__(self, width: int = 128, *, num_layers: int = 3, **gloma: Any) -> None:
         super().__init__(width)
         if num_layers < 1:
