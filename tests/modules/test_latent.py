@@ -73,6 +73,14 @@ def test_frequencies(requires_grad: bool) -> None:
     assert chi_square(joint, (p[0, :, None] * p[1]).flatten()) < 26.1, "independent; 8 degrees of freedom"
 
 
+def test_temperature_sharpens() -> None:
+    torch.manual_seed(0)
+    p = torch.tensor([0.6, 0.3, 0.1])
+    sharpened = p.square() / p.square().sum()
+    assert chi_square(sample_one_hot(p.log().expand(20_000, 3), temperature=0.5), sharpened) < 13.8
+    assert sample_one_hot(p.log().expand(1000, 3), temperature=1e-3)[:, 0].all()
+
+
 def test_unnormalised_logits_give_the_same_draws() -> None:
     logits = torch.randn(50, 2, 4)
     torch.manual_seed(3)

@@ -21,6 +21,30 @@ def test_reconstruction_sums_over_pixels_and_averages_over_time() -> None:
     assert formulas.reconstruction_loss(reconstruction, frames).item() == pytest.approx((0.34 + 4.0) / 2)
 
 
+def test_moving_pixels_differ_from_the_step_before_or_after() -> None:
+    pixels = torch.full((1, 4, 3, 1, 4), 100)  # b t channels h w
+    pixels[0, 2, 1, 0, 0] = 121  # in one channel for one step, by more than .08 * 255 = 20.4
+    pixels[0, 2, :, 0, 1] = 120  # by less
+    pixels[0, 1:, :, 0, 2] = 0  # for good, and downwards
+    moving = formulas.moving_pixels(pixels / 255)
+    assert moving.shape == (1, 4, 1, 1, 4)
+    assert moving[0, :, 0, 0].int().T.tolist() == [[0, 1, 1, 1], [0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    assert formulas.moving_pixels(pixels / 255, threshold=0.07)[0, :, 0, 0, 1].tolist() == [False, True, True, True]
+
+
+def test_moving_pixels_weigh_more_in_the_reconstruction() -> None:
+    frames = torch.zeros(1, 2, 3, 1, 2)
+    frames[0, 1, 0, 0, 0] = 1.0  # moves, in both steps
+    reconstruction = torch.zeros(1, 2, 3, 1, 2)
+    reconstruction[0, 0, 2, 0, 0] = 0.5  # where it moves, in another channel
+    reconstruction[0, 1, 1, 0, 1] = 2.0  # where it does not
+    came = formulas.reconstruction_loss(reconstruction, frames, motion_weight=3.0)
+    assert came.item() == pytest.approx((4 * 0.25 + 4 * 1.0 + 4.0) / 2)
+    plain = formulas.reconstruction_loss(reconstruction, frames, motion_weight=0.0)
+    assert torch.equal(plain, formulas.reconstruction_loss(reconstruction, frames))
+    assert plain.item() == pytest.approx((0.25 + 1.0 + 4.0) / 2)
+
+
 def test_two_hot_cross_entropy_in_symlog_space() -> None:
     logits = torch.tensor([0.2, 0.3, 0.5]).log().expand(4, 3)
     bins = torch.tensor([-1.0, 0.0, 1.0])

@@ -494,9 +494,9 @@ def test_variation_and_state_are_read_at_the_same_times(monkeypatch):
     ):
         original = getattr(home, name)
 
-        def spy(first, second, *rest, name=name, original=original):
+        def spy(first, second, *rest, name=name, original=original, **options):
             shapes[name] = (first.shape[1], second.shape[1])
-            return original(first, second, *rest)
+            return original(first, second, *rest, **options)
 
         monkeypatch.setattr(home, name, spy)
     loss = GLAMModelLoss(FakeWorldModel(), first_valid=4)

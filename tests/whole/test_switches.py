@@ -180,6 +180,19 @@ def test_variation_free_nats(batch, bound):
     assert all(before[key] == after[key] for key in before.keys() if key != "loss_variation")  # noqa: SIM118
 
 
+def test_prior_temperature(batch):
+    override = "world_model.prior_temperature=0.01"
+    assert changed_terms(batch, override) == set(), "training only samples posteriors"
+    world_model = tiny_world_model(load("preset=paper", *TINY, override))
+    beliefs = torch.randn(50, 8)
+    modes = torch.nn.functional.one_hot(world_model.prior_head(beliefs).argmax(-1), 4).flatten(-2)
+    assert (world_model.predict_state(beliefs) * modes).sum() > 0.95 * modes.sum()
+
+
+def test_motion_weight(batch):
+    assert changed_terms(batch, "model_loss.motion_weight=30") == {"loss_reconstruction"}
+
+
 def test_first_valid(batch):
     terms = changed_terms(batch, "model_loss.first_valid=4")
     assert terms >= {"loss_reward", "loss_termination", "kl_dynamics", "kl_variation"}
@@ -358,9 +371,9 @@ def test_frames_outcomes_and_kls(monkeypatch, make_batch, preset, length, counts
     ):
         original = getattr(home, name)
 
-        def spy(first, second, *rest, name=name, original=original):
+        def spy(first, second, *rest, name=name, original=original, **options):
             shapes[name] = {tuple(first.shape[:2]), tuple(second.shape[:2])}
-            return original(first, second, *rest)
+            return original(first, second, *rest, **options)
 
         monkeypatch.setattr(home, name, spy)
     update = factory.make_world_model_trainer(config, tiny_world_model(config))
@@ -485,11 +498,13 @@ def test_every_option_of_the_world_models_loss_reaches_it():
         "free_nats": 2.0,
         "variation_target": "latent",
         "variation_free_nats": 3.0,
+        "motion_weight": 30.0,
+        "motion_threshold": 0.1,
     }
     assert set(changed) == set(public(options.ModelLossConfig))
     config = load("preset=paper", *TINY, *(f"model_loss.{name}={value}" for name, value in changed.items()))
     loss = factory.make_world_model_trainer(config, tiny_world_model(config)).loss
-    *_, latent, variation = loss.terms
+    reconstruction, *_, latent, variation = loss.terms
     found = {
         "first_valid": loss.first_valid,
         "dynamics_coeff": latent.weights["dynamics"],
@@ -498,6 +513,7 @@ def test_every_option_of_the_world_models_loss_reaches_it():
         "free_nats": latent.free_nats,
         "variation_target": variation.target,
         "variation_free_nats": variation.free_nats,
+        **reconstruction.motion,
     }
     assert found == changed
 

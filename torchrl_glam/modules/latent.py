@@ -37,7 +37,7 @@ def unimix_logits(logits: Float[Tensor, "*b c"], unimix: float = 0.01) -> Float[
     return probabilities.mul(1.0 - unimix).add(unimix / logits.shape[-1]).log()
 
 
-def sample_one_hot(log_probabilities: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+def sample_one_hot(log_probabilities: Float[Tensor, "*b c"], temperature: float = 1.0) -> Float[Tensor, "*b c"]:
     """Draw a one-hot sample whose gradient is that of the probabilities (straight-through).
 
     ``z = onehot(i) + p - stop_gradient(p)`` with ``i ~ Categorical(p)``, drawn by inverting the cumulative sum. That
@@ -49,10 +49,13 @@ def sample_one_hot(log_probabilities: Float[Tensor, "*b c"]) -> Float[Tensor, "*
 
     Args:
         log_probabilities: not necessarily normalised.
+        temperature: draw from ``p^(1 / temperature)``, normalised; close to 0 that is the most likely class.
 
     Returns:
         One-hot sample in the dtype of the input.
     """
+    if temperature != 1.0:
+        log_probabilities = log_probabilities / temperature
     probabilities = log_probabilities.softmax(-1)
     cumulative = probabilities.detach().cumsum(-1)
     threshold = torch.rand_like(cumulative[..., :1]) * cumulative[..., -1:]

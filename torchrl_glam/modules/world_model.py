@@ -58,6 +58,9 @@ class GLAMWorldModel(TensorDictModuleBase):
         num_classes: ``c``.
         head_width: hidden width of the reward and termination heads; the backbone's width if not given.
         unimix: uniform share of every categorical.
+        prior_temperature: temperature of the prior where it is sampled: in imagination, never in training. This goes
+            beyond GLAM. The categoricals are drawn independently, so that what several of them encode together, such
+            as the place of a ball, can be lost within a few steps; below 1 they agree more often.
         encoder: the class of the encoder, or a partial of it; called with ``image_shape``, ``channels``,
             ``num_categoricals``, ``num_classes`` and ``unimix``, and used as :class:`ImageEncoder` is.
         decoder: the class of the decoder; called with ``image_shape``, ``channels`` and ``state_size``.
@@ -65,8 +68,8 @@ class GLAMWorldModel(TensorDictModuleBase):
             logits, its loss and their decoding (:class:`~torchrl_glam.modules.heads.TwoHotHead`).
 
     Raises:
-        UsageError: at construction, if encoder or reward head lack a method; in ``forward``, if frames or actions have
-            another shape or dtype.
+        UsageError: at construction, if ``prior_temperature`` is not above 0 or a part lacks a method; in ``forward``,
+            if frames or actions have another shape or dtype.
 
     Examples:
         >>> import torch
@@ -91,11 +94,15 @@ class GLAMWorldModel(TensorDictModuleBase):
         num_classes: int = 32,
         head_width: int | None = None,
         unimix: float = 0.01,
+        prior_temperature: float = 1.0,
         encoder: Callable[..., Any] = ImageEncoder,
         decoder: Callable[..., Any] = ImageDecoder,
         reward_head: Callable[..., Any] = TwoHotHead,
     ) -> None:
         super().__init__()
+        if not prior_temperature > 0:
+            raise UsageError(f"prior_temperature is {prior_temperature}: give a number above 0")
+        self.prior_temperature = prior_temperature
         self.in_keys = ["pixels", "action"]
         self.out_keys = ["posterior_logits", "features", "frames", "state", "reconstruction", "belief", "variation"]
         self.out_keys += ["prior_logits", "reward_logits", "termination_logits"]
@@ -164,7 +171,7 @@ class GLAMWorldModel(TensorDictModuleBase):
 
     def predict_state(self, belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b kc"]:
         """Sample ``z_{t+1} ~ p(z | h_t)``."""
-        return sample_one_hot(self.prior_head(belief)).flatten(-2)
+        return sample_one_hot(self.prior_head(belief), self.prior_temperature).flatten(-2)
 
     def predict_outcome(
         self, belief: Float[Tensor, "*b d"]

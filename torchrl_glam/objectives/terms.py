@@ -51,16 +51,23 @@ class Term(nn.Module):
 
 
 class ReconstructionTerm(Term):
-    """Squared error of the decoded frames, all of them."""
+    """Squared error of the decoded frames, all of them.
 
-    def __init__(self, weight: float = 1.0) -> None:
+    Args:
+        weight: of the term.
+        motion_weight, motion_threshold: see :func:`~torchrl_glam.objectives.functional.reconstruction_loss`.
+    """
+
+    def __init__(self, weight: float = 1.0, motion_weight: float = 0.0, motion_threshold: float = 0.08) -> None:
         super().__init__(reconstruction=weight)
+        self.motion = {"motion_weight": motion_weight, "motion_threshold": motion_threshold}
 
     def forward(
         self, world_model: GLAMWorldModel, outputs: TensorDictBase, targets: TensorDictBase, first: int
     ) -> dict[str, Tensor]:
         """See :class:`Term`."""
-        return {"reconstruction": formulas.reconstruction_loss(outputs["reconstruction"], outputs["frames"])}
+        loss = formulas.reconstruction_loss(outputs["reconstruction"], outputs["frames"], **self.motion)
+        return {"reconstruction": loss}
 
 
 class RewardTerm(Term):

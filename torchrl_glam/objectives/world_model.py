@@ -50,6 +50,8 @@ class GLAMModelLoss(LossModule):
             the one-hot difference, shared head) or ``features`` (the released code's; see
             :class:`~torchrl_glam.objectives.terms.FeatureVariationTerm`).
         variation_free_nats: lower bound of the variation KL.
+        motion_weight: pixels that move weigh ``1 + motion_weight`` in the reconstruction; 0 is the paper's Eq. 12.
+        motion_threshold: change that counts as motion, 0..1 scale.
         more_terms: further terms, see :class:`~torchrl_glam.objectives.terms.Term`.
 
     Raises:
@@ -103,6 +105,8 @@ class GLAMModelLoss(LossModule):
         free_nats: float = 1.0,
         variation_target: str = "logits",
         variation_free_nats: float = 1.0,
+        motion_weight: float = 0.0,
+        motion_threshold: float = 0.08,
         more_terms: Sequence[Term] = (),
     ) -> None:
         super().__init__()
@@ -117,7 +121,7 @@ class GLAMModelLoss(LossModule):
                 f"{type(world_model.dynamics).__name__} has no variation branch for the variation loss: leave "
                 "variation_coeff out, or set it to 0 (model_loss.variation_coeff=0 on the command line)"
             )
-        terms: list[Term] = [ReconstructionTerm(), RewardTerm(), TerminationTerm()]
+        terms: list[Term] = [ReconstructionTerm(1.0, motion_weight, motion_threshold), RewardTerm(), TerminationTerm()]
         terms.append(LatentTerm(dynamics_coeff, representation_coeff, free_nats))
         variation = make_variation_term(world_model, variation_coeff, variation_target, variation_free_nats)
         terms += [variation] if variation_coeff else []

@@ -111,7 +111,8 @@ def _build(folder: Path, config: GLAMConfig, weights: Weights, device: torch.dev
     objective = factory.make_objective(
         config, factory.make_imagined_env(config, world_model, weights.action_spec), actor
     )
-    load_networks({"world_model": world_model, **objective.networks}, weights)
+    critic = {} if objective.critic is None else {"critic": objective.critic}
+    load_networks({"world_model": world_model, "actor": actor, **critic}, weights)
     return LoadedRun(
         folder=folder,
         config=config,

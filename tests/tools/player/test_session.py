@@ -75,7 +75,8 @@ def test_the_world_model_looks_on_as_the_policy_does(make_run, monkeypatch, sees
 
     run.policy.actor = TensorDictModule(act, in_keys=["state", "belief"], out_keys=["action"])
     frames = torch.from_numpy(np.stack(frames))
-    states, taken = encode(frames[:-1])[-length:], torch.stack(actions).float()[-length:]
+    latents = encode(frames[:-1])[-length:].unflatten(-1, run.world_model.latent_shape)
+    states, taken = latents.argmax(-1), torch.stack(actions).float()[-length:]
     pad = (0, 0, 0, 5 - length)
     context = {"state": torch.nn.functional.pad(states, pad), "action": torch.nn.functional.pad(taken, pad)}
     step = TensorDict({"pixels": frames[-1], "context": {**context, "length": torch.tensor([length])}})
