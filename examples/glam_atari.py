@@ -2,14 +2,13 @@
 
     python examples/glam_atari.py env.name=ALE/Pong-v5
 
-Options are `key=value`; torchrl_glam/config lists all of them.
+Options are `key=value`: those of a run are in torchrl_glam/config, those of a part its constructor's arguments.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
 from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
@@ -50,21 +49,22 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
     imagined_env = factory.make_imagined_env(config, world_model, action_spec)
 
     # The two updates, and the data for them: one storage seen as long sequences and as short contexts.
-    update_policy = factory.make_policy_trainer(config, imagined_env, actor)
-    update_world_model = factory.make_world_model_trainer(config, world_model)
+    update_policy = factory.make_policy_update(config, imagined_env, actor)
+    update_world_model = factory.make_world_model_update(config, world_model)
     sequences, contexts = factory.make_replay(config, env, device)
     collector = factory.make_collector(config, env, policy)
 
     # The run's folder: what is in it from an earlier process is gone on with, from the same numbers on.
     run = GLAMRun(config)
-    run.announce(world_model, nn.ModuleList(update_policy.networks.values()), estimate_seconds(config, env, device))
+    run.announce(world_model, update_policy.objective, estimate_seconds(config, env, device))
     networks = TrainedNetworks({"world_model": world_model, **update_policy.networks}, action_spec)
     run.resume(networks, sequences, world_model=update_world_model, policy=update_policy, collector=collector)
 
     def show(frame: int) -> None:
         """Write pictures of what the world model imagines now, after the newest real frames."""
-        context_length, held = config.imagination.context_length, len(sequences) // env.batch_size.numel()
-        number = min(context_length + PICTURED, config.longest_sequence(), held)
+        held = len(sequences) // env.batch_size.numel()
+        number = min(config.imagination.context_length + PICTURED, config.longest_sequence(), held)
+        context_length = min(config.imagination.context_length, number // 2)
         records = newest_records(sequences, number).to(device)
         dynamics = imagined_env.transition.dynamics
         write_media(run.folder, run.loggers, frame, world_model, records, context_length, dynamics=dynamics)
@@ -94,7 +94,8 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
         contexts.shutdown()
 
         # What it can do, and what it imagines.
-        show(config.total_frames)
+        if not schedule.media_every or config.total_frames % schedule.media_every:
+            show(config.total_frames)
         first_episode = FirstEpisode()
         episodes = factory.num_evaluation_episodes(config)
         greedy = config.evaluation.greedy

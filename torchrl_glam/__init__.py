@@ -1,9 +1,9 @@
 """GLAM, a Mamba-based world model, as TorchRL parts.
 
-The folders carry TorchRL's nouns, and each part works without the rest: ``envs`` (Atari and the imagined environment),
-``data`` (replay of root pixels), ``modules`` (world model, sequence backbones, Mamba, policy), ``objectives`` (losses)
-and ``report`` (published scores). ``config``, ``factory`` and ``training`` put them together. Importing this module
-tells Hydra the parts' names (``registry``) and imports neither them nor torch.
+The algorithm: ``modules`` (world model, sequence backbones, Mamba, policy), ``objectives`` (losses), ``envs`` (Atari,
+the imagined environment), ``data`` (replay) and ``training`` (the updates). Each part works without the rest.
+``config`` and ``factory`` make them from options, ``runs`` keeps what a run leaves on disk, ``command`` has the command
+lines, ``offline`` is MambaDM, and ``tools`` read runs. Importing this module imports none of them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def test_keyword_options_are_shown_once_with_their_defaults_and_types():
     parameters = inspect.signature(init).parameters
     assert list(parameters) == ["self", "inputs", "rate", "depth"]
     assert (parameters["rate"].default, parameters["depth"].default) == (0.25, 1), "its own default counts"
-    assert init.__annotations__["depth"] == "int"
+    assert init.__annotations__["depth"] is int
 
 
 def test_a_constructor_that_passes_nothing_on_is_a_mistake():

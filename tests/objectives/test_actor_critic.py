@@ -270,7 +270,7 @@ def agent(make_world_model, shake):
         spec = OneHot(3)
         actor = factory.make_actor(config, world_model, spec)
         env = factory.make_imagined_env(config, world_model, spec)
-        update = factory.make_policy_trainer(config, env, actor)
+        update = factory.make_policy_update(config, env, actor)
         critic = update.objective.critic
         shake(actor, 0.5), shake(critic, 0.3, seed=1)
         critic.module.head.logits.weight.data *= reward_scale

@@ -41,9 +41,9 @@ class Trained:
         self.world_model = factory.make_world_model(config, spec, device)
         self.imagined = factory.make_imagined_env(config, self.world_model, spec)
         self.actor = factory.make_actor(config, self.world_model, spec)
-        self.update_policy = factory.make_policy_trainer(config, self.imagined, self.actor)
+        self.update_policy = factory.make_policy_update(config, self.imagined, self.actor)
         self.critic = self.update_policy.objective.critic
-        self.update_world_model = factory.make_world_model_trainer(config, self.world_model)
+        self.update_world_model = factory.make_world_model_update(config, self.world_model)
         self.sequences, self.contexts = factory.make_replay(config, env, device)
         self.sequences.extend(env.rollout(160 // config.env.num_envs, break_when_any_done=False))
 

@@ -1,6 +1,6 @@
 """It learns: the proof that signs, alignment and agent are right. Minutes each, so run by name:
 
-pytest -m slow tests/test_learning.py
+pytest -m slow tests/whole/test_learning.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The world model on real frames, without an agent. Minutes, so run by name: pytest -m slow tests/test_real_data.py
+"""The world model on real frames, without an agent: pytest -m slow tests/whole/test_real_data.py
 
 2500 updates of 128 frames: as many frames as 156 updates of the paper's 32 x 64.
 """
@@ -17,7 +17,9 @@ from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.modules.latent import sample_one_hot
-from torchrl_glam.tools.pictures.frames import imagine_frames, write_imagined
+from torchrl_glam.modules.world_model import LatentTransition
+from torchrl_glam.tools.imagination import imagine_frames
+from torchrl_glam.tools.pictures.frames import write_imagined
 
 FRAMES, UPDATES, LENGTH, FIRST_VALID = 4000, 2500, 8, 3
 BLOCK = 200  # frames in time that are held out together: every fourth block
@@ -53,25 +55,25 @@ def test_the_prior_predicts_pong_better_than_the_last_frame_does(tmp_path):
     factory.set_seeds(0)
     env = factory.make_env(config)
     world_model = factory.make_world_model(config, env.action_spec, torch.device("cpu"))
-    update = factory.make_world_model_trainer(config, world_model)
+    update = factory.make_world_model_update(config, world_model)
     frames = env.rollout(FRAMES, auto_reset=True, break_when_any_done=False)
     is_held_out = torch.arange(FRAMES) // BLOCK % 4 == 3
     held_out = frames[is_held_out].select("pixels", "action")
     sequences, _ = factory.make_replay(config, env, torch.device("cpu"))
     sequences.extend(frames[~is_held_out])
 
-    history = torch.stack([update(sequences.sample()) for _ in range(UPDATES)])
+    history = torch.stack([update(sequences.sample())[0] for _ in range(UPDATES)])
     for term in ("loss_reconstruction", "loss_reward", "loss_termination"):
         assert history[term][-50:].mean() < 0.5 * history[term][0]
     predicted, copied = prediction_errors(world_model, held_out.reshape(-1, LENGTH))
     assert predicted.mean() < copied.mean()
 
     # Imagined over 16 steps, something moves, and where it should: closer to the real frames than a frozen picture is.
-    errors = []
+    errors, transition = [], LatentTransition(world_model, world_model.dynamics)
     for block in held_out.split(BLOCK):
         window = block[:24]
         real = window["pixels"][8:]
-        imagined = imagine_frames(world_model, window["pixels"], window["action"], context_length=8)
+        imagined = imagine_frames(transition, window["pixels"][None], window["action"][None], context_length=8)[0]
         assert (imagined[1:].int() - imagined[:-1].int()).abs().flatten(1).amax(1).float().mean() > 20
         errors.append([(frames.float() - real).square().mean() for frames in (imagined, window["pixels"][7])])
     mean_imagined, mean_frozen = torch.tensor(errors).mean(0)

@@ -155,7 +155,7 @@ def terms_of(batch, *overrides, seed=0):
     config = load("preset=paper", *TINY, *overrides)
     world_model = tiny_world_model(config)
     torch.manual_seed(5)
-    loss = factory.make_world_model_trainer(config, world_model).loss.train()
+    loss = factory.make_world_model_update(config, world_model).loss.train()
     torch.manual_seed(seed)
     with torch.no_grad():
         return loss(batch)
@@ -306,8 +306,8 @@ def test_where_imagination_starts(batch, starts, frames):
     check_config(config)
     world_model = tiny_world_model(config)
     env = factory.make_imagined_env(config, world_model, SPEC)
-    update_world_model = factory.make_world_model_trainer(config, world_model)
-    update_policy = factory.make_policy_trainer(config, env, factory.make_actor(config, world_model, SPEC))
+    update_world_model = factory.make_world_model_update(config, world_model)
+    update_policy = factory.make_policy_update(config, env, factory.make_actor(config, world_model, SPEC))
     _, latents = update_world_model(batch)
     assert "state" not in batch
     encoded, imagined, imagine = [], [], env.imagine
@@ -344,7 +344,7 @@ def test_bootstrap_of_the_return(batch):
         world_model = tiny_world_model(config)
         torch.manual_seed(0)
         actor = factory.make_actor(config, world_model, SPEC)
-        update = factory.make_policy_trainer(config, factory.make_imagined_env(config, world_model, SPEC), actor)
+        update = factory.make_policy_update(config, factory.make_imagined_env(config, world_model, SPEC), actor)
         nn.init.normal_(update.objective.critic.module.head.logits.weight, std=0.1)
         torch.manual_seed(0)
         outcomes[bootstrap] = update(batch, 3)
@@ -376,7 +376,7 @@ def test_frames_outcomes_and_kls(monkeypatch, make_batch, preset, length, counts
             return original(first, second, *rest, **options)
 
         monkeypatch.setattr(home, name, spy)
-    update = factory.make_world_model_trainer(config, tiny_world_model(config))
+    update = factory.make_world_model_update(config, tiny_world_model(config))
     update(make_batch(1, length, (64, 64, 3)))
     assert shapes == {
         "reconstruction_loss": {(1, frames)},
@@ -412,7 +412,7 @@ def test_details_of_the_released_variation():
 
 def test_the_fixed_map_is_not_trained(batch):
     config = load("preset=released", *TINY)
-    update = factory.make_world_model_trainer(config, tiny_world_model(config))
+    update = factory.make_world_model_update(config, tiny_world_model(config))
     part = update.loss.terms[-1]
     before = part.feature_map.weight.clone(), part.head.linear.weight.clone()
     update(batch)
@@ -503,7 +503,7 @@ def test_every_option_of_the_world_models_loss_reaches_it():
     }
     assert set(changed) == set(public(options.ModelLossConfig))
     config = load("preset=paper", *TINY, *(f"model_loss.{name}={value}" for name, value in changed.items()))
-    loss = factory.make_world_model_trainer(config, tiny_world_model(config)).loss
+    loss = factory.make_world_model_update(config, tiny_world_model(config)).loss
     reconstruction, *_, latent, variation = loss.terms
     found = {
         "first_valid": loss.first_valid,

@@ -39,8 +39,8 @@ def make_trainers(config):
     world_model = tiny_world_model(config)
     env = factory.make_imagined_env(config, world_model, SPEC)
     actor = factory.make_actor(config, world_model, SPEC)
-    update_policy = factory.make_policy_trainer(config, env, actor)
-    update_world_model = factory.make_world_model_trainer(config, world_model)
+    update_policy = factory.make_policy_update(config, env, actor)
+    update_world_model = factory.make_world_model_update(config, world_model)
     return world_model, env, actor, update_policy.objective.critic, (update_world_model, update_policy)
 
 
@@ -194,16 +194,17 @@ def test_several_environments_get_one_update_for_each_of_their_steps(monkeypatch
         update.state_dict.return_value = {}
         return update
 
-    def make_world_model_trainer(config, world_model):
+    def make_world_model_update(config, world_model):
         return note(updates, "loss_reward", None)
 
-    def make_policy_trainer(config, env, actor):
+    def make_policy_update(config, env, actor):
         update = note(horizons, "loss_critic")
         update.networks = {"actor": actor}
+        update.objective = Mock(networks=update.networks, shown={"loss_critic": "critic"})
         return update
 
-    monkeypatch.setattr(factory, "make_world_model_trainer", make_world_model_trainer)
-    monkeypatch.setattr(factory, "make_policy_trainer", make_policy_trainer)
+    monkeypatch.setattr(factory, "make_world_model_update", make_world_model_update)
+    monkeypatch.setattr(factory, "make_policy_update", make_policy_update)
     monkeypatch.setattr("torchrl_glam.runs.estimate.estimate_seconds", lambda *_: 0.0)
     growth = ["imagination.horizon_step=1", "imagination.horizon_every=1", "imagination.horizon_max=1000"]
     options = ["preset=debug", GAME, "env.num_envs=4", *growth, f"run_dir={tmp_path / 'run'}"]

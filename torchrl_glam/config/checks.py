@@ -20,6 +20,7 @@ MAY_BE_ZERO = (
     "warmup_updates",
     "sac.learning_starts",
 )
+CHOICES = {"bootstrap": ("next", "current"), "sees": ("prior", "posterior")}
 RESUME = ("auto", "true", "false", "force")
 SHARES = (
     "gamma",
@@ -39,6 +40,9 @@ def check_config(config: GLAMConfig) -> None:
     """Raise UsageError, naming the option, for values that cannot work."""
     check_run(config)
     _check_length(config)
+    for name, choices in CHOICES.items():
+        if (value := getattr(config.agent, name)) not in choices:
+            raise UsageError(f"agent.{name}={value} does not exist: choose {' or '.join(choices)}")
     warmup, replay, imagination = config.training.warmup_frames, config.replay, config.imagination
     if config.total_frames <= warmup:
         above = f"above training.warmup_frames={warmup}, or nothing is trained: give at least {warmup + 1}"

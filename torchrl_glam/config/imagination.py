@@ -1,4 +1,4 @@
-"""Options of imagination, and of the agent that learns in it."""
+"""Options of imagination."""
 
 from __future__ import annotations
 

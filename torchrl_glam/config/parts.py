@@ -83,7 +83,7 @@ class Group:
     Args:
         place: where the chosen one lies among the options of a run.
         base: the class that all of them extend.
-        choices: the classes that have a name.
+        choices: the classes that have a name, the default first.
         given: arguments that are no options.
         partial: see :func:`make_node`.
     """
@@ -158,8 +158,10 @@ def store_imported(arguments: Sequence[str]) -> None:
     for argument in arguments:
         name, _, value = argument.partition("=")
         group = GROUPS.get(name.lstrip("+"))
-        for path in re.findall(r"[^\s,()\[\]\"']+", value) if group is not None else ():
-            if group is not None and re.fullmatch(r"\w+([.:]\w+)+", path):
+        if group is None:
+            continue
+        for path in re.findall(r"[^\s,()\[\]\"']+", value):
+            if re.fullmatch(r"\w+([.:]\w+)+", path):
                 node = node_from_path(name, path)
                 ConfigStore.instance().store(group=name, name=path, node=node, package=group.place)
 

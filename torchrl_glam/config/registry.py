@@ -2,21 +2,21 @@
 
 Importing this module registers them, so that a Hydra file which composes TorchRL's configs can name ours too:
 
-=========== =================================================================
+=========== ==========================================================================
 group       names
-=========== =================================================================
+=========== ==========================================================================
 ``loss``    ``glam_model``, ``glam_critic``
 ``env``     ``glam_atari``, ``glam_imagined``
 ``model``   ``glam_world_model``, ``glam_policy``, ``glam_actor``, ``glam_critic``
 ``network`` ``glam_dynamics``, ``glam_transformer_dynamics``, ``glam_mamba_block``,
-            ``glam_gloma``, ``glam_mambadm``
-=========== =================================================================
+            ``glam_gloma``, ``glam_mambadm`` (of ``torchrl_glam.offline.config``)
+=========== ==========================================================================
 
 A config's fields are the parameters of what it builds, with the same defaults; ``???`` marks those that must be given.
 ``hydra.utils.instantiate`` builds whatever is nested. What two parts share it would build twice, and a TorchRL spec it
 takes for a config: with ``_partial_: true`` it returns a function that wants just these,
 ``instantiate(config.env)(world_model=loss.world_model, action_spec=spec)``. Import TorchRL's configs before
-``torchrl_glam``, or call :func:`register` after both.
+this module, or call :func:`register` after both.
 
 Examples:
     >>> from hydra import compose, initialize
@@ -24,10 +24,10 @@ Examples:
     >>> import torchrl_glam.config.registry
     >>> parts = ["+loss=glam_model", "+model@loss.world_model=glam_world_model", "loss.world_model.action_size=6"]
     >>> with initialize(version_base=None):
-    ...     config = compose(overrides=[*parts, "loss.world_model.num_categoricals=16", "loss.free_nats=0.5"])
+    ...     config = compose(overrides=[*parts, "loss.world_model.num_categoricals=16", "loss.first_valid=4"])
     >>> loss = instantiate(config.loss)
-    >>> type(loss).__name__, loss.free_nats, loss.world_model.state_size
-    ('GLAMModelLoss', 0.5, 512)
+    >>> type(loss).__name__, loss.first_valid, loss.world_model.state_size
+    ('GLAMModelLoss', 4, 512)
 """
 
 from __future__ import annotations

@@ -11,19 +11,16 @@ from omegaconf import MISSING, OmegaConf
 from torchrl_glam.config.choices import Device, Logger, Precision, Protocol, ReplayPlace, Starts
 from torchrl_glam.config.imagination import ImaginationConfig
 from torchrl_glam.config.parts import GROUPS, make_node, node_from_path
-from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel
-from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
-from torchrl_glam.modules.heads import TwoHotHead
+from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.training import AgentConfig, GLAMObjective
 
 _WorldModelNode = make_node(GLAMWorldModel, ("action_size", "image_shape"), partial=True)
-_PARTS = {"dynamics": GLAMDynamics, "encoder": ImageEncoder, "decoder": ImageDecoder, "reward_head": TwoHotHead}
 
 
 def WorldModelConfig(**options: Any) -> Any:
     """Encoder, latent, backbone, heads, decoder (STORM Tables 4 and 5): the options of :class:`GLAMWorldModel`."""
-    parts = {name: GROUPS[name].node(part)() for name, part in _PARTS.items()}
+    parts = {name: group.node(next(iter(group.choices.values())))() for name, group in GROUPS.items() if group.choices}
     return _WorldModelNode(**{**parts, **options})
 
 

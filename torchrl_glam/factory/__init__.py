@@ -12,7 +12,7 @@ from torchrl_glam.factory.real import (
     num_evaluation_episodes,
     set_seeds,
 )
-from torchrl_glam.factory.updates import make_objective, make_optimizer, make_policy_trainer, make_world_model_trainer
+from torchrl_glam.factory.updates import make_objective, make_optimizer, make_policy_update, make_world_model_update
 
 __all__ = [
     "EVALUATION_SEED",
@@ -25,10 +25,10 @@ __all__ = [
     "make_objective",
     "make_optimizer",
     "make_policy",
-    "make_policy_trainer",
+    "make_policy_update",
     "make_replay",
     "make_world_model",
-    "make_world_model_trainer",
+    "make_world_model_update",
     "num_evaluation_episodes",
     "set_seeds",
 ]

@@ -21,7 +21,7 @@ def make_optimizer(options: OptimizerConfig, parameters: list[Tensor]) -> Adam:
     return Adam(parameters, lr=options.lr, betas=(0.9, options.beta2), eps=options.eps, fused=True)
 
 
-def make_world_model_trainer(config: GLAMConfig, world_model: GLAMWorldModel) -> WorldModelUpdate:
+def make_world_model_update(config: GLAMConfig, world_model: GLAMWorldModel) -> WorldModelUpdate:
     """Make loss and optimizer of the world model, as one update."""
     loss = make_part("model_loss", config.model_loss, world_model).to(next(world_model.parameters()).device)
     trained = trained_parameters(loss)
@@ -43,7 +43,7 @@ def make_objective(config: GLAMConfig, env: GLAMImaginedEnv, actor: Probabilisti
     return objective
 
 
-def make_policy_trainer(config: GLAMConfig, env: GLAMImaginedEnv, actor: ProbabilisticActor) -> PolicyUpdate:
+def make_policy_update(config: GLAMConfig, env: GLAMImaginedEnv, actor: ProbabilisticActor) -> PolicyUpdate:
     """Make objective and optimizer of the agent, as one update."""
     objective = make_objective(config, env, actor)
     return PolicyUpdate(

@@ -28,8 +28,8 @@ class GLAMPolicy(TensorDictModuleBase):
     ``(z_t, a_t)`` is appended. With an empty context (the first step of an episode) the action is uniform.
 
     The context is part of the tensordict, never of the module, so that any number of environments can be batched and an
-    episode's start clears it. It holds latents by the numbers of their classes, a hundredth of their one-hot floats,
-    since a collector records it twice per step and copies it between devices. Prepare the environment for it by
+    episode's start clears it. It holds latents by the numbers of their classes, one byte
+    each, since a collector records it twice per step and copies it between devices. Prepare the environment for it by
     :meth:`make_tensordict_primer`, or let a collector do so (``auto_register_policy_transforms=True``).
 
     Acting never tracks gradients. Keep the world model in eval mode (BatchNorm).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
@@ -25,6 +25,9 @@ def passes_on(to: Callable[..., Any], *, without: Sequence[str] = ()) -> Callabl
         True
     """
 
+    constructor = to.__init__ if isinstance(to, type) else to  # type: ignore[misc]
+    hints = get_type_hints(constructor)
+
     def decorate(init: Init) -> Init:
         *own, rest = inspect.signature(init).parameters.values()
         assert rest.kind is rest.VAR_KEYWORD, f"{init.__qualname__} passes no keywords on"
@@ -32,7 +35,7 @@ def passes_on(to: Callable[..., Any], *, without: Sequence[str] = ()) -> Callabl
         theirs = [option for option in inspect.signature(to).parameters.values() if option.kind is option.KEYWORD_ONLY]
         added = [option for option in theirs if option.name not in known]
         init.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
-        init.__annotations__ = {**init.__annotations__, **{option.name: option.annotation for option in added}}
+        init.__annotations__ = {**init.__annotations__, **{option.name: hints[option.name] for option in added}}
         return init
 
     return decorate

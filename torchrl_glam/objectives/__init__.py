@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchrl_glam.objectives.actor_critic import GLAMCriticLoss
-from torchrl_glam.objectives.terms import total_loss
 from torchrl_glam.objectives.world_model import GLAMModelLoss
+from torchrl_glam.objectives.world_model_terms import total_loss
 
 __all__ = ["GLAMCriticLoss", "GLAMModelLoss", "total_loss"]

@@ -15,7 +15,7 @@ from torchrl.objectives import LossModule
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.world_model import GLAMWorldModel
 from torchrl_glam.objectives.batch import check_keys, check_padding
-from torchrl_glam.objectives.terms import (
+from torchrl_glam.objectives.world_model_terms import (
     LatentTerm,
     ReconstructionTerm,
     RewardTerm,
@@ -43,16 +43,16 @@ class GLAMModelLoss(LossModule):
     Args:
         world_model: the model to train.
         first_valid: first ``t`` whose belief counts: the first full window, 3 (the released code starts at 4).
-        dynamics_coeff, representation_coeff: weights; a term of weight 0 is not computed.
+        dynamics_coeff, representation_coeff: weights; a loss of weight 0 is left out.
         variation_coeff: weight; 0.1 if not given and the backbone has a variation branch, else 0.
         free_nats: lower bound of the dynamics and representation KL.
         variation_target: ``logits`` (softmax of the posterior's logit difference, shared head), ``latent`` (softmax of
             the one-hot difference, shared head) or ``features`` (the released code's; see
-            :class:`~torchrl_glam.objectives.terms.FeatureVariationTerm`).
+            :class:`~torchrl_glam.objectives.world_model_terms.FeatureVariationTerm`).
         variation_free_nats: lower bound of the variation KL.
         motion_weight: pixels that move weigh ``1 + motion_weight`` in the reconstruction; 0 is the paper's Eq. 12.
         motion_threshold: change that counts as motion, 0..1 scale.
-        more_terms: further terms, see :class:`~torchrl_glam.objectives.terms.Term`.
+        more_terms: further terms, see :class:`~torchrl_glam.objectives.world_model_terms.Term`.
 
     Raises:
         UsageError: at construction, if ``world_model`` is none, ``variation_target`` is unknown, or the backbone has no
@@ -123,8 +123,8 @@ class GLAMModelLoss(LossModule):
             )
         terms: list[Term] = [ReconstructionTerm(1.0, motion_weight, motion_threshold), RewardTerm(), TerminationTerm()]
         terms.append(LatentTerm(dynamics_coeff, representation_coeff, free_nats))
-        variation = make_variation_term(world_model, variation_coeff, variation_target, variation_free_nats)
-        terms += [variation] if variation_coeff else []
+        if variation_coeff:
+            terms.append(make_variation_term(world_model, variation_coeff, variation_target, variation_free_nats))
         self._terms = nn.ModuleList([*terms, *more_terms])
         losses = [f"loss_{name}" for term in self.terms for name in term.weights]
         self.out_keys = [*losses, *(name for term in self.terms for name in term.metrics)]

@@ -69,8 +69,8 @@ def estimate_run(
         world_model = factory.make_world_model(config, env.action_spec_unbatched, device)
         imagined = factory.make_imagined_env(config, world_model, env.action_spec_unbatched)
         actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
-        update_policy = factory.make_policy_trainer(config, imagined, actor)
-        update_world_model = factory.make_world_model_trainer(config, world_model)
+        update_policy = factory.make_policy_update(config, imagined, actor)
+        update_world_model = factory.make_world_model_update(config, world_model)
         replay, imagination = config.replay, config.imagination
         sequences = _blank(env, update_world_model.loss.in_keys, (replay.batch_size, replay.batch_length), device)
         if imagination.starts is Starts.replay:

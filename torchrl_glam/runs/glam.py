@@ -15,7 +15,7 @@ from torchrl_glam.modules import GLAMWorldModel, MambaBlock
 from torchrl_glam.modules.ssm import resolve_backend
 from torchrl_glam.runs.run import Run
 from torchrl_glam.runs.summary import choices, describe_result, make_score
-from torchrl_glam.training import episode_returns
+from torchrl_glam.training import Objective, episode_returns
 from torchrl_glam.training.evaluation import Episode
 
 
@@ -30,18 +30,17 @@ class GLAMRun(Run):
         "world_model/loss_reconstruction": "recon",
         "world_model/loss_reward": "reward",
         "world_model/kl_dynamics": "kl",
-        "policy/loss_critic": "critic",
-        "policy/loss_value": "critic",
-        "policy/loss_qvalue": "critic",
     }
 
     def __init__(self, config: GLAMConfig) -> None:
         super().__init__(config)
         self.config = config
 
-    def announce(self, world_model: GLAMWorldModel, agent: nn.Module, seconds: float) -> None:
+    def announce(self, world_model: GLAMWorldModel, objective: Objective, seconds: float) -> None:
         """Print the first line: what runs where, its size, its time; ``seconds`` is an estimate for the whole run."""
         config, device = self.config, next(world_model.parameters()).device
+        agent = nn.ModuleList(objective.networks.values())
+        self.in_bar |= {f"policy/{metric}": name for metric, name in objective.shown.items()}
         swapped = [f"{option} {value}" for option, value in choices(config).items() if value not in ("none", "glam")]
         parts = [f"preset {config.preset}", *swapped]
         if any(isinstance(module, MambaBlock) for module in world_model.modules()):

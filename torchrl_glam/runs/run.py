@@ -56,6 +56,7 @@ class Run:
 
     def __init__(self, config: RunConfig) -> None:
         check_logger(config.logger)
+        self.in_bar = dict(self.SHOWN)
         self._config = config
         self._folder = RunFolder(config)
         self.folder = self._folder.path
@@ -166,7 +167,7 @@ class Run:
             check_finite(of_update)
             values |= {f"{name}/{key}": value.float().mean().item() for key, value in of_update.items()}
         self.log(frame, values | self._health(frame))
-        self.progress.shown |= {short: f"{values[key]:.3g}" for key, short in self.SHOWN.items() if key in values}
+        self.progress.shown |= {short: f"{values[key]:.3g}" for key, short in self.in_bar.items() if key in values}
         self.bar.set_postfix(self.progress.shown, refresh=False)
 
     def log(self, frame: int, values: dict[str, float]) -> None:

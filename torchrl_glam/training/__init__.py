@@ -1,13 +1,14 @@
-"""The updates of the world model and of each kind of agent, and the evaluation. The loop is the example."""
+"""The updates of world model and agent, and the evaluation; the loop over them is ``examples/glam_atari.py``."""
 
 from __future__ import annotations
 
 from torchrl_glam.training.agent import AgentConfig
 from torchrl_glam.training.dreamer import DreamerObjective
 from torchrl_glam.training.evaluation import Episode, FirstEpisode, Score, episode_returns, evaluate, play_episodes
+from torchrl_glam.training.glam import GLAMObjective
 from torchrl_glam.training.objective import Objective, Start
 from torchrl_glam.training.off_policy import OffPolicyObjective
-from torchrl_glam.training.on_policy import GLAMObjective, OnPolicyObjective
+from torchrl_glam.training.on_policy import OnPolicyObjective
 from torchrl_glam.training.policy import PolicyUpdate
 from torchrl_glam.training.steps import autocast, check_finite, checked_loss, optimizer_step, trained_parameters
 from torchrl_glam.training.world_model import WorldModelUpdate

@@ -31,7 +31,7 @@ class DreamerObjective(Objective):
     @passes_on(Objective)
     def __init__(self, *inputs: Any, loss: str = "torchrl.objectives.DreamerV3ActorLoss", **options: Any) -> None:
         super().__init__(*inputs, loss=loss, **options)
-        self.check_bootstrap()
+        self.refuse_current_bootstrap()
         self.env.keep_memory = False  # the loss keeps all that a rollout holds
         agent, self.critic = self.agent, self.make_critic(make_symexp_critic)
         self.actor_loss = self.make_loss(

@@ -79,7 +79,7 @@ class Objective(abc.ABC):
         return make(**sizes, hidden=agent.hidden, num_layers=agent.num_layers, **options).to(self.env.device)
 
     def make_loss(self, *args: Any, **defaults: Any) -> Any:
-        """Make the loss of the actor, ``args``, and the objective's ``kwargs`` over ``defaults``.
+        """Make the loss, called with the actor, ``args``, and ``defaults`` that the objective's ``kwargs`` override.
 
         Raises:
             UsageError: if there is no such class, or it cannot be made so.
@@ -93,7 +93,7 @@ class Objective(abc.ABC):
         there = any(name.startswith("target_") and name.endswith("_params") for name, _ in loss.named_children())
         return SoftUpdate(loss, tau=self.agent.slow_critic_rate) if there else None
 
-    def check_bootstrap(self) -> None:
+    def refuse_current_bootstrap(self) -> None:
         """Raise UsageError if the agent bootstraps from ``V_t``, for objectives without a return that could."""
         if self.agent.bootstrap != "next":
             raise UsageError(f"objective={self.name} has no return to bootstrap from V_t: add agent.bootstrap=next")

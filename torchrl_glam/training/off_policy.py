@@ -48,7 +48,7 @@ class OffPolicyObjective(Objective):
         **options: Any,
     ) -> None:
         super().__init__(*inputs, loss=loss, **options)
-        self.check_bootstrap()
+        self.refuse_current_bootstrap()
         spec = self.env.action_spec
         if spec.domain != "discrete":
             raise UsageError(

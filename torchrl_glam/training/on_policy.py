@@ -1,4 +1,4 @@
-"""Objectives that learn from each imagined rollout once it is there: GLAM's own, A2C, PPO, REINFORCE and yours."""
+"""Objectives that learn from each imagined rollout once it is there: A2C, PPO, REINFORCE and yours."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any, ClassVar
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.modules import PercentileValueNorm
 from torchrl.objectives import SoftUpdate
 
 from torchrl_glam.machine.compilation import COMPILED
-from torchrl_glam.modules.actor_critic import make_critic, make_value
+from torchrl_glam.modules.actor_critic import make_value
 from torchrl_glam.modules.signature import passes_on
-from torchrl_glam.objectives import GLAMCriticLoss
 from torchrl_glam.objectives.batch import check_keys, missing_key
 from torchrl_glam.objectives.returns import check_bootstrap, lambda_return, make_lambda_estimator
 from torchrl_glam.training.metrics import add_missing, policy_entropy
@@ -104,38 +102,6 @@ class OnPolicyObjective(Objective):
         transitions = rollout.reshape(-1)
         order = torch.randperm(len(transitions), device=transitions.device)
         return [transitions[part] for part in order.chunk(self.minibatches)]
-
-
-class GLAMObjective(OnPolicyObjective):
-    """GLAM's and STORM's agent: REINFORCE on normalised advantages, a two-hot critic with a slow copy.
-
-    The actor's loss is TorchRL's A2C loss without a critic; the critic's is
-    :class:`~torchrl_glam.objectives.GLAMCriticLoss`. The norm of returns sees each rollout once.
-
-    Args:
-        inputs, options: as for :class:`OnPolicyObjective`.
-    """
-
-    @passes_on(OnPolicyObjective)
-    def __init__(self, *inputs: Any, **options: Any) -> None:
-        super().__init__(*inputs, **options)
-
-    def _make_losses(self) -> None:
-        agent, self.critic = self.agent, self.make_critic(make_critic)
-        self.return_norm = PercentileValueNorm(rate=agent.return_norm_rate, device=self.env.device)
-        actor_loss = self.make_loss(
-            self.critic, critic_coeff=None, entropy_coeff=agent.entropy_coeff, advantage_norm=self.return_norm
-        )
-        self.critic_loss = GLAMCriticLoss(self.critic, gamma=agent.gamma, lmbda=agent.lmbda, bootstrap=agent.bootstrap)
-        self.losses = [actor_loss, self.critic_loss]
-        self.target = SoftUpdate(self.critic_loss, tau=agent.slow_critic_rate)  # moves the critic's slow copy
-        self.networks = {"actor": self.actor, "critic": self.critic}
-
-    def estimate(self, rollout: TensorDictBase) -> dict[str, Tensor]:
-        """Write lambda returns under critic and slow critic, and advantages; see :meth:`OnPolicyObjective.estimate`."""
-        self.critic_loss.estimate(rollout, consecutive=True)
-        self.return_norm.update(rollout["value_target"])
-        return {"return_scale": self.return_norm.scale().squeeze(-1)}
 
 
 def missing_entry(error: KeyError) -> str | None:

@@ -13,7 +13,7 @@ from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import make_actor
 
 BATCH, CONTEXT, HORIZON = 3, 5, 7
-COMPILED = ["lmamba", "two mambas", "transformer 2", "two transformers"]  # glam: tests/test_compiled.py
+COMPILED = ["lmamba", "two mambas", "transformer 2", "two transformers"]  # glam: tests/machine/test_compilation.py
 
 every_backbone = pytest.mark.parametrize("name", BACKBONES)
 

@@ -19,7 +19,7 @@ from torchrl_glam.modules.ssm.torch_backend import torch_scan
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "state")
 BATCH, WIDTH, STATE = 3, 5, 4
-BACKENDS = available_backends("cpu")  # triton among them under its interpreter: test_triton.py
+BACKENDS = available_backends("cpu")  # triton among them under its interpreter: test_triton_backend.py
 
 
 def make_inputs(length, dtype=torch.float64, seed=0):

@@ -53,8 +53,8 @@ class Workload:
         self.actor = factory.make_actor(config, self.world_model, self.env.action_spec)
         self.policy = factory.make_policy(config, self.world_model, self.actor, self.env.action_spec)
         self.imagined_env = factory.make_imagined_env(config, self.world_model, self.env.action_spec)
-        self.update_policy = factory.make_policy_trainer(config, self.imagined_env, self.actor)
-        self.update_world_model = factory.make_world_model_trainer(config, self.world_model)
+        self.update_policy = factory.make_policy_update(config, self.imagined_env, self.actor)
+        self.update_world_model = factory.make_world_model_update(config, self.world_model)
         self.sequences, self.contexts = factory.make_replay(config, self.env, device)
         # total_frames limits a run, not this: -1 has no end.
         self.collector = factory.make_collector(replace(config, total_frames=-1), self.env, self.policy)
@@ -86,7 +86,7 @@ class Workload:
             sequences["state"] = self.world_model.encode(sequences["pixels"])  # as the update returns them
             start = self._start(contexts, sequences)
             rollout = self.imagined_env.imagine(start, self.actor, horizon)
-        update_agent = factory.make_policy_trainer(self.config, self.imagined_env, self.actor)
+        update_agent = factory.make_policy_update(self.config, self.imagined_env, self.actor)
         update_agent.objective.start = lambda data: data
         update_agent.objective.env = _Replayed(rollout)  # type: ignore[assignment]
         imagine = torch.no_grad()(lambda: self.imagined_env.imagine(start, self.actor, horizon))

@@ -25,7 +25,7 @@ class Term(nn.Module):
     """One or more losses with their weights, and the metrics that come with them.
 
     A subclass computes ``forward(world_model, outputs, targets, first)``: unweighted losses and detached metrics,
-    scalars by name. ``outputs`` is what the world model wrote (its table), ``targets`` has ``reward`` and
+    scalars by name. ``outputs`` is what the world model wrote (see its table of keys), ``targets`` has ``reward`` and
     ``termination`` ``[b t 1]``, and beliefs count from ``t = first`` on. Layers of its own are trained with the world
     model.
 
@@ -189,10 +189,12 @@ def make_variation_term(world_model: GLAMWorldModel, weight: float, target: str,
     """Make the variation term for one of :data:`VARIATION_TARGETS`.
 
     Raises:
-        UsageError: if ``target`` is none of them.
+        UsageError: if ``target`` is none of them, or the encoder has no CNN features for it.
     """
     if target not in VARIATION_TARGETS:
         raise UsageError(f"variation_target is {target!r}: choose one of {', '.join(VARIATION_TARGETS)}")
+    if target == "features" and not hasattr(world_model.encoder, "num_features"):
+        raise UsageError(f"variation_target=features: {type(world_model.encoder).__name__} has no num_features")
     if target == "features":
         return FeatureVariationTerm(world_model, weight, free_nats)
     return VariationTerm(weight, target, free_nats)

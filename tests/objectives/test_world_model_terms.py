@@ -8,7 +8,7 @@ from torch import nn
 
 from torchrl_glam.modules import LMamba
 from torchrl_glam.objectives import GLAMModelLoss, total_loss
-from torchrl_glam.objectives.terms import Term
+from torchrl_glam.objectives.world_model_terms import Term
 from torchrl_glam.training import WorldModelUpdate
 
 

@@ -1,0 +1,40 @@
+"""GLAM's own objective, which is STORM's: how actor and critic learn from an imagined rollout."""
+
+from __future__ import annotations
+
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.modules import PercentileValueNorm
+from torchrl.objectives import SoftUpdate
+
+from torchrl_glam.modules.actor_critic import make_critic
+from torchrl_glam.objectives import GLAMCriticLoss
+from torchrl_glam.training.on_policy import OnPolicyObjective
+
+
+class GLAMObjective(OnPolicyObjective):
+    """GLAM's and STORM's agent: REINFORCE on normalised advantages, a two-hot critic with a slow copy.
+
+    The actor's loss is TorchRL's A2C loss without a critic; the critic's is
+    :class:`~torchrl_glam.objectives.GLAMCriticLoss`. The norm of returns sees each rollout once.
+
+    Args:
+        inputs, options: as for :class:`OnPolicyObjective`.
+    """
+
+    def _make_losses(self) -> None:
+        agent, self.critic = self.agent, self.make_critic(make_critic)
+        self.return_norm = PercentileValueNorm(rate=agent.return_norm_rate, device=self.env.device)
+        actor_loss = self.make_loss(
+            self.critic, critic_coeff=None, entropy_coeff=agent.entropy_coeff, advantage_norm=self.return_norm
+        )
+        self.critic_loss = GLAMCriticLoss(self.critic, gamma=agent.gamma, lmbda=agent.lmbda, bootstrap=agent.bootstrap)
+        self.losses = [actor_loss, self.critic_loss]
+        self.target = SoftUpdate(self.critic_loss, tau=agent.slow_critic_rate)  # moves the critic's slow copy
+        self.networks = {"actor": self.actor, "critic": self.critic}
+
+    def estimate(self, rollout: TensorDictBase) -> dict[str, Tensor]:
+        """Write lambda returns under critic and slow critic, and advantages; see :meth:`OnPolicyObjective.estimate`."""
+        self.critic_loss.estimate(rollout, consecutive=True)
+        self.return_norm.update(rollout["value_target"])
+        return {"return_scale": self.return_norm.scale().squeeze(-1)}
