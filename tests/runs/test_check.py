@@ -228,5 +228,5 @@ def test_the_fastest_call_counts(monkeypatch):
     def update() -> None:
         now[0] += next(lasted)
 
-    assert estimate._fastest(update, CPU, patience=15.0) == 3.0
+    assert estimate.fastest_call(update, CPU, patience=15.0) == 3.0
     assert next(lasted) == 9.0  # three calls were enough

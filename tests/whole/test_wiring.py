@@ -116,7 +116,7 @@ def test_compile_reaches_imagination_and_on_cuda_the_updates(monkeypatch, compil
     *_, (_, policy) = make_trainers(config)
     assert imagined["compiled"] is compiled
     assert (model["compile"], policy.objective.compile) == (False, False)
-    assert updates._compile_updates(config, CUDA) is compiled
+    assert updates.compiles_updates(config, CUDA) is compiled
 
 
 @pytest.mark.parametrize(

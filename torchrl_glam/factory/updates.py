@@ -30,7 +30,7 @@ def make_world_model_update(config: GLAMConfig, world_model: GLAMWorldModel) -> 
         make_optimizer(config.model_optimizer, trained),
         config.model_optimizer.max_norm,
         precision=PRECISIONS[config.training.precision],
-        compile=_compile_updates(config, trained[0].device),
+        compile=compiles_updates(config, trained[0].device),
     )
 
 
@@ -38,7 +38,7 @@ def make_objective(config: GLAMConfig, env: GLAMImaginedEnv, actor: Probabilisti
     """Make the objective that ``objective=...`` chooses, with its critic."""
     inputs = (env, actor, config.agent, _make_start(config, env))
     objective: Objective = make_part(
-        "objective", config.objective, *inputs, compile=_compile_updates(config, env.device)
+        "objective", config.objective, *inputs, compile=compiles_updates(config, env.device)
     )
     return objective
 
@@ -62,6 +62,6 @@ def _make_start(config: GLAMConfig, env: GLAMImaginedEnv) -> Start:
     return lambda latents: env.start_within(latents["state"], latents["action"], number=number, first=first)
 
 
-def _compile_updates(config: GLAMConfig, device: torch.device) -> bool:
-    """On a CPU convolutions and matrix products are 85 % of the world model's update: compiled, it takes as long."""
+def compiles_updates(config: GLAMConfig, device: torch.device) -> bool:
+    """Return whether losses are compiled: not on a CPU, where matrix products and convolutions are 85 % of the time."""
     return config.training.compile and device.type == "cuda"

@@ -77,9 +77,9 @@ def estimate_run(
             starts = _blank(env, world_model.in_keys, (imagination.batch_size, imagination.context_length), device)
         else:
             _, starts = update_world_model(sequences)
-        world_model_seconds = _fastest(lambda: update_world_model(sequences), device, patience)
+        world_model_seconds = fastest_call(lambda: update_world_model(sequences), device, patience)
         mean = round(sum(horizons) / len(horizons))
-        policy_seconds = _fastest(lambda: update_policy(starts, mean), device, patience)
+        policy_seconds = fastest_call(lambda: update_policy(starts, mean), device, patience)
         if measure_memory and max(horizons) > mean:
             update_policy(starts, max(horizons))
     trained = config.total_frames - config.training.warmup_frames
@@ -93,7 +93,7 @@ def estimate_run(
     )
 
 
-def _fastest(update: Callable[[], object], device: torch.device, patience: float) -> float:
+def fastest_call(update: Callable[[], object], device: torch.device, patience: float) -> float:
     """Return the seconds of the fastest call until ``patience`` is over; on CUDA of at least 3."""
     seconds: list[float] = []
     least = 3 if device.type == "cuda" else 1
