@@ -165,7 +165,7 @@ def test_a_finished_run_loads(finished):
             {"_target_": "os.system"},
             "its model 'os.system' is of an earlier version of torchrl_glam, or none of its models",
         ),
-        ({"_target_": "torchrl_glam.offline.MambaDMActor", "widht": 16}, "Key 'widht' not in"),
+        ({"_target_": "torchrl_glam.offline.MambaDMActor", "wide": 16}, "Key 'wide' not in"),
     ],
 )
 def test_a_run_whose_model_is_unknown_is_refused(finished, tmp_path, model, line):

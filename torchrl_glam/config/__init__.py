@@ -60,3 +60,4 @@ __all__ = [
 
 store_parts()
 ConfigStore.instance().store(name="glam_config", node=make_schema({}))
+ConfigStore.instance().store(name="random_play_config", node=GLAMConfig)  # no part can be chosen
