@@ -167,6 +167,9 @@ def _prepare(config_dir: Path, config: GLAMConfig, given: list[str]) -> None:
         for name in {group.place, f"{group.place}.name", f"{group.place}._target_"} - {option}:
             if name in given:
                 raise UsageError(f"{name} cannot be set by itself: choose a part as a whole, by {option}=...")
+    for name in given:
+        if name in ("world_model", "model_loss") or name.endswith(("._target_", "._partial_")):
+            raise UsageError(f"{name} is no option: give those below it, or choose {', '.join(GROUPS)}")
     if config.ablation != "none":
         _check_ablation(config_dir, config)
     check_config(config)

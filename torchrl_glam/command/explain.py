@@ -49,6 +49,8 @@ def exit_status(error: BaseException) -> int:
 def explain(error: BaseException, schema: type[Any]) -> str:
     """Return an error in one line of ours, where Hydra's and OmegaConf's are longer."""
     text = one_line(error)
+    if isinstance(error, UsageError):
+        return text
     if lacking := _explain_part(error, text):
         return lacking
     if unknown := re.match(r"Could not override '([^']+)'", text):

@@ -91,6 +91,8 @@ def check_config(config: GLAMConfig) -> None:
 def check_run(config: RunConfig) -> None:
     """Raise UsageError for what is out of range in any run's options."""
     check_values(config)
+    if not config.run_dir:
+        raise UsageError("run_dir= names no folder: give one, or leave it out")
     if config.resume.lower() not in RESUME:
         raise UsageError(f"resume={config.resume} does not exist: choose one of {', '.join(RESUME)}")
     config.resume = config.resume.lower()  # OmegaConf reads true as True
