@@ -266,7 +266,7 @@ def update(adam: torch.optim.Optimizer, terms: dict[str, Tensor], max_norm: floa
 def main(**options: Any) -> list[float]:
     """Train on CatchBall; every 500 frames print the mean return of the last 20 episodes; return all returns."""
     config = Config()
-    vars(config).update(options)
+    vars(config).update({name: type(getattr(config, name))(value) for name, value in options.items()})
     torch.manual_seed(config.seed)
     world, agent = WorldModel(3, config).eval(), Agent(config.k * config.c + config.d, config.hidden, 3)
     model_adam = torch.optim.Adam(world.parameters(), config.model_lr)
@@ -297,4 +297,4 @@ def main(**options: Any) -> list[float]:
 
 
 if __name__ == "__main__":
-    main(**{name: int(value) for name, value in (option.split("=") for option in sys.argv[1:])})
+    main(**dict(option.split("=") for option in sys.argv[1:]))

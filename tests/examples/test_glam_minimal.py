@@ -319,12 +319,17 @@ def test_it_trains_as_it_says(monkeypatch):
 
 
 def test_it_runs_as_a_script_and_reports(monkeypatch, capsys):
-    options = {"frames": 1000, "warmup": 996, "batch": 2, "starts": 4, "d": 16}
+    options = {"frames": 1000, "warmup": 996, "batch": 2, "starts": 4, "d": 16, "model_lr": 1e-4}
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *(f"{name}={value}" for name, value in options.items())])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["frame 500", "frame 1000"]
     assert all(0.4 < float(line.split()[-1]) < 2.5 for line in lines), "random play"
+
+
+def test_an_unknown_option_is_refused():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        minimal.main(nonsense=2)
 
 
 def test_it_is_one_short_file_of_plain_torch():
