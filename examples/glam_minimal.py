@@ -1,6 +1,6 @@
 """GLAM in one file of plain PyTorch: world model, imagination, actor, critic, and a game that it learns.
 
-    python examples/glam_minimal.py seed=1    # about 10 minutes on one CPU core
+    python examples/glam_minimal.py seed=1    # options are the names in Config
 
 GLAM: "Global-Local Variation Awareness in Mamba-based World Model", AAAI 2025, arXiv 2501.11949. STORM: 2310.09615.
 Mamba: 2312.00752. tests/examples/test_glam_minimal.py shows that the package computes the same from the same weights.
