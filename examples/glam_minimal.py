@@ -1,6 +1,6 @@
 """GLAM in one file of plain PyTorch: world model, imagination, actor, critic, and a game that it learns.
 
-    python examples/glam_minimal.py seed=1    # about 10 minutes on one CPU core
+    python examples/glam_minimal.py seed=1    # options are the names in Config
 
 GLAM: "Global-Local Variation Awareness in Mamba-based World Model", AAAI 2025, arXiv 2501.11949. STORM: 2310.09615.
 Mamba: 2312.00752. tests/examples/test_glam_minimal.py shows that the package computes the same from the same weights.
@@ -266,7 +266,7 @@ def update(adam: torch.optim.Optimizer, terms: dict[str, Tensor], max_norm: floa
 def main(**options: Any) -> list[float]:
     """Train on CatchBall; every 500 frames print the mean return of the last 20 episodes; return all returns."""
     config = Config()
-    vars(config).update({name: type(getattr(Config, name))(value) for name, value in options.items()})
+    vars(config).update({name: type(getattr(config, name))(value) for name, value in options.items()})
     torch.manual_seed(config.seed)
     world, agent = WorldModel(3, config).eval(), Agent(config.k * config.c + config.d, config.hidden, 3)
     model_adam = torch.optim.Adam(world.parameters(), config.model_lr)
