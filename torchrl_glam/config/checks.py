@@ -8,6 +8,8 @@ from typing import Any
 
 from torchrl_glam.config import GLAMConfig, RunConfig, Starts
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.policy import SEES
+from torchrl_glam.objectives.returns import BOOTSTRAPS
 
 MAY_BE_ZERO = (
     "evaluation.every",
@@ -20,7 +22,7 @@ MAY_BE_ZERO = (
     "warmup_updates",
     "sac.learning_starts",
 )
-CHOICES = {"bootstrap": ("next", "current"), "sees": ("prior", "posterior")}
+CHOICES = {"bootstrap": BOOTSTRAPS, "sees": SEES}
 RESUME = ("auto", "true", "false", "force")
 SHARES = (
     "gamma",

@@ -16,11 +16,13 @@ from torchrl.objectives.value import TDLambdaEstimator, ValueEstimatorBase
 from torchrl_glam.errors import UsageError
 from torchrl_glam.objectives.functional import released_next_value
 
+BOOTSTRAPS = ("next", "current")
+
 
 def check_bootstrap(bootstrap: str) -> None:
     """Raise UsageError unless ``bootstrap`` is ``next`` or ``current``."""
-    if bootstrap not in ("next", "current"):
-        raise UsageError(f"bootstrap is {bootstrap!r}: choose next or current")
+    if bootstrap not in BOOTSTRAPS:
+        raise UsageError(f"bootstrap is {bootstrap!r}: choose {' or '.join(BOOTSTRAPS)}")
 
 
 def make_lambda_estimator(gamma: float, lmbda: float, **options: Any) -> TDLambdaEstimator:
