@@ -247,3 +247,43 @@ def test_newest_records_are_in_order_after_the_ring_wrapped():
     assert newest_records(replay, 6)["next", "reward"].flatten().tolist() == [8, 9, 10, 11, 12, 13]
     with pytest.raises(ValueError, match="holds 10 records, 11 were asked for"):
         newest_records(replay, 11)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize("newest", [0, 2])
+def test_rewarded_windows_hold_a_reward(num_envs: int, newest: int) -> None:
+    """Also where the ring has wrapped, and at its ends."""
+    replay, _ = make_replay(200 * num_envs, sequences=(newest + 3, 10), newest=newest, rewarded=2, num_envs=num_envs)
+    rewards = {**dict.fromkeys(range(50, 350, 30), -1.0), 103: 0.5, 149: 1.0, 349: -2.0}
+    for start in (0, 150):  # 150 to 349 stay, and 150 is the oldest
+        batch = records(200, start=start)
+        batch["action"][:, 0] = torch.arange(start, start + 200)
+        reward = torch.tensor([rewards.get(time, 0.0) for time in range(start, start + 200)])
+        batch["next", "reward"] = reward[:, None]
+        replay.extend(batch if num_envs == 1 else torch.stack([batch, batch]))
+    for _ in range(200):
+        sample = replay.sample()
+        assert (sample["action"][..., 0].diff(dim=1) == 1).all(), "one environment's, and not across the seam"
+        held = sample["next", "reward"].squeeze(-1)[newest : newest + 2]
+        assert (held != 0).any(1).all()
+        assert not (held > 0).any(), "149 is overwritten"
+
+
+def test_rare_gains_are_drawn_as_often_as_losses() -> None:
+    replay, _ = make_replay(200, sequences=(4, 5), rewarded=4)
+    batch = records(200)
+    batch["next", "reward"] = torch.full((200, 1), -1.0) * (torch.arange(200) % 9 == 0)[:, None]
+    batch["next", "reward"][100] = 1.0
+    replay.extend(batch)
+    drawn = torch.cat([(replay.sample()["next", "reward"] > 0).any(1) for _ in range(100)])
+    assert 0.4 < drawn.float().mean() < 0.65
+
+
+def test_without_rewards_all_windows_are_uniform() -> None:
+    replay, _ = make_replay(50, sequences=(400, 5), rewarded=400)
+    batch = records(50)
+    batch["action"][:, 0] = torch.arange(50)
+    batch["next", "reward"].zero_()
+    replay.extend(batch)
+    firsts = replay.sample()["action"][:, 0, 0]
+    assert set(firsts.tolist()) == set(range(46))

@@ -45,6 +45,24 @@ def test_moving_pixels_weigh_more_in_the_reconstruction() -> None:
     assert plain.item() == pytest.approx((0.25 + 1.0 + 4.0) / 2)
 
 
+def test_gradient_of_the_weighted_reconstruction() -> None:
+    torch.manual_seed(0)
+    frames = torch.rand(2, 3, 3, 2, 2, dtype=torch.float64)
+    reconstruction = torch.rand(2, 3, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda drawn: formulas.reconstruction_loss(drawn, frames, motion_weight=3.0), reconstruction
+    )
+
+
+def test_focal_loss_is_cross_entropy_times_the_share_that_is_missed() -> None:
+    logits, labels = torch.tensor([[0.0, 2.0], [-1.0, 0.5]]), torch.tensor([[True, True], [False, False]])
+    given = [0.5, 1 / (1 + math.exp(-2.0)), 1 - 1 / (1 + math.exp(1.0)), 1 - 1 / (1 + math.exp(-0.5))]
+    wanted = sum(-((1 - p) ** 2) * math.log(p) for p in given) / 2
+    assert formulas.focal_loss(logits, labels).item() == pytest.approx(wanted, rel=1e-5)
+    cross_entropy = -sum(map(math.log, given)) / 2
+    assert formulas.focal_loss(logits, labels, focus=0.0).item() == pytest.approx(cross_entropy, rel=1e-5)
+
+
 def test_two_hot_cross_entropy_in_symlog_space() -> None:
     logits = torch.tensor([0.2, 0.3, 0.5]).log().expand(4, 3)
     bins = torch.tensor([-1.0, 0.0, 1.0])

@@ -8,7 +8,8 @@ from torch import nn
 
 from torchrl_glam.modules import LMamba
 from torchrl_glam.objectives import GLAMModelLoss, total_loss
-from torchrl_glam.objectives.world_model_terms import Term
+from torchrl_glam.objectives.functional import focal_loss
+from torchrl_glam.objectives.world_model_terms import EventTerm, Term
 from torchrl_glam.training import WorldModelUpdate
 
 
@@ -69,3 +70,26 @@ def test_the_variation_term_is_there_if_the_backbone_has_one(make_world_model, m
     assert ("loss_variation" in loss.out_keys) == ("loss_variation" in loss(make_batch())) == there
     if there:
         assert loss.terms[-1].weights == {"variation": 0.1}
+
+
+def test_events_are_the_cells_that_the_next_frame_changes(make_world_model):
+    """Beliefs at t are compared with what changes from frame t to t + 1, anywhere in a cell and in any channel."""
+    world_model = make_world_model()
+    term, (height, width, _) = EventTerm(world_model, 1.0, cell=4), world_model.image_shape
+    frames = torch.zeros(1, 6, 3, height, width)
+    frames[0, 4:, 1, 5, 2] = 1.0  # changes from 3 to 4, in the second cell of the first column
+    cells = torch.zeros(2, height // 4, width // 4, dtype=torch.bool)
+    cells[0, 1, 0] = True  # beliefs 3 and 4 have a following frame
+    term.head.weight.data.zero_()
+    term.head.bias.data.uniform_(-1, 1)
+    outputs = {"frames": frames, "belief": torch.randn(1, 6, 8)}
+    came = term(world_model, outputs, {}, 3)["loss_event"]
+    wanted = focal_loss(term.head.bias.expand(2, -1), cells.flatten(1))
+    torch.testing.assert_close(came, wanted)
+
+
+def test_event_loss_trains_the_beliefs(make_world_model, make_batch):
+    loss = GLAMModelLoss(make_world_model(), event_coeff=0.5)
+    assert "loss_event" in loss.out_keys
+    loss(make_batch())["loss_event"].backward()
+    assert all(weight.grad is not None for weight in loss.world_model.dynamics.parameters())

@@ -19,6 +19,7 @@ from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.data.replay import make_replay
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import (
     GLAMDynamics,
     GLAMPolicy,
@@ -191,6 +192,22 @@ def test_prior_temperature(batch):
 
 def test_motion_weight(batch):
     assert changed_terms(batch, "model_loss.motion_weight=30") == {"loss_reconstruction"}
+
+
+def test_rewarded_windows():
+    config = load("preset=debug", "replay.rewarded=2")
+    env = factory.make_env(config)
+    sequences, _ = factory.make_replay(config, env, torch.device("cpu"))
+    assert sequences.sampler._rewarded == 2
+    with pytest.raises(UsageError, match=r"replay.rewarded=99: give at most"):
+        check_config(load("preset=debug", "replay.rewarded=99"))
+
+
+def test_starts_of_a_batch_follow_a_context():
+    config = load("preset=cpu", "imagination.context_length=12")
+    assert config.first_start() == 11, "whose belief knows 12 steps"
+    with pytest.raises(UsageError, match=r"finds 0 starts .* after imagination.context_length=24 steps"):
+        check_config(load("preset=cpu", "imagination.context_length=24"))
 
 
 def test_first_valid(batch):
@@ -500,11 +517,12 @@ def test_every_option_of_the_world_models_loss_reaches_it():
         "variation_free_nats": 3.0,
         "motion_weight": 30.0,
         "motion_threshold": 0.1,
+        "event_coeff": 0.2,
     }
     assert set(changed) == set(public(options.ModelLossConfig))
     config = load("preset=paper", *TINY, *(f"model_loss.{name}={value}" for name, value in changed.items()))
     loss = factory.make_world_model_update(config, tiny_world_model(config)).loss
-    reconstruction, *_, latent, variation = loss.terms
+    reconstruction, *_, latent, variation, event = loss.terms
     found = {
         "first_valid": loss.first_valid,
         "dynamics_coeff": latent.weights["dynamics"],
@@ -514,6 +532,7 @@ def test_every_option_of_the_world_models_loss_reaches_it():
         "variation_target": variation.target,
         "variation_free_nats": variation.free_nats,
         **reconstruction.motion,
+        "event_coeff": event.weights["event"],
     }
     assert found == changed
 

@@ -15,6 +15,7 @@ MAY_BE_ZERO = (
     "evaluation.every",
     "seed",
     "newest",
+    "rewarded",
     "first_valid",
     "horizon_step",
     "media_every",
@@ -77,16 +78,22 @@ def check_config(config: GLAMConfig) -> None:
             f"imagination.starts=batch wants training.policy_every={every[1]} to be a multiple of "
             f"training.world_model_every={every[0]}: there is a batch to start from only then"
         )
-    positions = replay.batch_size * (replay.batch_length - 1 - config.model_loss.first_valid)
+    positions = replay.batch_size * max(0, replay.batch_length - 1 - config.first_start())
     if imagination.starts is Starts.batch and imagination.batch_size > positions:
         raise UsageError(
-            f"imagination.starts=batch finds {positions} starts in a batch of the world model, "
-            f"imagination.batch_size={imagination.batch_size} wants more: give at most {positions}"
+            f"imagination.starts=batch finds {positions} starts in a batch of the world model, after "
+            f"imagination.context_length={imagination.context_length} steps; imagination.batch_size="
+            f"{imagination.batch_size} wants more: give at most {positions}, or a shorter context"
         )
     if not 0 <= replay.newest < min(replay.batch_size, imagination.batch_size):
         raise UsageError(
             f"replay.newest={replay.newest}: give a number from 0 to below replay.batch_size={replay.batch_size} "
             f"and imagination.batch_size={imagination.batch_size}"
+        )
+    if replay.rewarded > (rest := replay.batch_size - replay.newest):
+        raise UsageError(
+            f"replay.rewarded={replay.rewarded}: give at most {rest}, replay.batch_size={replay.batch_size} without "
+            f"replay.newest={replay.newest}"
         )
 
 

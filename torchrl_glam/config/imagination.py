@@ -13,7 +13,7 @@ class ImaginationConfig:
 
     batch_size: int = 1024
     starts: Starts = Starts.replay
-    context_length: int = 16  # real steps before each rollout; starts=batch has those of its batch
+    context_length: int = 16  # real steps before each rollout; with starts=batch the fewest
     memory: ImaginedMemory = ImaginedMemory.carried
     window: int = 8  # tokens that memory=sliding sees
     horizon: int = 16

@@ -32,6 +32,7 @@ from torchrl_glam.modules import (
 )
 from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
 from torchrl_glam.modules.heads import TwoHotHead
+from torchrl_glam.modules.patches import PatchDecoder, PatchEncoder
 from torchrl_glam.training import (
     DreamerObjective,
     GLAMObjective,
@@ -105,6 +106,8 @@ class Group:
 
 
 IMAGE = ("image_shape", "channels", "num_categoricals", "num_classes", "unimix", "state_size")
+ENCODERS = {"image": ImageEncoder, "patch": PatchEncoder}
+DECODERS = {"image": ImageDecoder, "patch": PatchDecoder}
 GROUPS = {
     "dynamics": Group(
         "world_model.dynamics",
@@ -117,8 +120,12 @@ GROUPS = {
             "double_transformer": DoubleTransformer,
         },
     ),
-    "encoder": Group("world_model.encoder", nn.Module, {"image": ImageEncoder}, IMAGE, partial=True),
-    "decoder": Group("world_model.decoder", nn.Module, {"image": ImageDecoder}, IMAGE, partial=True),
+    "encoder": Group(
+        "world_model.encoder", nn.Module, {"image": ImageEncoder, "patch": PatchEncoder}, IMAGE, partial=True
+    ),
+    "decoder": Group(
+        "world_model.decoder", nn.Module, {"image": ImageDecoder, "patch": PatchDecoder}, IMAGE, partial=True
+    ),
     "reward_head": Group(
         "world_model.reward_head", nn.Module, {"two_hot": TwoHotHead}, ("inputs", "hidden"), partial=True
     ),

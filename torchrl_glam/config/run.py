@@ -56,6 +56,7 @@ class ReplayConfig:
     batch_size: int = 32
     batch_length: int = 64
     newest: int = 0  # newest windows in every batch, contexts too (released code: 5), the rest uniform over the older
+    rewarded: int = 0  # windows of the world model's batches that are drawn around a reward, gains as often as losses
     device: ReplayPlace = ReplayPlace.auto  # auto: the networks' device if it fits there
 
 
@@ -174,6 +175,10 @@ class GLAMConfig(RunConfig):
         batch, imagination = self.replay.batch_length, self.imagination
         context = batch if imagination.starts is Starts.batch else imagination.context_length
         return max(batch, context + imagination.horizon_max, self.agent.context_length)
+
+    def first_start(self) -> int:
+        """Return the first step of a sequence that imagination may start from, with ``imagination.starts=batch``."""
+        return max(self.model_loss.first_valid, self.imagination.context_length - 1)
 
 
 Schema = TypeVar("Schema", bound=GLAMConfig)

@@ -25,6 +25,7 @@ def make_replay(
     sequences: tuple[int, int] = (32, 64),
     contexts: tuple[int, int] = (1024, 16),
     newest: int = 0,
+    rewarded: int = 0,
     num_envs: int = 1,
     device: torch.device | str = "cpu",
     pin_memory: bool = False,
@@ -43,6 +44,7 @@ def make_replay(
         sequences: number and length (b, t) of the windows of the first buffer, for the world model.
         contexts: the same of the second, from which imagination starts.
         newest: each batch holds this many windows that are the newest ones; the rest come from the older ones.
+        rewarded: each batch of the first buffer holds this many windows with a reward in them.
         num_envs: environments that take their steps together. The ring holds their records in turns.
         device: where the records lie and the samples come out, see :func:`torchrl_glam.data.ring_device`.
         pin_memory: whether samples come out in pinned memory, for copies to a GPU; ``device`` is the CPU then.
@@ -64,17 +66,17 @@ def make_replay(
     storage = WindowStorage(capacity - capacity % num_envs, device=device, pin_memory=pin_memory)
     writer = RoundRobinWriter()
 
-    def view(windows: tuple[int, int], writer_of_view: Any) -> TensorDictReplayBuffer:
+    def view(windows: tuple[int, int], writer_of_view: Any, rewarded: int = 0) -> TensorDictReplayBuffer:
         batch_size, length = windows
         return TensorDictReplayBuffer(
             storage=storage,
-            sampler=WindowSampler(writer, length, newest, num_envs),
+            sampler=WindowSampler(writer, length, newest, rewarded, num_envs),
             writer=writer_of_view,
             transform=PackPixels(num_envs),
             batch_size=batch_size,
         )
 
-    return view(sequences, writer), view(contexts, ImmutableDatasetWriter())
+    return view(sequences, writer, rewarded), view(contexts, ImmutableDatasetWriter())
 
 
 def newest_records(replay: TensorDictReplayBuffer, number: int) -> TensorDictBase:
@@ -136,11 +138,16 @@ class WindowSampler(RandomSampler):
         writer: the ring's writer.
         length: records per window.
         newest: this many windows are the newest ones, the rest uniform over the older ones.
+        rewarded: this many of the rest hold a reward that is drawn first, gains as often as losses, and lies anywhere
+            in its window. Rare rewards are then seen often enough to be predicted.
         num_envs: the ring holds the records of this many environments in turns.
     """
 
-    def __init__(self, writer: RoundRobinWriter, length: int, newest: int = 0, num_envs: int = 1) -> None:
-        self._writer, self._newest, self.num_envs = writer, newest, num_envs
+    def __init__(
+        self, writer: RoundRobinWriter, length: int, newest: int = 0, rewarded: int = 0, num_envs: int = 1
+    ) -> None:
+        self._writer, self._newest, self._rewarded, self.num_envs = writer, newest, rewarded, num_envs
+        self._length = length
         self._span = (length - 1) * num_envs  # from a window's first record to its last
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict]:
@@ -155,11 +162,34 @@ class WindowSampler(RandomSampler):
             raise ValueError(self._refusal(storage, batch_size))
         # Drawn on the CPU, wherever the ring lies: `auto` then draws the same windows in both places.
         drawn = torch.randint(older, (batch_size - self._newest,), generator=self._rng)
-        start = torch.cat([torch.arange(older, older + self._newest), drawn])  # 0 is the oldest window
         oldest = self._writer._cursor if written == storage.max_size else 0
+        if self._rewarded:
+            around = self._around_rewards(storage.get(slice(0, written)).get(("next", "reward")), oldest, older)
+            drawn[: len(around)] = around
+        start = torch.cat([torch.arange(older, older + self._newest), drawn])  # 0 is the oldest window
         steps = torch.arange(oldest, oldest + self._span + 1, self.num_envs, device=storage.device)
         # non_blocking: a copy that waited would let a GPU run dry; CUDA has read pageable memory when it returns.
         return (start.to(storage.device, non_blocking=True)[:, None] + steps) % written, {}
+
+    def _around_rewards(self, rewards: Tensor, oldest: int, older: int) -> Tensor:
+        """Draw the first steps of windows with a reward, below ``older``; none if there was no reward yet.
+
+        On a GPU the ring's rewards are brought to the host.
+        """
+        rewards = rewards.flatten().cpu().roll(-oldest)[: older + self._span]  # no older window holds the others
+        kinds = [steps for steps in ((rewards > 0).nonzero(), (rewards < 0).nonzero()) if len(steps)]
+        starts = []
+        for _ in range(self._rewarded if kinds else 0):
+            steps = kinds[int(self._draw(len(kinds)))]
+            step = int(steps[self._draw(len(steps))])
+            back = min(int(self._draw(self._length)), step // self.num_envs)
+            start = step - back * self.num_envs
+            beyond = max(0, start - (older - 1))
+            starts.append(start - -(-beyond // self.num_envs) * self.num_envs)
+        return torch.tensor(starts, dtype=torch.long)
+
+    def _draw(self, number: int) -> Tensor:
+        return torch.randint(number, (), generator=self._rng)
 
     @property
     def write_count(self) -> int:

@@ -94,6 +94,7 @@ def make_replay(config: GLAMConfig, env: EnvBase, device: torch.device) -> tuple
         sequences=(config.replay.batch_size, config.replay.batch_length),
         contexts=(config.imagination.batch_size, config.imagination.context_length),
         newest=config.replay.newest,
+        rewarded=config.replay.rewarded,
         num_envs=env.batch_size.numel(),
         device=place,
         pin_memory=pinned,

@@ -58,7 +58,7 @@ def _make_start(config: GLAMConfig, env: GLAMImaginedEnv) -> Start:
     """Start after contexts of the replay, or with ``imagination.starts=batch`` within the world model's latents."""
     if config.imagination.starts is Starts.replay:
         return lambda contexts: env.start(contexts["pixels"], contexts["action"])
-    number, first = config.imagination.batch_size, config.model_loss.first_valid
+    number, first = config.imagination.batch_size, config.first_start()
     return lambda latents: env.start_within(latents["state"], latents["action"], number=number, first=first)
 
 

@@ -245,14 +245,14 @@ class LatentTransition(nn.Module):
         next latent instead of a sample of the prior.
         """
         tokens = self.world_model.embedding(state, action)
-        memory = self.dynamics.initial_memory(state.shape[0])
+        memory = self.dynamics.prefill(tokens[:, :first])[1] if first else self.dynamics.initial_memory(len(state))
         beliefs, memories = [], []
-        for token in tokens[:, :-1].unbind(1):
+        for token in tokens[:, first:-1].unbind(1):
             belief, memory = self.dynamics.step(token, memory)
             beliefs.append(belief)
             memories.append(memory)
         following = state[:, first + 1 :].transpose(0, 1).flatten(0, 1)
-        return following, torch.cat(beliefs[first:]), TensorDict.cat(memories[first:])
+        return following, torch.cat(beliefs), TensorDict.cat(memories)
 
 
 def _check_methods(part: str, module: nn.Module, wanted: Sequence[str]) -> None:

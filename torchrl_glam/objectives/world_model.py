@@ -16,6 +16,7 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.world_model import GLAMWorldModel
 from torchrl_glam.objectives.batch import check_keys, check_padding
 from torchrl_glam.objectives.world_model_terms import (
+    EventTerm,
     LatentTerm,
     ReconstructionTerm,
     RewardTerm,
@@ -52,6 +53,8 @@ class GLAMModelLoss(LossModule):
         variation_free_nats: lower bound of the variation KL.
         motion_weight: pixels that move weigh ``1 + motion_weight`` in the reconstruction; 0 is the paper's Eq. 12.
         motion_threshold: change that counts as motion, 0..1 scale.
+        event_coeff: weight of the prediction which cells of the next frame change; 0 leaves it out, as GLAM does
+            (:class:`~torchrl_glam.objectives.world_model_terms.EventTerm`).
         more_terms: further terms, see :class:`~torchrl_glam.objectives.world_model_terms.Term`.
 
     Raises:
@@ -107,6 +110,7 @@ class GLAMModelLoss(LossModule):
         variation_free_nats: float = 1.0,
         motion_weight: float = 0.0,
         motion_threshold: float = 0.08,
+        event_coeff: float = 0.0,
         more_terms: Sequence[Term] = (),
     ) -> None:
         super().__init__()
@@ -125,6 +129,8 @@ class GLAMModelLoss(LossModule):
         terms.append(LatentTerm(dynamics_coeff, representation_coeff, free_nats))
         if variation_coeff:
             terms.append(make_variation_term(world_model, variation_coeff, variation_target, variation_free_nats))
+        if event_coeff:
+            terms.append(EventTerm(world_model, event_coeff, motion_threshold))
         self._terms = nn.ModuleList([*terms, *more_terms])
         losses = [f"loss_{name}" for term in self.terms for name in term.weights]
         self.out_keys = [*losses, *(name for term in self.terms for name in term.metrics)]

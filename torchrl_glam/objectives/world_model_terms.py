@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.heads import CategoricalHead
@@ -183,6 +184,35 @@ class FeatureVariationTerm(VariationTerm):
         features = outputs["features"]
         mapped = self.feature_map(features[:, 1:] - features[:, :-1])
         return unimix_logits(mapped.unflatten(-1, self.head.latent_shape), self.head.unimix), self.head
+
+
+class EventTerm(Term):
+    """Events: a layer of its own predicts from ``h_t`` which cells of the next frame change; focal loss.
+
+    This goes beyond GLAM, after "Event-aware world models" (EAWM, ICLR 2026). A cell changes where any of its pixels
+    does (:func:`~torchrl_glam.objectives.functional.changed_pixels`).
+
+    Args:
+        world_model: supplies the sizes.
+        weight: of the term.
+        threshold: of a change.
+        cell: side of a cell in pixels.
+    """
+
+    def __init__(self, world_model: GLAMWorldModel, weight: float, threshold: float = 0.08, cell: int = 4) -> None:
+        super().__init__(event=weight)
+        self.threshold, self.cell = threshold, cell
+        height, width = (-(-side // cell) for side in world_model.image_shape[:2])
+        self.head = nn.Linear(world_model.dynamics.width, height * width)
+
+    def forward(
+        self, world_model: GLAMWorldModel, outputs: TensorDictBase, targets: TensorDictBase, first: int
+    ) -> dict[str, Tensor]:
+        """See :class:`Term`."""
+        changed = formulas.changed_pixels(outputs["frames"][:, first:], self.threshold)
+        cells = F.max_pool2d(changed.flatten(0, 2).to(torch.float32), self.cell, ceil_mode=True).flatten(-2)
+        logits = self.head(outputs["belief"][:, first:-1])
+        return {"event": formulas.focal_loss(logits, cells.reshape(logits.shape) > 0)}
 
 
 def make_variation_term(world_model: GLAMWorldModel, weight: float, target: str, free_nats: float) -> VariationTerm:

@@ -1,0 +1,162 @@
+"""Frames to latent logits and back, by matrix products over patches: the autoencoder for a CPU.
+
+``b`` any leading shape, ``n`` frames, ``h w`` pixels, ``gh gw`` patches, ``k c`` categoricals and classes, ``kc`` both
+flattened, ``f`` features. Convolutions with few channels use a CPU badly; the same number of
+multiplications as products of large matrices takes a fraction of their time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.autoencoder import preprocess_pixels
+from torchrl_glam.modules.latent import unimix_logits
+
+MERGED = 2  # by height and width, what a further stage merges
+
+
+def _grid(image_shape: Sequence[int], patch: int, widths: Sequence[int]) -> tuple[int, int]:
+    """Return the number of merged patches by height and width.
+
+    Raises:
+        UsageError: if they do not cover the frame exactly.
+    """
+    side = patch * MERGED ** (len(widths) - 1)
+    if len(image_shape) != 3 or any(length % side for length in image_shape[:2]):
+        raise UsageError(
+            f"image_shape {tuple(image_shape)} is not covered by patches of {patch} x {patch}, merged "
+            f"{len(widths) - 1} times: give (height, width, channels) with height and width multiples of {side}, or "
+            "another patch"
+        )
+    return image_shape[0] // side, image_shape[1] // side
+
+
+def to_patches(grid: Float[Tensor, "n h w x"], side: int) -> Float[Tensor, "n gh gw y"]:
+    """Cut a grid into squares of ``side``, each flattened: ``y = side * side * x``."""
+    number, height, width, size = grid.shape
+    cut = grid.reshape(number, height // side, side, width // side, side, size).transpose(2, 3)
+    return cut.reshape(number, height // side, width // side, side * side * size)
+
+
+def from_patches(patches: Float[Tensor, "n gh gw y"], side: int) -> Float[Tensor, "n h w x"]:
+    """Undo :func:`to_patches`."""
+    number, height, width, _ = patches.shape
+    cut = patches.reshape(number, height, width, side, side, -1).transpose(2, 3)
+    return cut.reshape(number, height * side, width * side, -1)
+
+
+def _norm_and_activation(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(width), nn.ReLU(inplace=True))
+
+
+def _stage(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), _norm_and_activation(outputs))
+
+
+class PatchEncoder(nn.Module):
+    """Encoder q(z | x) over patches, in place of :class:`~torchrl_glam.modules.autoencoder.ImageEncoder`.
+
+    Patches of ``patch x patch`` pixels, then again and again 2 x 2 of what the stage before returned, each through
+    Linear (no bias), LayerNorm, ReLU; at last flatten and one linear layer to the logits, unimixed.
+
+    Args:
+        image_shape: (height, width, channels) of a frame.
+        channels: outputs of each stage.
+        num_categoricals: ``k``.
+        num_classes: ``c``.
+        unimix: uniform share of each categorical.
+        patch: side of a patch in pixels.
+
+    Raises:
+        UsageError: if the merged patches do not cover a frame exactly.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (64, 64, 3),
+        channels: Sequence[int] = (32, 64, 128),
+        num_categoricals: int = 32,
+        num_classes: int = 32,
+        unimix: float = 0.01,
+        patch: int = 4,
+    ) -> None:
+        super().__init__()
+        height, width = _grid(image_shape, patch, channels)
+        self.latent_shape = (num_categoricals, num_classes)
+        self.unimix = unimix
+        self.patches = nn.Conv2d(image_shape[2], channels[0], patch, patch, bias=False)  # reads frames as they lie
+        self.norm = _norm_and_activation(channels[0])
+        self.stages = nn.ModuleList(_stage(MERGED**2 * inputs, outputs) for inputs, outputs in pairwise(channels))
+        self.num_features = height * width * channels[-1]
+        self.head = nn.Linear(self.num_features, num_categoricals * num_classes)
+
+    def forward(
+        self, pixels: UInt8[Tensor, "*b h w channels"]
+    ) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
+        """Return the latent's log-probabilities and the features."""
+        return self.encode(self.preprocess(pixels))
+
+    def preprocess(self, pixels: UInt8[Tensor, "*b h w channels"]) -> Float[Tensor, "*b channels h w"]:
+        """Turn pixels into frames on the 0..1 scale."""
+        return preprocess_pixels(pixels, self.head.weight.dtype)
+
+    def encode(self, frames: Float[Tensor, "*b channels h w"]) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
+        """Encode what :meth:`preprocess` returned; the result is that of :meth:`forward`."""
+        batch = frames.shape[:-3]
+        grid = self.norm(self.patches(frames.reshape(-1, *frames.shape[-3:])).movedim(-3, -1))
+        for stage in self.stages:
+            grid = stage(to_patches(grid, MERGED))
+        features = grid.flatten(1)
+        logits = self.head(features).reshape(*batch, *self.latent_shape)
+        return unimix_logits(logits, self.unimix), features.reshape(*batch, -1)
+
+
+class Unmerge(nn.Module):
+    """The inverse of the encoder's merging, as a layer."""
+
+    def forward(self, patches: Float[Tensor, "n gh gw y"]) -> Float[Tensor, "n h w x"]:
+        """Return the grid."""
+        return from_patches(patches, MERGED)
+
+
+class PatchDecoder(nn.Module):
+    """Mirror of :class:`PatchEncoder`, from latent sample to frame; the last layer has a bias and no norm.
+
+    Args:
+        image_shape: (height, width, channels) of a frame.
+        channels: the encoder's, first stage first.
+        state_size: width of the flattened latent, ``k * c``.
+        patch: side of a patch in pixels.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (64, 64, 3),
+        channels: Sequence[int] = (32, 64, 128),
+        state_size: int = 1024,
+        patch: int = 4,
+    ) -> None:
+        super().__init__()
+        self.grid, self.patch = _grid(image_shape, patch, channels), patch
+        self.head = nn.Linear(state_size, self.grid[0] * self.grid[1] * channels[-1], bias=False)
+        self.norm = _norm_and_activation(channels[-1])
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(inputs, MERGED**2 * outputs, bias=False), Unmerge(MERGED), _norm_and_activation(outputs)
+            )
+            for inputs, outputs in pairwise(reversed(channels))
+        )
+        self.patches = nn.Linear(channels[0], patch * patch * image_shape[2])
+
+    def forward(self, state: Float[Tensor, "*b kc"]) -> Float[Tensor, "*b channels h w"]:
+        """Decode to frames, on the 0..1 scale but not bounded to it."""
+        grid = self.norm(self.head(state.reshape(-1, state.shape[-1])).unflatten(-1, (*self.grid, -1)))
+        for stage in self.stages:
+            grid = stage(grid)
+        frames = from_patches(self.patches(grid), self.patch).movedim(-1, -3)
+        return frames.reshape(*state.shape[:-1], *frames.shape[-3:])
