@@ -85,6 +85,11 @@ def check_config(config: GLAMConfig) -> None:
             f"imagination.context_length={imagination.context_length} steps; imagination.batch_size="
             f"{imagination.batch_size} wants more: give at most {positions}, or a shorter context"
         )
+    if config.agent.replay_value_coeff and imagination.starts is not Starts.batch:
+        raise UsageError(
+            f"agent.replay_value_coeff={config.agent.replay_value_coeff} wants the world model's batches: add "
+            "imagination.starts=batch"
+        )
     if not 0 <= replay.newest < min(replay.batch_size, imagination.batch_size):
         raise UsageError(
             f"replay.newest={replay.newest}: give a number from 0 to below replay.batch_size={replay.batch_size} "

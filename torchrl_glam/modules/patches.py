@@ -146,9 +146,7 @@ class PatchDecoder(nn.Module):
         self.head = nn.Linear(state_size, self.grid[0] * self.grid[1] * channels[-1], bias=False)
         self.norm = _norm_and_activation(channels[-1])
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(inputs, MERGED**2 * outputs, bias=False), Unmerge(MERGED), _norm_and_activation(outputs)
-            )
+            nn.Sequential(nn.Linear(inputs, MERGED**2 * outputs, bias=False), Unmerge(), _norm_and_activation(outputs))
             for inputs, outputs in pairwise(reversed(channels))
         )
         self.patches = nn.Linear(channels[0], patch * patch * image_shape[2])

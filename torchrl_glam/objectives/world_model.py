@@ -165,9 +165,9 @@ class GLAMModelLoss(LossModule):
         return self.forward_with_latents(tensordict)[0]
 
     def forward_with_latents(self, tensordict: TensorDictBase) -> tuple[TensorDict, TensorDict]:
-        """Return what ``forward`` does, and ``state`` (the posterior sample, detached) and ``action``, ``[b t]``.
+        """Return what ``forward`` does, and detached what the agent can use of the batch without encoding it again.
 
-        Imagination can start from these latents without encoding the frames again.
+        That is ``[b t]``: ``state`` (the posterior sample), ``belief``, ``action``, ``reward`` and ``terminated``.
         """
         keys = self.tensor_keys
         if tensordict.ndim != 2 or tensordict.shape[1] < self.first_valid + 2:
@@ -187,7 +187,8 @@ class GLAMModelLoss(LossModule):
         terms: dict[str, Tensor] = {}
         for term in self.terms:
             terms |= term(self.world_model, outputs, targets, self.first_valid)
-        latents = {"state": outputs["state"].detach(), "action": inputs["action"]}
+        latents = {key: outputs[key].detach() for key in ("state", "belief")}
+        latents |= {"action": inputs["action"], "reward": targets["reward"], "terminated": targets["termination"]}
         return TensorDict(terms, batch_size=[]), TensorDict(latents, batch_size=tensordict.shape)
 
     def _check_shapes(self, tensordict: TensorDictBase) -> None:

@@ -15,6 +15,7 @@ class AgentConfig:
     lmbda: float = 0.95  # not discrete_sac
     entropy_coeff: float = 3e-4  # glam, a2c, ppo, dreamer_v3
     slow_critic_rate: float = 0.02  # 1 - decay 0.98; wherever there are target parameters
+    replay_value_coeff: float = 0.0  # weight of the critic's loss on real returns (DreamerV3: 0.3); glam, starts=batch
     return_norm_rate: float = 0.01  # 1 - decay 0.99; glam, dreamer_v3
     bootstrap: str = "next"  # next: V_{t+1} in the lambda return; current: V_t in its place, as the released code
     sees: str = "prior"  # of the current real frame: the prior's sample (STORM), or the posterior's

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.modules import PercentileValueNorm
 from torchrl.objectives import SoftUpdate
@@ -38,3 +38,17 @@ class GLAMObjective(OnPolicyObjective):
         self.critic_loss.estimate(rollout, consecutive=True)
         self.return_norm.update(rollout["value_target"])
         return {"return_scale": self.return_norm.scale().squeeze(-1)}
+
+    def real_terms(self, data: TensorDictBase) -> dict[str, Tensor]:
+        """Return the critic's losses on the batch of the world model, if the agent wants them (DreamerV3).
+
+        The returns are those of the rewards that really came, bootstrapped at the batch's end. A state is ``(z_t,
+        h_{t-1})``, as in imagination.
+        """
+        if not (weight := self.agent.replay_value_coeff):
+            return {}
+        states = TensorDict({"state": data["state"][:, 1:], "belief": data["belief"][:, :-1]}, data[:, 1:].shape)
+        outcome = data[:, 1:-1].select("reward", "terminated")
+        rollout = states[:, :-1].set("next", states[:, 1:].update(outcome.set("done", outcome["terminated"])))
+        terms = self.critic_loss(self.critic_loss.estimate(rollout, consecutive=True))
+        return {f"{name}_replayed": weight * value for name, value in terms.items() if name.startswith("loss_")}

@@ -86,9 +86,13 @@ class OnPolicyObjective(Objective):
                         raise missing_key(self.losses[0], key, rollout) from error
                     raise
                 check_terms(terms)
-                yield add_missing(terms, metrics)
+                yield add_missing(terms.update(self.real_terms(data)), metrics)
                 if self.target is not None:
                     self.target.step()
+
+    def real_terms(self, data: TensorDictBase) -> dict[str, Tensor]:
+        """Return further losses, on the real data themselves; none by default."""
+        return {}
 
     def _take_terms(self, batch: TensorDictBase) -> TensorDictBase:
         first, *others = (loss(batch) for loss in self.losses)
