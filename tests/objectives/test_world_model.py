@@ -80,6 +80,7 @@ class FakeWorldModel(nn.Module):
             "reward_logits": torch.tensor(REWARD_P).log().reshape(1, TIME, 3),
             "termination_logits": torch.tensor(END_LOGITS).reshape(1, TIME, 1),
             "posterior_logits": pairs(POSTERIOR).log(),
+            "belief": torch.zeros(1, TIME, 8),
             "prior_logits": pairs(PRIOR).log(),
             "state": torch.eye(2)[CLASSES].reshape(1, TIME, 2),
             "features": torch.tensor(FEATURES).reshape(1, TIME, 1),
@@ -524,7 +525,7 @@ def test_the_latents_returned_are_the_sample_that_made_the_loss(make_world_model
     (state,) = seen
     assert state.requires_grad
     assert latents.batch_size == batch.batch_size
-    assert set(latents.keys()) == {"state", "action"}
+    assert set(latents.keys()) == {"state", "belief", "action", "reward", "terminated"}
     assert torch.equal(latents["state"], state)
     assert not latents["state"].requires_grad
     assert torch.equal(latents["action"], batch["action"])
