@@ -17,14 +17,19 @@ from tests.support import fake_cuda  # before torch
 
 # isort: split
 import torch
+from tensordict import TensorDict
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torchrl.data import Bounded
 from torchrl.envs import EnvBase
+from torchrl.objectives import OnlineDTLoss
 
 from tests.support.configs import load
 from tests.support.trained import SMALL, Trained
 from torchrl_glam import factory
 from torchrl_glam.config import Starts
 from torchrl_glam.machine.compilation import CapturedPerConstants
+from torchrl_glam.offline import MambaDMActor, make_decision_actor
+from torchrl_glam.offline.training import DecisionUpdate
 from torchrl_glam.training import DreamerObjective
 
 CUDA = torch.device("cuda", 0)
@@ -91,6 +96,23 @@ class FakeCase:
         return sorted(set(lost))
 
 
+def run_offline() -> dict[str, Any]:
+    """Return what the second of two updates of MambaDM noted, with continuous actions and a distribution of them."""
+    said: dict[str, Any] = {"update": {}}
+    spec = Bounded(-2.0, 2.0, shape=(2,))
+    sizes = {"observation": 3, "action": 2, "return_to_go": 1}
+    with fake_cuda.fake_cuda() as mode:
+        actor = MambaDMActor((3,), 2, width=16, num_layers=1, output_size=4).to(CUDA)
+        loss = OnlineDTLoss(make_decision_actor(actor, spec, stochastic=True), alpha_init=0.1).to(CUDA)
+        update = DecisionUpdate(loss, actor, lr=1e-3, weight_decay=0.1, warmup_updates=1, total_updates=9, max_norm=1.0)
+        windows = TensorDict({key: torch.zeros(4, 5, size, device=CUDA) for key, size in sizes.items()}, [4, 5])
+        KEPT.append((actor, loss, update, windows, mode))
+        update(windows)
+        with fake_cuda.watched(said["update"]):
+            update(windows)
+    return said
+
+
 def run(overrides: list[str], env: EnvBase, rollout: Any) -> dict[str, Any]:
     """Return the notes of a second update, of imagination, of acting, and what was not on the device."""
     said: dict[str, Any] = {"update": {}, "acting": {}}
@@ -123,7 +145,7 @@ def main(game: str, *cases: str) -> None:
     env = factory.make_env(load(*SMALL, name))
     rollout = env.rollout(160, break_when_any_done=False)
     for case in cases:
-        said = run([name, *case.split()], env, rollout)
+        said = run_offline() if case == "offline" else run([name, *case.split()], env, rollout)
         sys.stdout.write(json.dumps({"case": case, **said}) + "\n")
         sys.stdout.flush()
 

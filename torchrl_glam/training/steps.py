@@ -1,6 +1,7 @@
 """One gradient step, whatever is trained.
 
-Metrics stay tensors on their device: no step synchronises a GPU with the host. So a GPU decides by itself to skip a
+Metrics stay tensors on their device: no step synchronises a GPU with the host (but for TorchRL 0.14.1's own PPO losses,
+and replay writes under discrete SAC). So a GPU decides by itself to skip a
 step that is not finite, and the next log or checkpoint, which reads the metrics, ends the run.
 """
 
