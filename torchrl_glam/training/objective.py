@@ -91,7 +91,9 @@ class Objective(abc.ABC):
     def make_estimator(self, loss: LossModule, kind: ValueEstimators, **options: Any) -> None:
         """Make the value estimator of a loss, with its numbers on the loss's device (torchrl 0.14.1: on the CPU)."""
         loss.make_value_estimator(kind, gamma=self.agent.gamma, **options)
-        loss.value_estimator.to(self.env.device)
+        estimator = getattr(loss, "_value_estimator", None)
+        if isinstance(estimator, nn.Module):  # a loss of the user's may do without
+            estimator.to(self.env.device)
 
     def make_target(self, loss: LossModule) -> SoftUpdate | None:
         """Make what moves the target parameters of a loss, if it has any."""
