@@ -26,6 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers, which start later
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip each test that is marked ``gpu`` where there is none."""
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     """Seed every test, so that none fails for some random numbers only."""

@@ -221,7 +221,6 @@ def test_batched_environments_are_refused() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_records_do_not_depend_on_the_policys_device(make_world_model: Callable[..., GLAMWorldModel]) -> None:
     env = make_env()
     world_model = make_world_model().cuda()

@@ -205,7 +205,6 @@ def test_windows_of_several_environments_are_prefetched() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_rings_place_changes_no_bit() -> None:
     """On the device, in main memory with a worker, in main memory without: the same windows, on the device."""
     expected = run(False, device=CPU)
@@ -218,7 +217,6 @@ def test_the_rings_place_changes_no_bit() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_samples_of_a_pinned_ring_are_pinned() -> None:
     sequences, contexts = make_views(pin_memory=True)
     sequences.extend(records(40))

@@ -277,7 +277,6 @@ def test_2000_steps_of_pong_at_the_cpu_preset(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_debug_run_on_cuda(tmp_path):
     process = run_example("preset=debug", "device=cuda", f"run_dir={tmp_path / 'run'}")
     assert process.returncode == 0, process.stderr

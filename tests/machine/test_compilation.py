@@ -6,6 +6,8 @@ Tolerances are parts of the greatest value; float32 rounds to 6e-8 of one, and t
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -14,14 +16,17 @@ from tensordict import TensorDict
 from torchrl.data import OneHot
 
 from tests.support.scans import make_inputs, values_and_gradients
+from tests.support.trained import Trained
 from tests.support.updates import assert_close_in_norm, make_agent, make_agent_update, make_model_update, twice
 from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.machine.compilation import COMPILED, CapturedPerConstants
+from torchrl_glam.errors import UsageError
+from torchrl_glam.factory import updates
+from torchrl_glam.machine.compilation import COMPILED, COMPILED_PER_HORIZON, KEPT_GRAPHS, CapturedPerConstants
 from torchrl_glam.modules import GLAMDynamics, make_actor
 from torchrl_glam.modules.dynamics import LMamba, SlidingWindow
 from torchrl_glam.modules.ssm import selective_scan, selective_scan_reference, selective_scan_step
 from torchrl_glam.modules.ssm.scan import selective_scan_last
-from torchrl_glam.training import autocast
+from torchrl_glam.training import autocast, on_policy
 
 TOLERANCE = 2e-6
 SIZES = {"batch": 3, "width": 40, "n": 16}  # vectors of 8 and of 16, and a rest
@@ -247,20 +252,48 @@ def test_a_graph_is_captured_for_each_choice_of_constants(stand_in):
         assert calls(1, 2) == [1], "captured"
         assert calls(3, 2) == [4], "replayed, each with its own result"
         assert calls(3, 3) == [4, 2], "another constant"
-        assert calls(3, 2, size=4) == [4, 2, 2], "another batch size"
+        assert calls(1, 2) == [5, 2]
+        assert calls(3, 2, size=4) == [5, 2, 2], "another batch size"
         torch.set_autocast_enabled("cuda", True)
         try:
-            assert calls(3, 2) == [4, 2, 2, 2], "another precision"
+            assert calls(3, 2) == [5, 2, 2, 2], "another precision"
         finally:
             torch.set_autocast_enabled("cuda", False)
-        assert calls(1, 2) == [5, 2, 2, 2]
+        assert calls(3, 2, size=4) == [5, 2, 5, 2]
     assert not any(caches), "a graph must not read casts of weights that autocast drops later"
     assert torch.is_autocast_cache_enabled()
 
 
-def test_where_no_graph_can_be_captured_a_warning_says_so_once(stand_in, monkeypatch):
+def test_graphs_of_past_horizons_are_dropped(stand_in):
+    """Each holds 0.5 GB at the paper's sizes, and the released code's horizon rises through 33 values."""
+    alive = weakref.WeakSet()
+
+    def unroll(tensordict, horizon):
+        x = tensordict["x"] * horizon
+        if stand_in.capturing:
+            stand_in.capturing.again = lambda: None
+            alive.add(stand_in.capturing)
+            stand_in.made.clear()
+        return TensorDict({"x": x}, tensordict.batch_size)
+
+    run, data = CapturedPerConstants(unroll), TensorDict({"x": torch.ones(2)}, [2])
+    with torch.no_grad():
+        for horizon in range(1, 34):
+            for _ in range(3):
+                assert run(data, horizon)["x"].tolist() == [horizon, horizon]
+        gc.collect()
+        assert len(alive) == KEPT_GRAPHS
+        before = list(alive)
+        for horizon in (32, 33, 32, 33):
+            run(data, horizon)
+        assert set(alive) == set(before), "the last two take turns"
+
+
+def test_what_cannot_be_captured_is_refused_in_one_line(stand_in, monkeypatch):
+    """torch 2.13 leaves its allocator capturing: what ran on would fail later, or keep all its memory."""
+
     def refuse(*args, **options):
-        raise RuntimeError("not here")
+        raise RuntimeError("CUDA error: not permitted\nCompile with TORCH_USE_CUDA_DSA")
 
     def double(tensordict):
         return TensorDict({"x": 2 * tensordict["x"]})
@@ -269,10 +302,29 @@ def test_where_no_graph_can_be_captured_a_warning_says_so_once(stand_in, monkeyp
     run, data = CapturedPerConstants(double), TensorDict({"x": torch.tensor(3.0)})
     with torch.no_grad():
         assert run(data)["x"] == 6
-        with pytest.warns(UserWarning, match="no CUDA graph of double, which runs without: not here"):
-            assert run(data)["x"] == 6
-        assert run(data)["x"] == 6
-    assert len(stand_in.made) == 1, "not tried again"
+        with pytest.raises(UsageError, match=r"^no CUDA graph can be made of double \(CUDA error: not permitted\): "):
+            run(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["glam", "ppo"])  # a rollout, and transitions of it
+def test_losses_are_compiled_twice_whatever_the_horizons(monkeypatch, objective):
+    """Once static, once with a dynamic time; static ones would be compiled for each horizon, and after 8 not at all."""
+    compiled = []
+
+    def trace(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    options = {name: value for name, value in COMPILED_PER_HORIZON.items() if name != "options"}
+    monkeypatch.setattr(on_policy, "COMPILED_PER_HORIZON", {**options, "backend": trace})
+    monkeypatch.setattr(updates, "compiles_updates", lambda config, device: True)
+    trained, counts = Trained(f"objective={objective}"), []
+    for horizon in range(3, 9):
+        compiled.clear()
+        trained.update_policy(trained.contexts.sample(), horizon)
+        counts.append(len(compiled))
+    assert counts == [counts[0], counts[0], 0, 0, 0, 0]
 
 
 # The updates: 75 s for both where nothing is compiled yet

@@ -99,6 +99,13 @@ def test_the_imagined_replay_counts_once_it_is_full(roomy, tmp_path):
     assert "imagined replay 20 GB" in findings["memory"].text
 
 
+def test_cuda_graphs_count(roomy, tmp_path):
+    roomy.estimate = Estimate(3600.0, GB, imagined_replay=0, state=0, graphs=20 * GB)
+    finding = check(tmp_path)["memory"]
+    assert finding.level is Level.error
+    assert "CUDA graphs 20 GB" in finding.text
+
+
 def test_memory_that_cannot_be_measured_is_said(roomy, tmp_path):
     roomy.estimate = Estimate(3600.0, None, 0, 0)
     assert "not measured" in check(tmp_path)["memory"].text
@@ -230,3 +237,21 @@ def test_the_fastest_call_counts(monkeypatch):
 
     assert estimate.fastest_call(update, CPU, patience=15.0) == 3.0
     assert next(lasted) == 9.0  # three calls were enough
+
+
+@pytest.mark.parametrize(("horizons", "graphs"), [([4, 5, 6], 2), ([4, 4], 1)])
+def test_the_graphs_that_are_kept_are_those_of_the_longest_horizon(monkeypatch, horizons, graphs):
+    """Two of a horizon that grows, one of a horizon that stays; each as large as imagination's peak."""
+    config = load(*SMALL)
+    env = factory.make_env(config)
+    world_model = factory.make_world_model(config, env.action_spec_unbatched, CPU)
+    imagined = factory.make_imagined_env(config, world_model, env.action_spec_unbatched)
+    actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
+    update, taken = factory.make_policy_update(config, imagined, actor), []
+    monkeypatch.setattr(imagined, "imagine", lambda start, policy, horizon: taken.append(horizon))
+    monkeypatch.setattr(estimate, "reset_peak_memory", lambda _: None)
+    monkeypatch.setattr(estimate, "_held_memory", lambda _: 3 * GB)
+    monkeypatch.setattr(estimate, "peak_memory", lambda _: 5 * GB)
+    contexts = estimate._blank(env, world_model.in_keys, (8, 6), CPU)
+    assert estimate._graph_memory(update, contexts, horizons, CPU) == graphs * 2 * GB
+    assert taken == [max(horizons)]

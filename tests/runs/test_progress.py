@@ -81,7 +81,6 @@ def test_memory_is_what_is_resident_now():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_memory_is_the_peak():
     health = Health(torch.device("cuda"))
     before = health(1)["system/gpu_memory_gib"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
+from torchrl.envs import EnvBase
 
 from tests.support.configs import load
 from torchrl_glam import factory
@@ -30,13 +31,23 @@ OBJECTIVES = ("glam", "a2c", "ppo", "reinforce", "dreamer_v3", "discrete_sac")
 
 
 class Trained:
-    """A world model, an agent and their updates, on records of random play; ``sizes`` come first."""
+    """A world model, an agent and their updates, on records of random play; ``sizes`` come first.
 
-    def __init__(self, *overrides: str, sizes: list[str] = SMALL, device: torch.device = CPU) -> None:
+    ``env`` and its ``rollout`` are made if they are not given.
+    """
+
+    def __init__(
+        self,
+        *overrides: str,
+        sizes: list[str] = SMALL,
+        device: torch.device = CPU,
+        env: EnvBase | None = None,
+        rollout: TensorDictBase | None = None,
+    ) -> None:
         config = self.config = load(*sizes, *overrides)
         check_config(config)
         factory.set_seeds(0)
-        env = factory.make_env(config)
+        env = env or factory.make_env(config)
         spec = env.action_spec_unbatched
         self.world_model = factory.make_world_model(config, spec, device)
         self.imagined = factory.make_imagined_env(config, self.world_model, spec)
@@ -45,7 +56,9 @@ class Trained:
         self.critic = self.update_policy.objective.critic
         self.update_world_model = factory.make_world_model_update(config, self.world_model)
         self.sequences, self.contexts = factory.make_replay(config, env, device)
-        self.sequences.extend(env.rollout(160 // config.env.num_envs, break_when_any_done=False))
+        if rollout is None:
+            rollout = env.rollout(160 // config.env.num_envs, break_when_any_done=False)
+        self.sequences.extend(rollout)
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the state of the agent that a run would save."""

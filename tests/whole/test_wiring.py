@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 import threading
+import warnings
 from unittest.mock import Mock
 
 import pytest
@@ -117,6 +118,21 @@ def test_compile_reaches_imagination_and_on_cuda_the_updates(monkeypatch, compil
     assert imagined["compiled"] is compiled
     assert (model["compile"], policy.objective.compile) == (False, False)
     assert updates.compiles_updates(config, CUDA) is compiled
+
+
+def test_the_precision_of_matrix_products_is_set_on_cuda_only(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    for options in ((), ("training.matmul=high",)):
+        for device in (CPU, CUDA):
+            updates.set_matmul_precision(load(*TINY, *options), device)
+    assert chosen == ["highest", "high"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        updates.set_matmul_precision(load(*TINY), CUDA)
+        warnings.warn(
+            "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled.", stacklevel=2
+        )
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,13 @@ class ReplayPlace(Enum):
     host = "host"
 
 
+class Matmul(Enum):
+    """The inputs of float32 matrix products on CUDA: float32 (``highest``), or TF32, of 10 bits, on tensor cores."""
+
+    highest = "highest"
+    high = "high"
+
+
 class Precision(Enum):
     """``bfloat16``: matrix products and convolutions under autocast; latents, scans and losses stay in float32."""
 

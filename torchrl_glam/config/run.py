@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from omegaconf import MISSING, OmegaConf
 
-from torchrl_glam.config.choices import Device, Logger, Precision, Protocol, ReplayPlace, Starts
+from torchrl_glam.config.choices import Device, Logger, Matmul, Precision, Protocol, ReplayPlace, Starts
 from torchrl_glam.config.imagination import ImaginationConfig
 from torchrl_glam.config.parts import GROUPS, make_node, node_from_path
 from torchrl_glam.modules import GLAMWorldModel
@@ -71,6 +71,7 @@ class TrainingConfig:
     media_every: int = 20_000  # environment steps between pictures and videos of imagination; 0: only after the last
     compile: bool = False  # the imagined step; on CUDA also losses, but Dreamer's and SAC's, and a graph of imagination
     precision: Precision = Precision.float32
+    matmul: Matmul = Matmul.highest  # of float32 matrix products on CUDA; high: TF32, faster and rounded at 1e-3
     keep_memory: bool = True  # glibc: freed memory is kept for reuse, which is faster; see allocator.py
     overlap: bool = False  # the emulator steps during the updates; actions are then one update behind
 

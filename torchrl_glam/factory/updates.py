@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch.optim import Adam
@@ -21,8 +23,20 @@ def make_optimizer(options: OptimizerConfig, parameters: list[Tensor]) -> Adam:
     return Adam(parameters, lr=options.lr, betas=(0.9, options.beta2), eps=options.eps, fused=True)
 
 
+def set_matmul_precision(config: GLAMConfig, device: torch.device) -> None:
+    """Set torch's precision of float32 matrix products, for this process, to ``training.matmul``; on CUDA only.
+
+    Convolutions are in TF32 by torch's own default.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision(config.training.matmul.value)
+        # Said by torch's compiler of each process that leaves it at `highest`.
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores for float32 matrix multiplication", UserWarning)
+
+
 def make_world_model_update(config: GLAMConfig, world_model: GLAMWorldModel) -> WorldModelUpdate:
     """Make loss and optimizer of the world model, as one update."""
+    set_matmul_precision(config, next(world_model.parameters()).device)
     loss = make_part("model_loss", config.model_loss, world_model).to(next(world_model.parameters()).device)
     trained = trained_parameters(loss)
     return WorldModelUpdate(

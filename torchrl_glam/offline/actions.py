@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import torch
 from tensordict import NestedKey
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Tensor
@@ -81,7 +82,7 @@ def make_decision_actor(
     keys, distribution, options = ["logits"], OneHotCategorical, {}
     if not is_discrete:
         keys, distribution = (["loc", "scale"], SquashedNormal) if stochastic else (["param"], SquashedDelta)
-        options = _bounds(action_spec)
+        options = _bounds(action_spec, next(network.parameters()).device)
     is_normal = distribution is SquashedNormal
     modules = [TensorDictModule(network, in_keys=IN_KEYS, out_keys=["output" if is_normal else keys[0]])]
     if is_normal:
@@ -96,10 +97,13 @@ def make_decision_actor(
     )
 
 
-def _bounds(action_spec: Bounded) -> dict[str, Tensor]:
-    """Return ``low`` and ``high`` ``[a]``; in a batch of environments, which share them, those of the first."""
+def _bounds(action_spec: Bounded, device: torch.device) -> dict[str, Tensor]:
+    """Return ``low`` and ``high`` ``[a]``; in a batch of environments, which share them, those of the first.
+
+    They are on the network's device: a copy from the CPU at each call would wait for a GPU.
+    """
     first = (0,) * (action_spec.ndim - 1)
-    bounds = {"low": action_spec.space.low[first], "high": action_spec.space.high[first]}
+    bounds = {"low": action_spec.space.low[first].to(device), "high": action_spec.space.high[first].to(device)}
     if not all(bound.isfinite().all() for bound in bounds.values()):
         raise UsageError("the actions have no bounds: rescale them to some, as gymnasium.wrappers.RescaleAction does")
     return bounds

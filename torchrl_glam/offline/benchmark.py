@@ -14,6 +14,7 @@ import torch
 from torch.utils.benchmark import Measurement, Timer
 
 from torchrl_glam.errors import UsageError
+from torchrl_glam.machine.generators import kept_generators
 from torchrl_glam.offline.actor import DecisionTransformerActor, MambaDMActor
 from torchrl_glam.offline.base import DecisionActor
 from torchrl_glam.presentation import GREEN, SKY, VERMILION, make_figure, markdown, save_figure
@@ -63,7 +64,7 @@ def measure_acting(
     _check(contexts, batches, rounds)
     shape = (observation_size,)
     sizes: dict[str, Any] = {"width": width, "num_layers": num_layers}
-    with torch.random.fork_rng(devices=[]):
+    with kept_generators():
         mamba = MambaDMActor(shape, action_size, **sizes).eval()
         sizes |= {"num_heads": num_heads, "context": max(contexts)}
         transformer = DecisionTransformerActor(shape, action_size, **sizes).eval()
@@ -192,7 +193,7 @@ class CarriedAction:
 
 @torch.no_grad()
 def _time(make: Callable[[int, int], Callable[[], object]], b: int, t: int, seconds: float) -> Measurement:
-    with torch.random.fork_rng(devices=[]):
+    with kept_generators():
         act = make(b, t)
     timer = Timer("act()", globals={"act": act}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=seconds)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchrl.envs import Compose, EnvBase, RewardSum, SerialEnv, StepCounter, TargetReturn, TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from torchrl_glam.machine.generators import kept_generators
 from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.offline.dataset import OfflineDataset, normalised_score
 from torchrl_glam.training.evaluation import MAX_STEPS
@@ -117,7 +118,7 @@ def play_targets(
     """Play episodes greedily under a target return, and return the returns that they achieve.
 
     Each environment plays one episode, so that short ones do not count more often. Starts do not depend on
-    ``num_envs``, and torch's own generator is left unchanged.
+    ``num_envs``, and torch's own generators are left unchanged.
 
     Args:
         make_env: makes one environment.
@@ -128,7 +129,7 @@ def play_targets(
         seed: of the first episode's start; the others' follow from it.
     """
     returns: list[float] = []
-    with set_exploration_type(ExplorationType.DETERMINISTIC), torch.random.fork_rng(devices=[]):
+    with set_exploration_type(ExplorationType.DETERMINISTIC), kept_generators():
         while len(returns) < episodes:
             env = make_target_env(make_env, min(num_envs, episodes - len(returns)), target_return)
             if (make_primer := getattr(policy, "make_tensordict_primer", None)) is not None:

@@ -9,6 +9,8 @@ from torch import nn
 
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
+from torchrl_glam.modules import MambaBlock
+from torchrl_glam.modules.ssm import describe_backend
 from torchrl_glam.offline import OfflineDataset
 from torchrl_glam.offline.config import OfflineConfig, model_name
 from torchrl_glam.offline.evaluation import Evaluation
@@ -41,12 +43,14 @@ class OfflineRun(Run):
         """Write the first line: data, model, budget."""
         self._parameters = sum(parameter.numel() for parameter in actor.parameters())
         dataset, returns = self.dataset, self.dataset.episode_returns()
+        scans = {describe_backend(part.backend, device) for part in actor.modules() if isinstance(part, MambaBlock)}
         self.begin(
             device,
             f"{dataset.dataset_id} ({dataset.num_transitions} steps of {self.config.env.name}, {dataset.num_episodes} "
             f"episodes with returns {returns.min():.4g} to {returns.max():.4g}, mean {returns.mean():.4g}) | "
             f"device {device_name(device)} | preset {self.config.preset} | model {model_name(self.config)}, "
             f"{self._parameters / 1e6:.2f} M parameters, loss {self._loss} | "
+            f"{''.join(f'scan {scan} | ' for scan in sorted(scans))}"
             f"{self.config.total_updates} updates | {self.config.run_dir}",
         )
 

@@ -13,7 +13,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchrl.objectives import LossModule
 
-from torchrl_glam.training import checked_loss, optimizer_step
+from torchrl_glam.training import checked_loss, optimizer_step, step_metrics
 from torchrl_glam.training.state import load_own_state, own_state
 
 NOT_DECAYED = (nn.Embedding, nn.LayerNorm)
@@ -50,6 +50,7 @@ class DecisionUpdate:
         if own:
             groups.append({"params": own, "weight_decay": 0.0})
         self.optimizer = AdamW(groups, lr=lr, fused=True)
+        self._last: TensorDictBase | None = None
         self.schedule = LambdaLR(self.optimizer, lambda update: rate(update, warmup_updates, total_updates))
 
     def __call__(self, windows: TensorDictBase) -> TensorDictBase:
@@ -59,10 +60,11 @@ class DecisionUpdate:
         if (loss := terms.pop("loss", None)) is not None:  # DTLoss's; other losses name their terms
             terms.set("loss_action", loss)
         norm = optimizer_step(checked_loss(terms), self.parameters, self.optimizer, self.max_norm)
-        terms = terms.detach().set("grad_norm", norm).set("learning_rate", self.schedule.get_last_lr()[0])
+        self._last = step_metrics(terms, norm, self._last)
+        metrics = self._last.copy().set("learning_rate", self.schedule.get_last_lr()[0])
         self.schedule.step()
         self.actor.eval()
-        return terms
+        return metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return the loss's own parameters, and the states of optimizer and schedule."""

@@ -75,7 +75,7 @@ def check_machine(
         text = "one update of each kind does not fit: lower imagination.batch_size or replay.batch_size"
         return [*found, Finding("memory", Level.error, text)]
     for where, room in free.items():
-        updates = (estimate.memory, estimate.imagined_replay) if where == device else (0, 0)
+        updates = (estimate.memory, estimate.imagined_replay, estimate.graphs) if where == device else (0, 0, 0)
         found.append(_check_memory(where, room, replay if where == place else 0, *updates))
     # Records that left the ring stay on disk while a checkpoint names them.
     kept = config.replay.capacity + (config.checkpoint.keep + 1) * config.checkpoint.every
@@ -170,8 +170,15 @@ def _check_device(config: GLAMConfig, device: torch.device) -> Finding:
     return Finding("device", level, text)
 
 
-def _check_memory(where: torch.device, room: int, replay: int, updates: int | None, imagined: int) -> Finding:
-    parts = {"replay": replay, "imagined replay": imagined, "networks and updates": updates or 0}
+def _check_memory(
+    where: torch.device, room: int, replay: int, updates: int | None, imagined: int, graphs: int
+) -> Finding:
+    parts = {
+        "replay": replay,
+        "imagined replay": imagined,
+        "networks and updates": updates or 0,
+        "CUDA graphs": graphs,
+    }
     made_of = ", ".join(f"{part} {_gigabytes(size)}" for part, size in parts.items() if size)
     return _compare(
         "memory" if where.type == "cpu" else "GPU memory",

@@ -14,8 +14,10 @@ from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig, Starts
+from torchrl_glam.machine.compilation import KEPT_GRAPHS
+from torchrl_glam.machine.generators import kept_generators
 from torchrl_glam.machine.resources import peak_memory, reset_peak_memory
-from torchrl_glam.training import PolicyUpdate
+from torchrl_glam.training import DreamerObjective, PolicyUpdate
 
 MOST = 20  # calls of one update
 
@@ -31,12 +33,14 @@ class Estimate:
         imagined_replay: bytes of the imagined transitions that an off-policy objective keeps, once there are as many
             as it may keep.
         state: bytes of networks and optimizers.
+        graphs: bytes of the CUDA graphs that imagination keeps, with ``training.compile=true``.
     """
 
     seconds: float
     memory: int | None
     imagined_replay: int
     state: int
+    graphs: int = 0
 
 
 def estimate_seconds(config: GLAMConfig, env: EnvBase, device: torch.device) -> float:
@@ -60,12 +64,13 @@ def estimate_run(
             machine only ever slows it down.
         measure_memory: also take the update that takes most memory, the policy's at the longest horizon.
     """
+    captures = config.training.compile and device.type == "cuda"
     config = replace(config, training=replace(config.training, compile=False))  # which takes longer than it would tell
     horizons = [config.imagination.horizon_at(frame) for frame in range(0, config.total_frames, 100)]
     if measure_memory:
         reset_peak_memory(device)
     before = _held_memory(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with kept_generators():
         world_model = factory.make_world_model(config, env.action_spec_unbatched, device)
         imagined = factory.make_imagined_env(config, world_model, env.action_spec_unbatched)
         actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
@@ -82,14 +87,16 @@ def estimate_run(
         policy_seconds = fastest_call(lambda: update_policy(starts, mean), device, patience)
         if measure_memory and max(horizons) > mean:
             update_policy(starts, max(horizons))
+        peak = peak_memory(device) if measure_memory else None
+        graphs = _graph_memory(update_policy, starts, horizons, device) if captures and measure_memory else 0
     trained = config.total_frames - config.training.warmup_frames
     updates = world_model_seconds / config.training.world_model_every + policy_seconds / config.training.policy_every
-    peak = peak_memory(device) if measure_memory else None
     return Estimate(
         seconds=config.total_frames * 0.005 + trained * updates,
         memory=None if peak is None else max(0, peak - before),
         imagined_replay=_imagined_replay(update_policy),
         state=_state_bytes(world_model, *update_policy.networks.values()),
+        graphs=graphs,
     )
 
 
@@ -104,6 +111,19 @@ def fastest_call(update: Callable[[], object], device: torch.device, patience: f
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)
     return min(seconds)
+
+
+def _graph_memory(update: PolicyUpdate, data: TensorDictBase, horizons: Sequence[int], device: torch.device) -> int:
+    """Return the bytes of the graphs that are kept: each has a pool of its own for all that imagination allocates."""
+    objective = update.objective
+    if isinstance(objective, DreamerObjective):  # its rollouts have gradients
+        return 0
+    with torch.no_grad():
+        start = objective.start(data)
+        reset_peak_memory(device)
+        before = _held_memory(device)
+        objective.env.imagine(start, objective.actor, max(horizons))
+    return min(KEPT_GRAPHS, len(set(horizons))) * max(0, (peak_memory(device) or 0) - before)
 
 
 def _held_memory(device: torch.device) -> int:

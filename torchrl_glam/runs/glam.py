@@ -12,7 +12,7 @@ from torchrl_glam.config import GLAMConfig
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
-from torchrl_glam.modules.ssm import resolve_backend
+from torchrl_glam.modules.ssm import describe_backend
 from torchrl_glam.runs.run import Run
 from torchrl_glam.runs.summary import choices, describe_result, make_score
 from torchrl_glam.training import Objective, episode_returns
@@ -45,7 +45,7 @@ class GLAMRun(Run):
         parts = [f"preset {config.preset}", *swapped]
         if any(isinstance(module, MambaBlock) for module in world_model.modules()):
             backend = getattr(config.world_model.dynamics, "backend", "auto")
-            parts.append(f"scan {resolve_backend(backend, device)}")
+            parts.append(f"scan {describe_backend(backend, device)}")
         self.begin(
             device,
             f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "

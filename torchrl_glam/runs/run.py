@@ -186,9 +186,11 @@ class Run:
         """Write a checkpoint of the step that was finished last.
 
         Raises:
-            FloatingPointError: if a weight is not finite; the checkpoints before stay.
+            FloatingPointError: if a weight or a metric is not finite; the checkpoints before stay.
             UsageError: if it cannot be written; the checkpoints before stay.
         """
+        for of_update in self.progress.metrics.values():
+            check_finite(of_update)  # on a GPU the only sign of a step that was skipped
         parameters = {name: module.parameters() for name, module in self.networks.networks.items()}
         if bad := [name for name, own in parameters.items() if not all(weight.isfinite().all() for weight in own)]:
             raise FloatingPointError(f"weights are not finite: {', '.join(bad)}; {KEPT}")

@@ -10,7 +10,14 @@ from torchrl_glam.training.objective import Objective, Start
 from torchrl_glam.training.off_policy import OffPolicyObjective
 from torchrl_glam.training.on_policy import OnPolicyObjective
 from torchrl_glam.training.policy import PolicyUpdate
-from torchrl_glam.training.steps import autocast, check_finite, checked_loss, optimizer_step, trained_parameters
+from torchrl_glam.training.steps import (
+    autocast,
+    check_finite,
+    checked_loss,
+    optimizer_step,
+    step_metrics,
+    trained_parameters,
+)
 from torchrl_glam.training.world_model import WorldModelUpdate
 
 __all__ = [
@@ -33,5 +40,6 @@ __all__ = [
     "evaluate",
     "optimizer_step",
     "play_episodes",
+    "step_metrics",
     "trained_parameters",
 ]

@@ -42,7 +42,7 @@ class DreamerObjective(Objective):
             return_normalization_rate=agent.return_norm_rate,
         )
         self.actor_loss.set_keys(state="start", belief="start")
-        self.actor_loss.make_value_estimator(ValueEstimators.TDLambda, gamma=agent.gamma, lmbda=agent.lmbda)
+        self.make_estimator(self.actor_loss, ValueEstimators.TDLambda, lmbda=agent.lmbda)
         self.value_loss = DreamerV3ValueLoss(
             self.critic, value_loss="two_hot", actor_loss=self.actor_loss, slow_critic_regularization=1.0
         ).to(self.env.device)

@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from torch import nn
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.modules import ProbabilisticActor
-from torchrl.objectives import LossModule, SoftUpdate
+from torchrl.objectives import LossModule, SoftUpdate, ValueEstimators
 
 from torchrl_glam.envs.imagined import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
@@ -87,6 +87,13 @@ class Objective(abc.ABC):
         options = {**defaults, **self._loss_options}
         loss = import_class("objective", self._loss, LossModule)
         return make_module("objective", self._loss, loss, self.actor, *args, **options).to(self.env.device)
+
+    def make_estimator(self, loss: LossModule, kind: ValueEstimators, **options: Any) -> None:
+        """Make the value estimator of a loss, with its numbers on the loss's device (torchrl 0.14.1: on the CPU)."""
+        loss.make_value_estimator(kind, gamma=self.agent.gamma, **options)
+        estimator = getattr(loss, "_value_estimator", None)
+        if isinstance(estimator, nn.Module):  # a loss of the user's may do without
+            estimator.to(self.env.device)
 
     def make_target(self, loss: LossModule) -> SoftUpdate | None:
         """Make what moves the target parameters of a loss, if it has any."""

@@ -57,7 +57,7 @@ class OffPolicyObjective(Objective):
             )
         critic = self.make_critic(make_q_values, num_actions=spec.shape[-1])
         self.loss = self.make_loss(critic, action_space="one-hot", num_actions=spec.shape[-1])
-        self.loss.make_value_estimator(ValueEstimators.TD0, gamma=self.agent.gamma)
+        self.make_estimator(self.loss, ValueEstimators.TD0)
         self.target = SoftUpdate(self.loss, tau=self.agent.slow_critic_rate)
         self.losses, self.updates = [self.loss], updates
         self.networks = {"actor": self.actor, "loss": self.loss}

@@ -11,7 +11,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.objectives import SoftUpdate
 
-from torchrl_glam.machine.compilation import COMPILED
+from torchrl_glam.machine.compilation import COMPILED_PER_HORIZON
 from torchrl_glam.modules.actor_critic import make_value
 from torchrl_glam.modules.signature import passes_on
 from torchrl_glam.objectives.batch import check_keys, missing_key
@@ -42,14 +42,12 @@ class OnPolicyObjective(Objective):
         check_bootstrap(self.agent.bootstrap)
         self.epochs, self.minibatches = epochs, minibatches
         self._make_losses()
-        # Not as one graph: torch 2.13 cannot trace torchrl 0.14.1's OneHotCategorical.
-        compiled = {**COMPILED, "fullgraph": False}
-        self._run = torch.compile(self._take_terms, **compiled) if self.compile else self._take_terms
+        self._run = torch.compile(self._take_terms, **COMPILED_PER_HORIZON) if self.compile else self._take_terms
 
     def _make_losses(self) -> None:
         """Make critic and losses, and set what is trained."""
         self.critic = self.make_critic(make_value)
-        self._estimator = make_lambda_estimator(self.agent.gamma, self.agent.lmbda)
+        self._estimator = make_lambda_estimator(self.agent.gamma, self.agent.lmbda, device=self.env.device)
         loss = self.make_loss(self.critic)
         self.losses, self.target = [loss], self.make_target(loss)
         self.networks = {"actor": self.actor, "critic": self.critic}

@@ -12,7 +12,7 @@ from torchrl.data import TensorDictReplayBuffer
 
 from torchrl_glam.training.objective import Objective
 from torchrl_glam.training.state import load_own_state, own_state
-from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step
+from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step, step_metrics
 
 
 class PolicyUpdate:
@@ -36,6 +36,7 @@ class PolicyUpdate:
         self.objective, self.optimizer = objective, optimizer
         self.max_norm, self.precision = max_norm, precision
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._last: TensorDictBase | None = None
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -52,7 +53,8 @@ class PolicyUpdate:
             if terms is None:
                 return done[0] if len(done) == 1 else torch.stack(done).mean(0)
             norm = optimizer_step(checked_loss(terms), self.parameters, self.optimizer, self.max_norm)
-            done.append(terms.detach().set("grad_norm", norm))
+            self._last = step_metrics(terms, norm, self._last)
+            done.append(self._last.copy())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state, and what is trained or kept besides the networks."""

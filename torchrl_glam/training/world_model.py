@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torchrl_glam.machine.compilation import COMPILED
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.training.state import load_own_state, own_state
-from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step
+from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step, step_metrics
 
 
 class WorldModelUpdate:
@@ -40,6 +40,7 @@ class WorldModelUpdate:
         self.parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
         run = loss.forward_with_latents
         self._run = torch.compile(run, **COMPILED) if compile else run
+        self._last: TensorDictBase | None = None
 
     def __call__(self, batch: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
         """Take the step; return the loss's terms and metrics, and the latents ``[b t]`` that it saw."""
@@ -48,7 +49,8 @@ class WorldModelUpdate:
             terms, latents = self._run(batch)
         norm = optimizer_step(checked_loss(terms), self.parameters, self.optimizer, self.max_norm)
         self.loss.eval()
-        return terms.detach().set("grad_norm", norm), latents
+        self._last = step_metrics(terms, norm, self._last)
+        return self._last.copy(), latents
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state, and what is trained besides the world model."""

@@ -140,6 +140,29 @@ def test_ctrl_c_before_a_run_can_save_itself(study, runs, capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("study: stopped; 0 of 2 runs finished")
 
 
+@pytest.mark.parametrize(
+    ("n_jobs", "device", "number", "refused"),
+    [
+        (-1, "auto", 2, True),
+        (-2, "cuda", 2, True),
+        (2, "auto", 2, False),
+        (-1, "cpu", 2, False),
+        (-1, "auto", 1, False),
+    ],
+)
+def test_a_run_per_core_on_one_gpu_is_refused(tmp_path, monkeypatch, n_jobs, device, number, refused):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    choices = {"runtime": {"choices": {"hydra/launcher": "joblib"}}, "launcher": {"n_jobs": n_jobs}}
+    options = OmegaConf.create({"hydra": choices})
+    runs = [PlannedRun(f"{seed}", [], OmegaConf.create({"device": Device(device)})) for seed in range(number)]
+    study = Study(Command(CONFIGS, "glam_atari", GLAMConfig, lambda *_: None, print), str(tmp_path), runs, options)
+    if refused:
+        with pytest.raises(UsageError, match=r"n_jobs=-\d.*2 runs share a GPU.*hydra.launcher.n_jobs=2"):
+            study._check_share(runs)
+    else:
+        study._check_share(runs)
+
+
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
     """A function that makes the job of a study in ``tmp_path`` whose runs do ``run``."""

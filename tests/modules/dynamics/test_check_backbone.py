@@ -280,3 +280,11 @@ def test_nothing_is_left_behind(kind):
     assert (backbone.training, backbone.linear.training) == (True, False)
     assert all(torch.equal(value, weights[key]) for key, value in backbone.state_dict().items())
     assert torch.is_grad_enabled()
+
+
+def test_no_gpu_is_seeded(monkeypatch):
+    """``torch.manual_seed`` seeds each, those used later too: every run would draw the same numbers there."""
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    check_backbone(Fading())
+    assert seeds == []

@@ -9,6 +9,7 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.ssm import (
     MambaBlock,
     available_backends,
+    describe_backend,
     resolve_backend,
 )
 
@@ -76,3 +77,11 @@ def test_a_block_and_a_scan_refuse_what_is_not_here(machine):
         block(torch.zeros(1, 2, 4))
     with pytest.raises(UsageError, match="not on 'cpu'"):
         block.step(torch.zeros(1, 4), block.initial_memory(1))
+
+
+def test_cuda_without_triton_says_what_it_costs(machine):
+    machine(cuda=True)
+    assert describe_backend("auto", "cuda").startswith("torch (no package triton: ")
+    assert describe_backend("torch", "cuda") == "torch", "asked for"
+    machine(triton=True, cuda=True)
+    assert describe_backend("auto", "cuda") == "triton"

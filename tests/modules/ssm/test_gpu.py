@@ -10,7 +10,7 @@ from tests.support.updates import assert_close_in_norm
 from torchrl_glam.modules.ssm import available_backends, selective_scan, selective_scan_reference, selective_scan_step
 from torchrl_glam.modules.ssm.triton_backend import triton_scan
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = pytest.mark.gpu
 BACKENDS = available_backends("cuda")
 SIZES = [(32, 64, 512, 16), (2000, 4, 512, 16), (1024, 16, 512, 16)]
 TOLERANCE = 1e-5

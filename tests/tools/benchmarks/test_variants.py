@@ -94,7 +94,6 @@ def test_a_debug_run_prints_and_writes_its_tables(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_debug_run_on_cuda(tmp_path):
     process = run_example(*TINY, "device=cuda", "out=tables.md", "--profile", folder=tmp_path)
     assert process.returncode == 0, process.stderr

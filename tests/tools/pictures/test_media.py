@@ -61,7 +61,6 @@ def test_the_run_does_not_change(tmp_path, world_model, records):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_neither_do_random_numbers_of_a_gpu_change(tmp_path, world_model, records):
     state = torch.cuda.get_rng_state()
     write_media(tmp_path, [], 100, world_model.cuda(), records.cuda(), context_length=3)

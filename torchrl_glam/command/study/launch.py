@@ -27,7 +27,8 @@ from torchrl_glam.command.arguments import quote_override
 from torchrl_glam.command.explain import SHORT_ERRORS, explain
 from torchrl_glam.command.study.job import STOP, Job, Outcome, State, print_line
 from torchrl_glam.command.study.plan import PlannedRun, plan_runs
-from torchrl_glam.errors import Stopped
+from torchrl_glam.config import Device
+from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.runs.folder import RunFolder
 from torchrl_glam.runs.stop import LOOK
 
@@ -83,9 +84,14 @@ class Study:
         self.outcomes = {run.label: self._fail(run) for run in runs if run.error is not None}
 
     def run(self, context: HydraContext) -> int:
-        """Run the unfinished runs, and return the exit status."""
+        """Run the unfinished runs, and return the exit status.
+
+        Raises:
+            UsageError: if the runs at once would be as many as cores, on one GPU.
+        """
         self.stop.unlink(missing_ok=True)
         left = [run for run in self.runs if run.error is None and not self._is_finished(run, say=True)]
+        self._check_share(left)
         total, before = len(self.runs), self._count(State.finished)
         print_line(f"study: {total} runs, {before} of them finished before | launcher {self.launcher} | {self.folder}")
         interrupted = died = False
@@ -107,6 +113,17 @@ class Study:
             line = f"launcher {self.launcher} gave up before it had ended: see above; the same command resumes it"
             self.outcomes[run.label] = Outcome(run.label, State.failed, line, status=1)
         return self._sum_up(interrupted)
+
+    def _check_share(self, runs: list[PlannedRun]) -> None:
+        """Raise UsageError where joblib would start a run on each core, and these share one GPU."""
+        on_gpu = [run for run in runs if run.options is not None and run.options.device is not Device.cpu]
+        if self.launcher != "joblib" or len(on_gpu) < 2 or not torch.cuda.is_available():
+            return
+        if (at_once := self.options.hydra.launcher.n_jobs) is None or at_once < 0:
+            raise UsageError(
+                f"study=joblib starts a run on each core (n_jobs={at_once}), and {len(on_gpu)} runs share a GPU here: "
+                "say how many it holds, hydra.launcher.n_jobs=2 (--check tells what one needs), or give device=cpu"
+            )
 
     def _is_finished(self, run: PlannedRun, *, say: bool = False) -> bool:
         """Return True, and record it, for a run that this machine knows to be finished."""

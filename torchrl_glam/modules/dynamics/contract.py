@@ -16,6 +16,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from torchrl_glam.errors import UsageError, describe_error
+from torchrl_glam.machine.generators import kept_generators
 from torchrl_glam.modules.dynamics.base import SequenceBackbone
 
 BATCH = 2
@@ -48,7 +49,7 @@ def check_backbone(backbone: nn.Module, length: int = 6) -> None:
     backbone = _check_class(backbone)
     state = next(itertools.chain(backbone.parameters(), backbone.buffers()), torch.empty(0))
     dtype = state.dtype if state.is_floating_point() else torch.get_default_dtype()
-    with _undisturbed(backbone, state.device):
+    with _undisturbed(backbone):
         tokens = torch.randn(BATCH, length, backbone.width, dtype=dtype, device=state.device)
         trial = _Trial(backbone, tokens)
         trial.check_causality()
@@ -71,12 +72,10 @@ def _check_class(backbone: nn.Module) -> SequenceBackbone:
 
 
 @contextmanager
-def _undisturbed(backbone: nn.Module, device: torch.device) -> Iterator[None]:
+def _undisturbed(backbone: nn.Module) -> Iterator[None]:
     """Use eval mode, no gradients and a fixed seed inside the context; restore all of them after it."""
     modes = {module: module.training for module in backbone.modules()}
-    devices = [device] if device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices):
-        torch.manual_seed(0)
+    with torch.no_grad(), kept_generators(seed=0):
         backbone.eval()
         try:
             yield

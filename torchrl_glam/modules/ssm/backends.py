@@ -36,7 +36,7 @@ def resolve_backend(name: str, device: torch.device | str | None = None) -> str:
 
     Args:
         name: the name of a backend, or ``"auto"``: ``"triton"`` on a CUDA device if the package triton is installed,
-            otherwise ``"torch"``.
+            otherwise ``"torch"``, which on CUDA is many times slower (see :func:`describe_backend`).
         device: where it runs. Without a device only the name is checked: a backend passes if any device of this
             machine can run it, and ``"auto"`` stands for ``"torch"``.
 
@@ -58,6 +58,19 @@ def resolve_backend(name: str, device: torch.device | str | None = None) -> str:
     if obstacle is None:
         return name
     raise UsageError(f"{obstacle}; use one of: {', '.join(('auto', *available_backends(device)))}.")
+
+
+def describe_backend(name: str, device: torch.device | str) -> str:
+    """Return the backend that ``name`` stands for, and, where ``"auto"`` finds no Triton on CUDA, what that costs.
+
+    Examples:
+        >>> describe_backend("auto", "cpu")
+        'torch'
+    """
+    chosen = resolve_backend(name, device)
+    if name == "auto" and chosen == "torch" and torch.device(device).type == "cuda":
+        return "torch (no package triton: each time step is several kernels, many times slower; pip install triton)"
+    return chosen
 
 
 def _obstacle(name: str, device: torch.device | str | None) -> str | None:

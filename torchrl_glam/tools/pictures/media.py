@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from torchrl.record.loggers import Logger
 
+from torchrl_glam.machine.generators import kept_generators
 from torchrl_glam.modules import GLAMWorldModel, SequenceBackbone
 from torchrl_glam.modules.world_model import LatentTransition
 from torchrl_glam.runs.loggers import log_video
@@ -50,7 +51,7 @@ def write_media(
     """
     pixels, action = records["pixels"], records["action"]
     transition = LatentTransition(world_model, dynamics or world_model.dynamics)
-    with torch.random.fork_rng([pixels.device] if pixels.device.type == "cuda" else []):
+    with kept_generators():
         (imagined,) = imagine_frames(transition, pixels[None], action[None], context_length).cpu()
     real = pixels[context_length:].cpu()
     name = folder / MEDIA / f"imagined-{frame:09d}"
