@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.wrappers import AtariPreprocessing, MaxAndSkipObservation
+from gymnasium.wrappers import AtariPreprocessing
 from torchrl.envs import EndOfLifeTransform, EnvBase, GymWrapper, SerialEnv, TransformedEnv
 
 from torchrl_glam.envs.adapt import adapt_env
 from torchrl_glam.envs.ale_vector import make_ale_vector
 from torchrl_glam.envs.gymnasium import find_spec, is_ale, make_pixel_game
+from torchrl_glam.envs.wrappers import SkipFrames
 from torchrl_glam.errors import UsageError
 
 
@@ -122,7 +123,7 @@ def _make_game(spec: EnvSpec, rules: EvaluationProtocol, frame_skip: int | None,
     if hasattr(game.unwrapped, "ale"):
         game = AtariPreprocessing(game, rules.noop_max, frame_skip or 4, image_size, grayscale_obs=False)
         return TransformedEnv(GymWrapper(game), EndOfLifeTransform("life_loss", done_key="terminated"))
-    return GymWrapper(MaxAndSkipObservation(game, frame_skip) if frame_skip and frame_skip > 1 else game)
+    return GymWrapper(SkipFrames(game, frame_skip) if frame_skip and frame_skip > 1 else game)
 
 
 def _make_ale_games(

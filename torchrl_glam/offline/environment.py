@@ -14,6 +14,7 @@ from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, RenameTransform, Tr
 
 from torchrl_glam.envs.atari import make_pixel_env
 from torchrl_glam.envs.gymnasium import find_spec
+from torchrl_glam.envs.wrappers import BoolEnds
 from torchrl_glam.errors import UsageError, one_line
 
 
@@ -38,7 +39,7 @@ def make_decision_env(
         return env.append_transform(RenameTransform(["pixels"], ["observation"]))
     try:
         # Not torchrl's GymEnv: 0.14.1 gives frameskip=1 to every constructor that takes it.
-        vector_env = GymWrapper(gymnasium.make(spec))
+        vector_env = GymWrapper(BoolEnds(gymnasium.make(spec)))
     except Exception as error:  # an environment's constructor may raise anything
         raise UsageError(f"{spec.id!r} could not be made: {one_line(error) or type(error).__name__}") from error
     # The transform is in each environment: torchrl 0.14.1 cannot step some of a SerialEnv, as a rollout until all are
