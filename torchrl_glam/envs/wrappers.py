@@ -45,11 +45,12 @@ class SkipFrames(gymnasium.Wrapper, RecordConstructorArgs):
 
     def step(self, action: Any) -> Step:
         """Repeat the action until the step's or the episode's end; the reward is the frames' sum."""
-        total, before, frame, ended = 0.0, None, None, (False, False)
-        for _ in range(self._number):
-            before = None if frame is None else np.array(frame)  # it may be drawn over
-            frame, reward, *ended, info = self.env.step(action)
-            total += float(reward)
-            if any(ended):
+        frame, reward, terminated, truncated, info = self.env.step(action)
+        total, before = float(reward), frame
+        for _ in range(self._number - 1):
+            if terminated or truncated:
                 break
-        return (frame if before is None else np.maximum(before, frame)), total, *ended, info
+            before = np.array(frame)  # which may be drawn over
+            frame, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+        return np.maximum(before, frame), total, terminated, truncated, info

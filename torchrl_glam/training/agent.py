@@ -16,6 +16,8 @@ class AgentConfig:
     entropy_coeff: float = 3e-4  # glam, a2c, ppo, dreamer_v3
     slow_critic_rate: float = 0.02  # 1 - decay 0.98; wherever there are target parameters
     return_norm_rate: float = 0.01  # 1 - decay 0.99; glam, dreamer_v3
+    return_percentiles: str = "interpolated"  # or order_statistic, as the released code; glam
     bootstrap: str = "next"  # next: V_{t+1} in the lambda return; current: V_t in its place, as the released code
     sees: str = "prior"  # of the current real frame: the prior's sample (STORM), or the posterior's
     context_length: int = 16  # real steps remembered while acting
+    keep_context: bool = False  # that memory outlives an episode, as in the released code
