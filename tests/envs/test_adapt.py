@@ -209,6 +209,30 @@ def test_floats_beyond_one_are_refused() -> None:
         adapt_env(env)
 
 
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        (gradient().float(), "has floats from 0 to 237, and from 0 to 1 is wanted: make uint8 of"),
+        (gradient() / 127.5 - 1, "has floats from -1 to 0.858824, and"),
+        (gradient() / 255 + torch.nan, "has floats from nan to nan, and"),
+    ],
+)
+def test_floats_of_another_range_are_refused_where_the_spec_has_no_bounds(image: torch.Tensor, line: str) -> None:
+    """They would become white, or lose what is below 0, without a word."""
+    env = Gradient(image)
+    env.observation_spec = Composite(pixels=Unbounded((100, 80, 3)))
+    env = adapt_env(env)
+    with pytest.raises(UsageError, match=line):
+        env.reset()
+
+
+def test_floats_that_are_rounded_beyond_one_are_accepted() -> None:
+    env = Gradient(torch.full((100, 80, 3), 1.001))
+    env.observation_spec = Composite(pixels=Unbounded((100, 80, 3)))
+    pixels = adapt_env(env).reset()["pixels"]
+    assert (pixels == 255).all()
+
+
 def test_renamed_keys_are_accepted() -> None:
     base = Gradient(names=(("agent", "action"), ("agent", "reward"), "done"))
     renamed = RenameTransform([("agent", "reward")], ["reward"], [("agent", "action")], ["action"])

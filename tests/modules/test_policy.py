@@ -151,6 +151,27 @@ def test_through_a_collector_of_several_games(shake, batched_spec):
             past.append(record["action"][t].float())
 
 
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_a_context_that_outlives_episodes(make_world_model, num_envs):
+    """Across the ends of episodes of 60 steps, and from an empty one at the first reset."""
+    world_model = make_world_model(image_shape=(64, 64, 3), channels=(2, 2, 2, 2))
+    env = make_atari_env("tests.support.games:CatchBall-v0", seed=0, num_envs=num_envs)
+    policy = make_policy(world_model, Recorder(), keep_context=True)
+    options = {"frames_per_batch": num_envs, "total_frames": 64 * num_envs, "auto_register_policy_transforms": True}
+    collector = Collector(env, policy, **options)
+    latents, records = recorded(world_model), []
+    for record in collector:
+        records.append(record.reshape(num_envs).clone())
+    collector.shutdown()
+    assert [t for t, record in enumerate(records) if record["is_init"].all()] == [0, 60]
+    lengths = [record["context", "length"].flatten().unique().tolist() for record in records]
+    assert lengths == [[0], [1], [2], [3], *[[LENGTH]] * 60]
+    for t in (59, 60, 61, 63):
+        for slot in range(LENGTH):
+            kept = one_hot(records[t]["context", "state"][:, slot])
+            assert torch.equal(kept, latents[t - LENGTH + slot].reshape(kept.shape)), (t, slot)
+
+
 def test_continuous_actions_through_a_collector(shake):
     env = make_atari_env("tests.support.games:SteerBall-v0", seed=0)
     sizes = {"image_shape": (64, 64, 3), "channels": (2, 2, 2, 2), "num_categoricals": 3, "num_classes": 4}

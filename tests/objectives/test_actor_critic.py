@@ -18,6 +18,7 @@ from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import make_critic
 from torchrl_glam.objectives import GLAMCriticLoss
+from torchrl_glam.objectives.returns import make_return_norm
 from torchrl_glam.training import policy
 
 GAMMA, LAMBDA = 0.9, 0.5
@@ -251,6 +252,24 @@ def test_span_of_the_returns_by_numbers():
     assert norm.scale().item() == 1.0, "0.01 * 90 is below 1"
     norm.update(returns)
     assert norm.scale().item() == pytest.approx(0.0199 * 90)
+
+
+@pytest.mark.parametrize(
+    ("number", "interpolated", "ranks"),
+    [(20, (1.95, 19.05), (1, 19)), (30, (2.45, 28.55), (1, 28)), (3, (1.1, 2.9), (1, 2))],
+)
+def test_percentiles_of_the_returns_by_hand(number, interpolated, ranks):
+    """Of 1 to m: the quantile q lies at 1 + q (m - 1), or is the int(q m)-th number."""
+    returns = torch.randperm(number).add(1.0).reshape(-1, 1)
+    for name, wanted in (("interpolated", interpolated), ("order_statistic", ranks)):
+        norm = make_return_norm(name, rate=1.0)
+        norm.update(returns.reshape(number, 1, 1))
+        assert (norm.low.item(), norm.high.item()) == pytest.approx(wanted), name
+        norm = make_return_norm(name, rate=0.25)
+        norm.update(returns)
+        assert norm.low.item() == pytest.approx(wanted[0] / 4)
+    with pytest.raises(UsageError, match="return_percentiles is 'nearest': choose interpolated or order_statistic"):
+        make_return_norm("nearest")
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def change_step(entry, value):
         ({"actions": Discrete(2)}, "has 2 discrete actions, the environment Pendulum-v1 actions from [-2.0] to [2.0]"),
         ({"actions": Box(-1, 1, (1,))}, "has actions from [-1.0] to [1.0], the environment Pendulum-v1 actions from"),
         ({"env": PENDULUM, "env_name": "CartPole-v1"}, "was recorded in Pendulum-v1, not in CartPole-v1: leave"),
-        ({"env_name": "tests.support.games:Corridor-v0"}, "tests.support.games:Corridor-v0 observes direction, image"),
+        ({"env_name": "tests.support.games:Corridor-v0"}, "Corridor-v0 observes direction, image"),
         ({"lengths": ()}, "has no episodes"),
         ({"change": change_step("rewards", np.nan)}, "has rewards that are missing or not finite (nan, inf), in 1 of"),
         ({"change": change_step("observations", np.inf)}, "has observations that are missing or not finite"),

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from tensordict import TensorDict
 from torchrl.data import Bounded, OneHot
 
 from tests.support.datasets import CART_POLE, MOVES, PENDULUM, PIXELS, PONG, load, write_episodes
 from tests.support.saved import save_run
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.dataset import load_dataset, normalised_score
+from torchrl_glam.offline.records import make_records
 from torchrl_glam.runs.export import export_minari
 from torchrl_glam.runs.loading import read_config
 
@@ -200,3 +202,33 @@ def test_one_episode_is_enough(tmp_path):
 def test_episodes_are_in_the_order_of_their_numbers(tmp_path):
     numbers = load(tmp_path, lengths=(1,) * 12).records["episode"]  # by name, episode_10 would follow episode_1
     assert numbers.tolist() == list(range(12))
+
+
+def test_returns_are_scaled_by_the_largest_return_to_go(tmp_path):
+    """Where rewards cancel, no episode has a return: what is left to come still has to fit."""
+
+    def cancel(_, entries):
+        entries["rewards"][:] = [1, 1, 1, -1, -1, -1]
+
+    dataset = load(tmp_path, lengths=(6, 6), change=cancel)
+    assert dataset.episode_returns().tolist() == [0, 0]
+    assert dataset.records["return_to_go"][:6, 0].tolist() == [0, -1, -2, -3, -2, -1]
+    assert dataset.return_scale == 3
+
+
+def test_returns_of_a_long_episode_cost_no_more_than_its_length():
+    """A convolution would take minutes and gigabytes for a million steps."""
+    length = 1_000_000
+    steps = TensorDict(
+        {
+            "observation": torch.zeros(length, 1),
+            "action": torch.zeros(length, 1),
+            "episode": (torch.arange(length) == length - 1).long(),
+            "next": {"reward": torch.full((length, 1), 0.1, dtype=torch.float64)},
+        },
+        [length],
+    )
+    records = make_records(steps, Box(-1, 1, (1,), np.float32), "long-v0")
+    wanted = 0.1 * torch.arange(length - 1, 0, -1, dtype=torch.float64)
+    torch.testing.assert_close(records["return_to_go"][:-1, 0].double(), wanted, rtol=1e-6, atol=0)
+    assert records["return_to_go"][-1].item() == pytest.approx(0.1)

@@ -17,6 +17,8 @@ from torchrl_glam.offline import GLoMaStack
 
 WIDTH = 6
 MAX_LENGTH = 12
+RELEASED = {"post_norm": False, "norm_eps": 1e-6, "partial_windows": False, "first_token": True}
+"""The options of ``configs/preset_dynamics/released_glam.yaml``."""
 
 
 def make_transformer(width, num_layers=1, **options):
@@ -33,6 +35,8 @@ BACKBONES = {
     "glam": lambda width: GLAMDynamics(width, d_state=3),
     "glam 2+2": lambda width: GLAMDynamics(width, global_layers=2, local_layers=2, d_state=3),
     "glam, no post norm": lambda width: GLAMDynamics(width, post_norm=False, d_state=3),
+    "glam, released": lambda width: GLAMDynamics(width, d_state=3, **RELEASED),
+    "glam 2+2, released": lambda width: GLAMDynamics(width, global_layers=2, local_layers=2, d_state=3, **RELEASED),
     "glam, window 3": lambda width: GLAMDynamics(width, window=3, d_state=3),
     "gmamba": lambda width: GMamba(width, d_state=3),
     "gmamba 2": lambda width: GMamba(width, 2, d_state=3),

@@ -36,6 +36,7 @@ from torchrl_glam.modules.heads import CategoricalHead
 from torchrl_glam.modules.latent import unimix_logits
 from torchrl_glam.objectives import GLAMCriticLoss, GLAMModelLoss
 from torchrl_glam.objectives import functional as formulas
+from torchrl_glam.objectives.returns import OrderStatisticNorm
 
 
 @pytest.fixture
@@ -59,6 +60,11 @@ TABLE = {
     "replay batch": ("replay.newest", 0, 5),
     "return": ("agent.bootstrap", "next", "current"),
     "batch length": ("replay.batch_length", 64, 68),
+    "norm before each Mamba": ("world_model.dynamics.norm_eps", 1e-5, 1e-6),
+    "percentiles of the return": ("agent.return_percentiles", "interpolated", "order_statistic"),
+    "short contexts: LMamba": ("world_model.dynamics.partial_windows", True, False),
+    "short contexts: GMamba": ("world_model.dynamics.first_token", False, True),
+    "acting context at an episode's end": ("agent.keep_context", False, True),
 }
 
 
@@ -354,6 +360,36 @@ def test_what_acting_sees():
     assert policies == {"prior": "prior", "posterior": "posterior"}
 
 
+@pytest.mark.parametrize(
+    ("option", "positions"),
+    [("norm_eps=1e-6", range(8)), ("partial_windows=false", (1, 2)), ("first_token=true", (0,))],
+)
+def test_options_of_the_backbone_change_only_what_they_name(batch, option, positions):
+    """The two on short contexts: nothing that the loss reads, which begins at 3."""
+    override = f"world_model.dynamics.{option}"
+    beliefs = []
+    for overrides in ((), (override,)):
+        world_model = tiny_world_model(load("preset=paper", *TINY, *overrides))
+        torch.manual_seed(0)
+        with torch.no_grad():
+            beliefs.append(world_model(batch.select("pixels", "action").clone())["belief"])
+    differ = (beliefs[0] != beliefs[1]).any(-1).any(0)
+    assert set(differ.nonzero().flatten().tolist()) <= set(positions)
+    assert differ.any()
+    assert bool(changed_terms(batch, override)) == (len(positions) == 8)
+
+
+def test_options_of_acting_and_of_the_return_reach_them():
+    config = load("preset=paper", *TINY, "agent.keep_context=true", "agent.return_percentiles=order_statistic")
+    world_model = tiny_world_model(config)
+    actor = factory.make_actor(config, world_model, SPEC)
+    assert factory.make_policy(config, world_model, actor, SPEC).keep_context
+    update = factory.make_policy_update(config, factory.make_imagined_env(config, world_model, SPEC), actor)
+    assert type(update.objective.return_norm) is OrderStatisticNorm
+    with pytest.raises(UsageError, match=r"agent\.return_percentiles=median does not exist: choose interpolated or"):
+        check_config(load("preset=paper", "agent.return_percentiles=median"))
+
+
 def test_bootstrap_of_the_return(batch):
     outcomes = {}
     for bootstrap in ("next", "current"):
@@ -464,13 +500,15 @@ def backbone_options() -> object:
     return GLAMConfig().world_model.dynamics
 
 
-MAMBA = ("post_norm", "d_state", "d_conv", "expand", "backend")
+MAMBA = ("post_norm", "norm_eps", "d_state", "d_conv", "expand", "backend")
+SHORT = ("partial_windows", "first_token")
 AGENT_SIZES = ("hidden", "num_layers")
 HOMES = [
-    (GLAMDynamics, backbone_options, ("width", "global_layers", "local_layers", "window", *MAMBA)),
+    (GLAMDynamics, backbone_options, ("width", "global_layers", "local_layers", "window", *SHORT, *MAMBA)),
     (ResidualMamba, backbone_options, MAMBA),
-    (MambaBlock, backbone_options, MAMBA[1:]),
-    (LMamba, backbone_options, ("window",)),
+    (MambaBlock, backbone_options, MAMBA[2:]),
+    (LMamba, backbone_options, ("window", "partial_windows")),
+    (GMamba, backbone_options, ("first_token",)),
     (
         GLAMWorldModel,
         options.WorldModelConfig,
@@ -481,7 +519,7 @@ HOMES = [
     (unimix_logits, options.WorldModelConfig, ("unimix",)),
     (GLAMModelLoss, options.ModelLossConfig, public(options.ModelLossConfig)),
     (GLAMCriticLoss, options.AgentConfig, ("gamma", "lmbda", "bootstrap")),
-    (GLAMPolicy, options.AgentConfig, ("sees", "context_length")),
+    (GLAMPolicy, options.AgentConfig, ("sees", "context_length", "keep_context")),
     (make_actor, options.AgentConfig, AGENT_SIZES),
     (make_critic, options.AgentConfig, AGENT_SIZES),
     (SlidingWindow, options.ImaginationConfig, ("window",)),
@@ -543,7 +581,10 @@ def test_every_option_of_the_backbone_reaches_it():
         "global_layers": 2,
         "local_layers": 3,
         "window": 5,
+        "partial_windows": False,
+        "first_token": True,
         "post_norm": False,
+        "norm_eps": 1e-3,
         "d_state": 7,
         "d_conv": 3,
         "expand": 3,
@@ -554,7 +595,9 @@ def test_every_option_of_the_backbone_reaches_it():
     dynamics = tiny_world_model(config).dynamics
     assert dynamics.width == 12
     assert (len(dynamics.gmamba.layers), len(dynamics.lmamba.layers), dynamics.lmamba.window) == (2, 3, 5)
+    assert (dynamics.lmamba.partial_windows, dynamics.gmamba.first_token) == (False, True)
     for layer in (*dynamics.gmamba.layers, *dynamics.lmamba.layers):
         assert isinstance(layer.post_norm, nn.Identity)
+        assert layer.norm.eps == 1e-3
         assert tuple(layer.mamba.A_log.shape) == (36, 7)
         assert (layer.mamba.d_conv, layer.mamba.backend) == (3, "reference")

@@ -9,7 +9,7 @@ from typing import Any
 from torchrl_glam.config import GLAMConfig, RunConfig, Starts
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.policy import SEES
-from torchrl_glam.objectives.returns import BOOTSTRAPS
+from torchrl_glam.objectives.returns import BOOTSTRAPS, PERCENTILES
 
 MAY_BE_ZERO = (
     "evaluation.every",
@@ -23,7 +23,7 @@ MAY_BE_ZERO = (
     "warmup_updates",
     "sac.learning_starts",
 )
-CHOICES = {"bootstrap": BOOTSTRAPS, "sees": SEES}
+CHOICES = {"bootstrap": BOOTSTRAPS, "sees": SEES, "return_percentiles": PERCENTILES}
 RESUME = ("auto", "true", "false", "force")
 SHARES = (
     "gamma",

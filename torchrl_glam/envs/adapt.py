@@ -100,6 +100,7 @@ class ToRGBImage(ObservationTransform):
         batch, image_shape = _split_shape(observation.shape, len(self._layout))
         images = observation.reshape(-1, *image_shape)
         if images.is_floating_point():
+            _check_range(images)
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = {"hwc": images, "chw": images.movedim(1, -1), "hw": images.unsqueeze(-1)}[self._layout]
         coloured = images.expand(*images.shape[:-1], 3)
@@ -118,6 +119,20 @@ class ToRGBImage(ObservationTransform):
         shape = (*batch, *self._size, 3)
         observation_spec["pixels"] = Unbounded(shape, dtype=torch.uint8, device=observation_spec.device)
         return observation_spec
+
+
+SLACK = 0.01
+"""How far outside 0 to 1 rounding and filters may put a float pixel."""
+
+
+def _check_range(images: Tensor) -> None:
+    """Raise UsageError unless floats are within 0 to 1, which a spec without bounds does not say."""
+    low, high = (bound.item() for bound in images.aminmax())
+    if not (low >= -SLACK and high <= 1 + SLACK):
+        raise UsageError(
+            f"the environment's image has floats from {low:g} to {high:g}, and from 0 to 1 is wanted: make uint8 of "
+            "those from 0 to 255, and scale others"
+        )
 
 
 _RENAME = "rename it by torchrl.envs.RenameTransform"

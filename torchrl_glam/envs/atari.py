@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.wrappers import AtariPreprocessing, MaxAndSkipObservation
+from gymnasium.wrappers import AtariPreprocessing
 from torchrl.envs import EndOfLifeTransform, EnvBase, GymWrapper, SerialEnv, TransformedEnv
 
 from torchrl_glam.envs.adapt import adapt_env
 from torchrl_glam.envs.ale_vector import make_ale_vector
 from torchrl_glam.envs.gymnasium import find_spec, is_ale, make_pixel_game
+from torchrl_glam.envs.wrappers import SkipFrames
 from torchrl_glam.errors import UsageError
 
 
@@ -77,12 +78,31 @@ def make_atari_env(
         >>> make_atari_env("ALE/Pong-v5", seed=0, num_envs=2).rollout(3)["next", "pixels"].shape
         torch.Size([2, 3, 64, 64, 3])
     """
+    return make_pixel_env(
+        find_spec(name),
+        protocol=protocol,
+        seed=seed,
+        frame_skip=frame_skip,
+        image_size=image_size,
+        num_envs=num_envs,
+    )
+
+
+def make_pixel_env(
+    spec: EnvSpec,
+    *,
+    protocol: str = "glam",
+    seed: int | None = None,
+    frame_skip: int | None = None,
+    image_size: int = 64,
+    num_envs: int = 1,
+) -> TransformedEnv:
+    """Make an environment as :func:`make_atari_env` does, of a specification, which may have arguments of its own."""
     if protocol not in PROTOCOLS:
         raise UsageError(f"protocol={protocol!r} does not exist: use one of {', '.join(PROTOCOLS)}")
     for option, number in {"frame_skip": frame_skip, "image_size": image_size, "num_envs": num_envs}.items():
         if number is not None and number < 1:
             raise UsageError(f"{option}={number} cannot be: use 1 or more")
-    spec = find_spec(name)
     if is_ale(spec) and num_envs > 1:
         env = _make_ale_games(spec, PROTOCOLS[protocol], frame_skip or 4, image_size, num_envs)
     else:
@@ -103,7 +123,7 @@ def _make_game(spec: EnvSpec, rules: EvaluationProtocol, frame_skip: int | None,
     if hasattr(game.unwrapped, "ale"):
         game = AtariPreprocessing(game, rules.noop_max, frame_skip or 4, image_size, grayscale_obs=False)
         return TransformedEnv(GymWrapper(game), EndOfLifeTransform("life_loss", done_key="terminated"))
-    return GymWrapper(MaxAndSkipObservation(game, frame_skip) if frame_skip and frame_skip > 1 else game)
+    return GymWrapper(SkipFrames(game, frame_skip) if frame_skip and frame_skip > 1 else game)
 
 
 def _make_ale_games(

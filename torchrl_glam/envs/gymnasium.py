@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import AddRenderObservation, TransformAction
 
 from torchrl_glam.envs.adapt import image_layout
+from torchrl_glam.envs.wrappers import BoolEnds
 from torchrl_glam.errors import UsageError, one_line
 
 
@@ -72,7 +73,7 @@ def make_pixel_game(spec: EnvSpec, **options: Any) -> gymnasium.Env:
     if isinstance(space, Discrete) and space.start:  # torchrl 0.14.1 counts one-hot actions from 0, whatever the start
         start = int(space.start)
         env = TransformAction(env, lambda action: action + start, Discrete(int(space.n)))
-    return env
+    return env if is_ale(spec) else BoolEnds(env)
 
 
 def is_image(space: gymnasium.Space) -> bool:

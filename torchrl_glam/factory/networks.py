@@ -68,8 +68,8 @@ def make_policy(
 ) -> GLAMPolicy:
     """Make the policy that acts in the real environment."""
     spec = action_spec.to(next(world_model.parameters()).device)
-    agent = config.agent
-    return GLAMPolicy(world_model, actor, spec, context_length=agent.context_length, sees=agent.sees)
+    options = {name: getattr(config.agent, name) for name in ("context_length", "sees", "keep_context")}
+    return GLAMPolicy(world_model, actor, spec, **options)
 
 
 def make_imagined_env(config: GLAMConfig, world_model: GLAMWorldModel, action_spec: TensorSpec) -> GLAMImaginedEnv:

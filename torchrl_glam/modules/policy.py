@@ -27,10 +27,11 @@ class GLAMPolicy(TensorDictModuleBase):
     each frame encoded once, when it arrives. The backbone runs over the context, the actor sees ``[z_t, h_{t-1}]``, and
     ``(z_t, a_t)`` is appended. With an empty context (the first step of an episode) the action is uniform.
 
-    The context is part of the tensordict, never of the module, so that any number of environments can be batched and an
-    episode's start clears it. It holds latents by the numbers of their classes, one byte
-    each, since a collector records it twice per step and copies it between devices. Prepare the environment for it by
-    :meth:`make_tensordict_primer`, or let a collector do so (``auto_register_policy_transforms=True``).
+    The context is part of the tensordict, never of the module, so that any number of environments can be batched. An
+    episode's start clears it, or with ``keep_context`` continues that of the last episode, as the released code does.
+    It holds latents by the numbers of their classes, one byte each, since a collector records it twice per step and
+    copies it between devices. Prepare the environment for it by :meth:`make_tensordict_primer`, or let a collector do
+    so (``auto_register_policy_transforms=True``).
 
     Acting never tracks gradients. Keep the world model in eval mode (BatchNorm).
 
@@ -40,6 +41,7 @@ class GLAMPolicy(TensorDictModuleBase):
         action_spec: the environment's action spec, for uniform actions.
         context_length: number of real steps in the context.
         sees: ``prior`` (z_t sampled from the prior, as in imagination) or ``posterior`` (from the frame itself).
+        keep_context: do not clear the context at an episode's end.
 
     Raises:
         UsageError: if ``sees`` is neither; in ``forward``, if there is no context.
@@ -65,6 +67,7 @@ class GLAMPolicy(TensorDictModuleBase):
         *,
         context_length: int = 16,
         sees: str = "prior",
+        keep_context: bool = False,
     ) -> None:
         super().__init__()
         if sees not in SEES:
@@ -76,6 +79,7 @@ class GLAMPolicy(TensorDictModuleBase):
         self.action_spec = action_spec
         self.context_length = context_length
         self.sees = sees
+        self.keep_context = keep_context
 
     @property
     def context_spec(self) -> Composite:
@@ -88,7 +92,8 @@ class GLAMPolicy(TensorDictModuleBase):
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
         """Make the transform that adds an empty context to the environment's reset."""
-        return TensorDictPrimer(Composite(context=self.context_spec), default_value=0, expand_specs=True)
+        primer = KeptPrimer if self.keep_context else TensorDictPrimer
+        return primer(Composite(context=self.context_spec), default_value=0, expand_specs=True)
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -140,3 +145,12 @@ class GLAMPolicy(TensorDictModuleBase):
             "length": (length + 1).clamp_max(self.context_length),
         }
         return TensorDict(new, batch_size=context.batch_size)
+
+
+class KeptPrimer(TensorDictPrimer):
+    """A primer whose entries outlive episodes: a reset writes them only if it is not that of an episode's end."""
+
+    def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
+        # At an episode's end there is a mask, and what the reset does not write stays as it was (torchrl 0.14.1).
+        ended = tensordict.get(self.reset_key, None) is not None
+        return tensordict_reset if ended else super()._reset(tensordict, tensordict_reset)

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torchrl.modules import PercentileValueNorm
 from torchrl.objectives.value import TDLambdaEstimator, ValueEstimatorBase
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.objectives.functional import released_next_value
 
 BOOTSTRAPS = ("next", "current")
+PERCENTILES = ("interpolated", "order_statistic")
 
 
 def check_bootstrap(bootstrap: str) -> None:
@@ -56,3 +58,33 @@ def lambda_return(
     if bootstrap == "current":
         next_value = released_next_value(value, next_value, lmbda)
     return estimator.value_estimate(rollout, next_value=next_value), value
+
+
+class OrderStatisticNorm(PercentileValueNorm):
+    """TorchRL's norm by a span of percentiles, without interpolation, as in the released code.
+
+    The quantile ``q`` of ``m`` values is their ``int(q m)``-th smallest one, counted from 1; of few values the first.
+    """
+
+    @torch.no_grad()
+    def update(self, value_target: Tensor) -> None:
+        """Move the percentiles towards those of ``value_target [.. 1]``."""
+        self._check_trailing_shape(value_target)
+        values = value_target.detach().reshape(-1, *self.shape).to(self.low.dtype)
+        for bound, quantile in zip((self.low, self.high), self.quantiles, strict=True):
+            rank = max(1, int(quantile * len(values)))
+            bound.lerp_(values.kthvalue(rank, dim=0).values, self.rate)
+
+
+def make_return_norm(percentiles: str, **options: Any) -> PercentileValueNorm:
+    """Make the norm of returns, with TorchRL's ``options``.
+
+    Args:
+        percentiles: ``interpolated``, or ``order_statistic``: :class:`OrderStatisticNorm`.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if percentiles not in PERCENTILES:
+        raise UsageError(f"return_percentiles is {percentiles!r}: choose {' or '.join(PERCENTILES)}")
+    return (OrderStatisticNorm if percentiles == "order_statistic" else PercentileValueNorm)(**options)

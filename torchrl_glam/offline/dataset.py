@@ -19,10 +19,12 @@ from torch import Tensor
 from torchrl.data import TensorSpec
 
 from torchrl_glam.data.minari_files import datasets_root
+from torchrl_glam.envs.gymnasium import find_spec
 from torchrl_glam.envs.scores import game_name, reference_scores
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.environment import check_fits, make_action_spec, make_observation_shape
 from torchrl_glam.offline.minari_reading import find_dataset, read_steps
+from torchrl_glam.offline.recorded import recorded_spec
 from torchrl_glam.offline.records import choose_episodes, make_records
 
 LEAST_SCALE = 1e-6
@@ -43,6 +45,7 @@ class OfflineDataset:
         action_spec: ``OneHot``, or ``Bounded`` with one dimension.
         random_score: mean undiscounted return of a random policy, if known.
         expert_score: of an expert; of a human player in an ALE game whose dataset has no references.
+        env_spec: that environment with the arguments, the time limit and the wrappers that it was recorded with.
     """
 
     dataset_id: str
@@ -52,6 +55,7 @@ class OfflineDataset:
     action_spec: TensorSpec
     random_score: float | None = None
     expert_score: float | None = None
+    env_spec: EnvSpec | None = None
 
     @property
     def num_transitions(self) -> int:
@@ -65,8 +69,11 @@ class OfflineDataset:
 
     @property
     def return_scale(self) -> float:
-        """The largest absolute return of an episode, by which returns are divided; at least 1e-6."""
-        return max(LEAST_SCALE, self.episode_returns().abs().max().item())
+        """The largest absolute return-to-go of a step, by which returns are divided; at least 1e-6.
+
+        Not that of an episode: where rewards cancel, what is left to come is larger than the whole.
+        """
+        return max(LEAST_SCALE, self.records["return_to_go"].abs().max().item())
 
     def episode_returns(self) -> Tensor:
         """Return the undiscounted returns [e] of the episodes, in the records' order."""
@@ -127,8 +134,11 @@ def load_dataset(
     dataset = find_dataset(dataset_id, folder, download=download)
     observation_shape = make_observation_shape(dataset_id, dataset)
     action_spec = make_action_spec(dataset_id, dataset.action_space)
-    env_name = _resolve_env(dataset_id, dataset.env_spec, env_name)
-    check_fits(dataset_id, env_name, observation_shape, action_spec)
+    # Minari (0.5.4) keeps the environment that a dataset wants to be evaluated in, if it is another one, to itself.
+    recorded = getattr(dataset, "_eval_env_spec", None) or dataset.env_spec
+    env_name = _resolve_env(dataset_id, recorded, env_name)
+    spec = recorded_spec(dataset_id, find_spec(env_name), recorded, pixels=len(observation_shape) == 3)
+    check_fits(dataset_id, spec, observation_shape, action_spec)
     steps = read_steps(dataset_id, folder)
     if steps["episode"].unique().numel() != dataset.total_episodes or len(steps) != dataset.total_steps:
         raise UsageError(
@@ -137,7 +147,8 @@ def load_dataset(
         )
     records = make_records(choose_episodes(steps, fraction), dataset.action_space, dataset_id)
     random_score, expert_score = _find_references(dataset.storage.metadata, env_name)
-    return OfflineDataset(dataset_id, env_name, records, observation_shape, action_spec, random_score, expert_score)
+    scores = (random_score, expert_score)
+    return OfflineDataset(dataset_id, env_name, records, observation_shape, action_spec, *scores, spec)
 
 
 def normalised_score(dataset: OfflineDataset, episode_return: float) -> float | None:

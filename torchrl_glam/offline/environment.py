@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete, Space
 from torchrl.data import Bounded, OneHot, TensorSpec
-from torchrl.envs import DoubleToFloat, EnvBase, GymEnv, RenameTransform, TransformedEnv
+from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, RenameTransform, TransformedEnv
 
-from torchrl_glam.envs import make_atari_env
+from torchrl_glam.envs.atari import make_pixel_env
 from torchrl_glam.envs.gymnasium import find_spec
+from torchrl_glam.envs.wrappers import BoolEnds
 from torchrl_glam.errors import UsageError, one_line
 
 
 def make_decision_env(
-    name: str, *, pixels: bool = False, protocol: str = "glam", frame_skip: int | None = None
+    name: str | EnvSpec, *, pixels: bool = False, protocol: str = "glam", frame_skip: int | None = None
 ) -> EnvBase:
     """Make a Gymnasium environment with ``observation`` and ``action`` as in an ``OfflineDataset``.
 
     Args:
-        name: of a Gymnasium environment.
+        name: of a Gymnasium environment, or its specification, as of
+            :func:`~torchrl_glam.offline.recorded.recorded_spec`.
         pixels: observe the 64x64 frames of :func:`~torchrl_glam.envs.make_atari_env`, and act as agents of GLAM do;
             else observe float32 vectors, with actions one-hot or of the environment's own ``Box``.
         protocol, frame_skip: see there; only for pixels.
@@ -29,14 +33,15 @@ def make_decision_env(
     Raises:
         UsageError: if there is no such environment, or it cannot be made.
     """
-    spec = find_spec(name)
+    spec = name if isinstance(name, EnvSpec) else find_spec(name)
     if pixels:
-        env = make_atari_env(name, protocol=protocol, frame_skip=frame_skip)
+        env = make_pixel_env(spec, protocol=protocol, frame_skip=frame_skip)
         return env.append_transform(RenameTransform(["pixels"], ["observation"]))
     try:
-        vector_env = GymEnv(spec.id)
+        # Not torchrl's GymEnv: 0.14.1 gives frameskip=1 to every constructor that takes it.
+        vector_env = GymWrapper(BoolEnds(gymnasium.make(spec)))
     except Exception as error:  # an environment's constructor may raise anything
-        raise UsageError(f"{name!r} could not be made: {one_line(error) or type(error).__name__}") from error
+        raise UsageError(f"{spec.id!r} could not be made: {one_line(error) or type(error).__name__}") from error
     # The transform is in each environment: torchrl 0.14.1 cannot step some of a SerialEnv, as a rollout until all are
     # done does, if a transform behind it turns their doubles into floats.
     return TransformedEnv(vector_env, DoubleToFloat())
@@ -88,9 +93,10 @@ def make_action_spec(dataset_id: str, space: Space) -> TensorSpec:
     )
 
 
-def check_fits(dataset_id: str, env_name: str, observation_shape: torch.Size, action_spec: TensorSpec) -> None:
-    """Raise UsageError unless the environment exists and has the dataset's observations and actions."""
-    env = make_decision_env(env_name, pixels=len(observation_shape) == 3)
+def check_fits(dataset_id: str, spec: EnvSpec, observation_shape: torch.Size, action_spec: TensorSpec) -> None:
+    """Raise UsageError unless the environment can be made and has the dataset's observations and actions."""
+    env_name = spec.id
+    env = make_decision_env(spec, pixels=len(observation_shape) == 3)
     observed, own_spec = env.observation_spec, env.action_spec
     env.close()
     keys = list(map(str, observed.keys()))

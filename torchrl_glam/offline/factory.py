@@ -103,7 +103,7 @@ def make_evaluation(
     """
     make_env = partial(
         make_decision_env,
-        config.env.name or str(dataset.env_name),
+        dataset.env_spec or config.env.name or str(dataset.env_name),
         pixels=len(dataset.observation_shape) == 3,
         protocol=config.env.protocol.value,
         frame_skip=config.env.frame_skip,

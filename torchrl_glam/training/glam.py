@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.modules import PercentileValueNorm
 from torchrl.objectives import SoftUpdate
 
 from torchrl_glam.modules.actor_critic import make_critic
 from torchrl_glam.objectives import GLAMCriticLoss
+from torchrl_glam.objectives.returns import make_return_norm
 from torchrl_glam.training.on_policy import OnPolicyObjective
 
 
@@ -24,7 +24,9 @@ class GLAMObjective(OnPolicyObjective):
 
     def _make_losses(self) -> None:
         agent, self.critic = self.agent, self.make_critic(make_critic)
-        self.return_norm = PercentileValueNorm(rate=agent.return_norm_rate, device=self.env.device)
+        self.return_norm = make_return_norm(
+            agent.return_percentiles, rate=agent.return_norm_rate, device=self.env.device
+        )
         actor_loss = self.make_loss(
             self.critic, critic_coeff=None, entropy_coeff=agent.entropy_coeff, advantage_norm=self.return_norm
         )

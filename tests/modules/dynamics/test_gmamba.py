@@ -82,3 +82,35 @@ def test_gmamba_over_one_token_alone():
     assert not outputs.any()
     assert torch.equal(memory["previous"], tokens[:, 0])
     assert memory["started"].all()
+
+
+def test_the_first_token_itself_at_t_0():
+    """By hand: ``e_0`` is read where no change is known, and no state of it is left."""
+    gmamba = GMamba(1, first_token=True).double()
+    gmamba.output, gmamba.layers[0] = nn.Sequential(nn.Identity()), Shift(2.0, 1.0)
+    tokens = torch.tensor([[[1.0], [4.0], [9.0]]], dtype=torch.float64)
+    assert gmamba(tokens)[0].flatten().tolist() == unroll(gmamba, tokens)[0].flatten().tolist() == [3.0, 7.0, 11.0]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_the_first_token_changes_only_the_first_output(num_layers):
+    plain, tokens = prepare(GMamba(WIDTH, num_layers, d_state=3)), make_tokens(6)
+    first = prepare(GMamba(WIDTH, num_layers, first_token=True, d_state=3))
+    first.load_state_dict(plain.state_dict())
+    (wanted, left), (outputs, right) = plain(tokens), first(tokens)
+    assert torch.equal(outputs[:, 1:], wanted[:, 1:])
+    assert_same_memory(left, right)
+    torch.testing.assert_close(outputs[:, 0], first.output(first.layers(tokens[:, :1])[0])[:, 0])
+    stepped, memory = unroll(first, tokens)
+    torch.testing.assert_close(stepped, outputs)
+    assert_same_memory(memory, left)
+    assert torch.equal(first(tokens[:, :1])[0], outputs[:, :1])
+
+
+def test_elements_that_start_at_different_times_read_their_own_first_token():
+    gmamba, tokens = prepare(GMamba(WIDTH, first_token=True, d_state=3)), make_tokens(3)
+    _, memory = gmamba(tokens[:1, :2])
+    memory = torch.cat([memory, gmamba.initial_memory(1)])
+    came, _ = gmamba.step(tokens[:, 2], memory)
+    wanted = torch.stack([gmamba(tokens[:1])[0][0, 2], gmamba(tokens[1:, 2:])[0][0, 0]])
+    torch.testing.assert_close(came, wanted)

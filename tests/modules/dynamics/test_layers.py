@@ -25,3 +25,14 @@ def test_parameters_of_a_layer(post_norm):
     assert {name for name, _ in layer.named_parameters() if not name.startswith("mamba.")} == norms
     assert layer.mamba.A_log.shape == (4 * WIDTH, 5)
     assert layer.mamba.conv1d.weight.shape == (4 * WIDTH, 1, 3)
+
+
+@pytest.mark.parametrize(("options", "eps"), [({}, 1e-5), ({"norm_eps": 1e-6}, 1e-6)])
+def test_epsilon_of_the_inner_norm(options, eps):
+    """By hand: for tokens of plus and minus a hundredth of a percent, the variance is 1e-8, and epsilon most of it."""
+    layer, tokens = ResidualMamba(2, **options), torch.tensor([[[1e-4, -1e-4]]])
+    seen = []
+    layer.mamba.project = lambda normed: seen.append(normed) or (normed, normed)
+    layer.project(tokens)
+    torch.testing.assert_close(seen[0], tokens / (1e-8 + eps) ** 0.5)
+    assert layer.post_norm.eps == 1e-5

@@ -12,3 +12,11 @@ def test_options_of_the_initial_step_size():
     dt = torch.nn.functional.softplus(block.dt_proj.bias)
     torch.testing.assert_close(dt, torch.full_like(dt, 1e-3), rtol=1e-3, atol=0)
     torch.testing.assert_close(block.dt_proj.weight, torch.full((64, 2), 3.0 * 2**-0.5))
+
+
+def test_parameters_are_marked_as_in_mamba_ssm():
+    """Its models zero the biases of linear layers, but for those with ``_no_reinit``."""
+    block = MambaBlock(8)
+    marked = {name for name, entry in block.named_parameters() if getattr(entry, "_no_reinit", False)}
+    exempt = {name for name, entry in block.named_parameters() if getattr(entry, "_no_weight_decay", False)}
+    assert (marked, exempt) == ({"dt_proj.bias"}, {"A_log", "D"})

@@ -19,7 +19,9 @@ class GLAMDynamics(ParallelDynamics):
         global_layers: depth of GMamba.
         local_layers: depth of LMamba.
         window: tokens in LMamba's window.
-        mamba: keyword arguments of :class:`ResidualMamba` (post_norm, d_state, d_conv, expand, backend).
+        partial_windows: see :class:`~torchrl_glam.modules.LMamba`.
+        first_token: see :class:`~torchrl_glam.modules.GMamba`.
+        mamba: keyword arguments of :class:`ResidualMamba` (post_norm, norm_eps, d_state, d_conv, expand, backend).
 
     Examples:
         >>> import torch
@@ -36,8 +38,16 @@ class GLAMDynamics(ParallelDynamics):
 
     @passes_on(ResidualMamba)
     def __init__(
-        self, width: int = 256, *, global_layers: int = 1, local_layers: int = 1, window: int = 4, **mamba: Any
+        self,
+        width: int = 256,
+        *,
+        global_layers: int = 1,
+        local_layers: int = 1,
+        window: int = 4,
+        partial_windows: bool = True,
+        first_token: bool = False,
+        **mamba: Any,
     ) -> None:
-        gmamba = GMamba(width, global_layers, **mamba)
-        lmamba = LMamba(width, local_layers, window, **mamba)
+        gmamba = GMamba(width, global_layers, first_token=first_token, **mamba)
+        lmamba = LMamba(width, local_layers, window, partial_windows=partial_windows, **mamba)
         super().__init__({"gmamba": gmamba, "lmamba": lmamba}, variation="gmamba")

@@ -1,7 +1,8 @@
 """GMamba, GLAM's global branch (section "Inference module"): Mamba over how the tokens change.
 
 ``b`` batch, ``t`` time, ``d`` width. It reads the variation of the tokens, ``e_1 - e_0`` to ``e_t - e_{t-1}``, and
-returns ``u^g_t``, the coming change. At ``t = 0`` no variation exists: the state stays at zero, ``u^g_0 = 0``.
+returns ``u^g_t``, the coming change. At ``t = 0`` no variation exists: the state stays at zero, and ``u^g_0 = 0``, or
+what the layers make of ``e_0`` itself.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ class GMamba(SequenceBackbone):
     Args:
         width: ``d``.
         num_layers: Mamba layers.
+        first_token: at ``t = 0``, read ``e_0`` itself and forget it, as the released code does; else ``u^g_0 = 0``.
         mamba: keyword arguments of :class:`ResidualMamba`.
 
     Examples:
@@ -39,8 +41,9 @@ class GMamba(SequenceBackbone):
     has_variation = True
 
     @passes_on(ResidualMamba)
-    def __init__(self, width: int, num_layers: int = 1, **mamba: Any) -> None:
+    def __init__(self, width: int, num_layers: int = 1, *, first_token: bool = False, **mamba: Any) -> None:
         super().__init__(width)
+        self.first_token = first_token
         self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Sequential(nn.Linear(width, width, bias=False), nn.LayerNorm(width), nn.SiLU())
 
@@ -51,7 +54,11 @@ class GMamba(SequenceBackbone):
             hidden, layers = self.layers(changes)
         else:
             hidden, layers = changes, self.layers.initial_memory(tokens.shape[0])
-        return nn.functional.pad(self.output(hidden), (0, 0, 1, 0)), self._memory(tokens[:, -1], layers)
+        memory = self._memory(tokens[:, -1], layers)
+        if not self.first_token:
+            return nn.functional.pad(self.output(hidden), (0, 0, 1, 0)), memory
+        alone, _ = self.layers(tokens[:, :1])  # of a zero state, which the variations begin from too
+        return torch.cat([self.output(alone), self.output(hidden)], 1), memory
 
     def forward_variation(
         self, tokens: Float[Tensor, "b t d"]
@@ -69,6 +76,9 @@ class GMamba(SequenceBackbone):
 
     def step(self, token: Float[Tensor, "b d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
         """Return ``u^g`` and the new memory."""
+        if self.first_token:
+            hidden, layers = self.layers.step(token - memory["previous"], memory["layers"])  # previous is 0 at first
+            return self.output(hidden), self._memory(token, _masked(layers, memory["started"]))
         valid = memory["started"].unsqueeze(-1).to(token.dtype)
         hidden, layers = self.layers.step(token - memory["previous"], memory["layers"], valid)
         return self.output(hidden) * valid, self._memory(token, layers)
@@ -86,3 +96,11 @@ class GMamba(SequenceBackbone):
         started = torch.zeros(batch_size, dtype=torch.bool, device=weight.device)
         new = {"previous": previous, "started": started, "layers": self.layers.initial_memory(batch_size)}
         return TensorDict(new, batch_size=[batch_size], device=weight.device)
+
+
+def _masked(layers: TensorDict, started: Bool[Tensor, " b"]) -> TensorDict:
+    """Return the layers' memories ``[b ..]`` with zeros where the sequence has only started now."""
+    masked: TensorDict = layers.apply(
+        lambda entry: entry * started.reshape(-1, *(1,) * (entry.ndim - 1)).to(entry.dtype)
+    )
+    return masked

@@ -23,6 +23,7 @@ class ResidualMamba(nn.Module):
     Args:
         width: ``d``.
         post_norm: use the outer norm. The released code has none: ``u = e + Mamba(Norm(e))``.
+        norm_eps: epsilon of the inner norm; 1e-6 in the released code.
         d_state, d_conv, expand, backend: see :class:`~torchrl_glam.modules.MambaBlock`.
     """
 
@@ -31,13 +32,14 @@ class ResidualMamba(nn.Module):
         width: int,
         *,
         post_norm: bool = True,
+        norm_eps: float = 1e-5,
         d_state: int = 16,
         d_conv: int = 4,
         expand: int = 2,
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
         self.mamba = MambaBlock(width, d_state=d_state, d_conv=d_conv, expand=expand, backend=backend)
         self.post_norm = nn.LayerNorm(width) if post_norm else nn.Identity()
 

@@ -1,7 +1,8 @@
 """LMamba, GLAM's local branch (section "Inference module"): Mamba over a window of the last tokens.
 
 ``b`` batch, ``t`` time, ``d`` width, ``s`` window length, ``x`` any width. It reads ``e_{t-s+1} .. e_t`` from a zero
-state and returns ``u^l_t``, the current state. Before the first full window (``t < s - 1``) it reads ``e_0 .. e_t``.
+state and returns ``u^l_t``, the current state. Before the first full window (``t < s - 1``) it reads ``e_0 .. e_t``, or
+only ``e_t``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class LMamba(SequenceBackbone):
         width: ``d``.
         num_layers: Mamba layers, chained.
         window: ``s``, tokens in a window, the current one included.
+        partial_windows: before the first full window, read the tokens there are; else, as the released code, only the
+            current one.
         mamba: keyword arguments of :class:`ResidualMamba`.
 
     Raises:
@@ -47,11 +50,13 @@ class LMamba(SequenceBackbone):
     """
 
     @passes_on(ResidualMamba)
-    def __init__(self, width: int = 256, num_layers: int = 1, window: int = 4, **mamba: Any) -> None:
+    def __init__(
+        self, width: int = 256, num_layers: int = 1, window: int = 4, *, partial_windows: bool = True, **mamba: Any
+    ) -> None:
         super().__init__(width)
         if window < 1:
             raise UsageError(f"window={window}: LMamba sees at least 1 token, the current one")
-        self.window = window
+        self.window, self.partial_windows = window, partial_windows
         self.layers = MambaStack(width, num_layers, **mamba)
         self.output = nn.Linear(width, width, bias=False)
         # A single layer reads the gate and the token only in a window's last slot.
@@ -109,7 +114,9 @@ class LMamba(SequenceBackbone):
         return torch.stack([padded[:, age : age + time] for age in range(self.window)], 2).flatten(0, 1)
 
     def _valid(self, length: Int[Tensor, " n"]) -> Bool[Tensor, "n s 1"]:
-        """Return which slots of a window hold one of the ``length`` tokens so far."""
+        """Return which slots of a window hold one of the ``length`` tokens so far that are read."""
+        if not self.partial_windows:
+            length = torch.where(length < self.window, length.clamp_max(1), length)
         ages = torch.arange(self.window - 1, -1, -1, device=length.device)
         return (ages < length.unsqueeze(-1)).unsqueeze(-1)
 

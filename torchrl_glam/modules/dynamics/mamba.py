@@ -22,7 +22,7 @@ class MambaDynamics(SequenceBackbone):
     Args:
         width: ``d``.
         num_layers: Mamba layers.
-        mamba: keyword arguments of :class:`ResidualMamba` (post_norm, d_state, d_conv, expand, backend).
+        mamba: keyword arguments of :class:`ResidualMamba` (post_norm, norm_eps, d_state, d_conv, expand, backend).
 
     Raises:
         UsageError: if ``num_layers`` is below 1.

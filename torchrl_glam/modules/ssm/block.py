@@ -80,6 +80,9 @@ class MambaBlock(nn.Module):
         self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
         self.A_log = nn.Parameter(torch.empty(self.d_inner, d_state))
         self.D = nn.Parameter(torch.empty(self.d_inner))
+        # Marked as in mamba_ssm, whose models and training loops look for it.
+        self.dt_proj.bias._no_reinit = True  # type: ignore[attr-defined]
+        self.A_log._no_weight_decay = self.D._no_weight_decay = True  # type: ignore[attr-defined]
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
         self._step_sizes = (dt_min, dt_max, dt_init, dt_scale, dt_init_floor)
         self.reset_parameters()

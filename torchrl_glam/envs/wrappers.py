@@ -1,0 +1,56 @@
+"""Gymnasium wrappers for the environments of others."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+from gymnasium.utils import RecordConstructorArgs
+
+Step = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
+
+
+class BoolEnds(gymnasium.Wrapper, RecordConstructorArgs):
+    """Says whether an episode has ended by ``bool``, where an environment does so by numbers.
+
+    torchrl 0.14.1 takes a ``bool`` or an array; a plain ``1`` ends there in an ``AttributeError``.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
+
+    def step(self, action: Any) -> Step:
+        """Take a step."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, bool(terminated), bool(truncated), info
+
+
+class SkipFrames(gymnasium.Wrapper, RecordConstructorArgs):
+    """Repeats each action for some frames, and shows the maximum of the last two that there were.
+
+    Not Gymnasium's ``MaxAndSkipObservation``: where an episode ends before a step's last frame, 1.3 shows frames of an
+    earlier step, and in a first step black ones. Here a step of one frame shows that.
+
+    Args:
+        env: observes an image.
+        number: frames in a step.
+    """
+
+    def __init__(self, env: gymnasium.Env, number: int) -> None:
+        RecordConstructorArgs.__init__(self, number=number)
+        gymnasium.Wrapper.__init__(self, env)
+        self._number = number
+
+    def step(self, action: Any) -> Step:
+        """Repeat the action until the step's or the episode's end; the reward is the frames' sum."""
+        frame, reward, terminated, truncated, info = self.env.step(action)
+        total, before = float(reward), frame
+        for _ in range(self._number - 1):
+            if terminated or truncated:
+                break
+            before = np.array(frame)  # which may be drawn over
+            frame, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+        return np.maximum(before, frame), total, terminated, truncated, info
