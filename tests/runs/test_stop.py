@@ -26,6 +26,7 @@ HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 @pytest.fixture(autouse=True)
 def keep_handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in HANDLED}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -58,6 +58,9 @@ class RunFolder:
         try:
             self.holds_run = self._is_run()
             self._check_resume()
+        except OSError as error:
+            self._lock.release()
+            raise UsageError(f"run_dir={self.path} cannot be read ({error.strerror or error})") from error
         except Exception:
             self._lock.release()
             raise

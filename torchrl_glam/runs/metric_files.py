@@ -44,7 +44,7 @@ class MetricFiles:
                 raise UsageError(f"{self._folder / name} is not a file of this run: move it away, and resume the run")
         if new:
             self._folder.mkdir(exist_ok=True)
-            with self._list.open("a", encoding="utf-8") as file:
+            with self._path(self._list.name).open("a", encoding="utf-8") as file:
                 file.writelines(f"{name}\n" for name in new)
             sync(self._list)
             self._own.update(new)

@@ -21,6 +21,7 @@ from torchrl_glam.errors import DamagedError, UsageError
 from torchrl_glam.runs.checkpoint import read_records, read_state, read_weights, write_state
 from torchrl_glam.runs.files import write_sums
 from torchrl_glam.runs.loading import load_run
+from torchrl_glam.runs.metric_files import MetricFiles
 
 LAST = 40  # step of the newest checkpoint; one every 2 steps
 
@@ -194,13 +195,28 @@ def test_metrics_that_are_lost_or_damaged_come_back(finished, run_again, tmp_pat
     shutil.rmtree(checkpoints(folder)[-1])
     shutil.rmtree(folder / "metrics/scalars/policy")
     truncate(folder / "metrics/scalars/world_model/loss_reward.csv")
-    flip(folder / "metrics/scalars/train/episode_return.csv")
+    flip(folder / "metrics/scalars/world_model/loss_reconstruction.csv")
     ran = run_again(folder).check_done()
     told = [line for line in ran.out if line.startswith("metrics/")]
     assert any("world_model/loss_reward.csv was damaged" in line for line in told)
-    assert any("train/episode_return.csv was damaged" in line for line in told)
+    assert any("world_model/loss_reconstruction.csv was damaged" in line for line in told)
     assert any("scalars/policy/" in line and "was lost" in line for line in told)
     assert differences(outcome(folder), finished.outcome) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "missing"])
+def test_each_metric_file_damaged_in_turn_comes_back(damage, finished, tmp_path):
+    folder = finished.copy_to(tmp_path / "run")
+    (state,) = checkpoints(folder)[-1].glob("components/*-progress/state.safetensors")
+    saved = read_state(state)["metric_files"]
+    (run_id,) = (path.name[1:] for path in (folder / "metrics").glob(".*"))
+    assert len(saved) > 15
+    for name, content in saved.items():
+        DAMAGES[damage](folder / "metrics" / name)
+        (line,) = MetricFiles(folder / "metrics", run_id).load_state_dict(saved)
+        assert name in line
+        assert (folder / "metrics" / name).read_bytes() == content.numpy().tobytes()
 
 
 @pytest.mark.parametrize("part", [0.001, 0.5, 0.999])
