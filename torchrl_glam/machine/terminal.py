@@ -79,7 +79,7 @@ def optional_output() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     with open(os.devnull, "w") as null:
         made = [OptionalOutput(stream or null) for stream in before]
-        sys.stdout, sys.stderr = made  # type: ignore[assignment]
+        sys.stdout, sys.stderr = made
         try:
             yield
         finally:
