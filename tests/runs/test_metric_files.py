@@ -106,8 +106,11 @@ def test_a_checkpoint_names_no_files_outside(saved):
 
 
 def test_lengths_of_an_earlier_version_serve(saved):
-    assert MetricFiles(saved, "new").load_state_dict({LOSS: 6}) == []
+    files = MetricFiles(saved, "new")
+    assert files.load_state_dict({LOSS: 6}) == []
     assert (saved / LOSS).read_text() == "1,0.5\n"
+    files.claim(["policy/late"])
+    assert (saved / f"{LATE}.aside").read_text() == "3,1.0\n"
 
 
 def test_a_list_that_was_half_written_is_mended(saved):

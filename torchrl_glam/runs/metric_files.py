@@ -73,6 +73,8 @@ class MetricFiles:
             UsageError: if a file is beyond a symbolic link, or outside the folder.
             OSError: if one cannot be written.
         """
+        if any(isinstance(content, int) for content in state.values()):
+            self._set_aside_unlisted(state)
         self._own = self._listed() | set(state)
         repaired = [line for name, content in state.items() if (line := self._restore(name, content))]
         for name in self._own - set(state):
@@ -83,6 +85,12 @@ class MetricFiles:
         if self._folder.is_dir():
             write_text(self._list, "".join(f"{name}\n" for name in sorted(self._own)))
         return repaired
+
+    def _set_aside_unlisted(self, state: Mapping[str, Tensor | int]) -> None:
+        """Rename files that may be newer than the checkpoint of an earlier version, which kept no list of its own."""
+        for path in (self._folder / SCALARS).rglob("*.csv"):
+            if path.relative_to(self._folder).as_posix() not in state:
+                os.replace(path, path.with_name(f"{path.name}.aside"))
 
     def _restore(self, name: str, content: Tensor | int) -> str | None:
         path = self._path(name)
