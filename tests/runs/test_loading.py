@@ -76,5 +76,6 @@ def test_a_run_of_an_earlier_form_is_not_resumed_but_named(run):
 def test_many_differences_are_counted(run):
     lines = (run / "config.yaml").read_text().splitlines()
     (run / "config.yaml").write_text("\n".join([*lines, *(f"old_{number}: 1" for number in range(15))]))
+    (run / "run.json").write_text(json.dumps({"id": "one", "processes": [RECORD]}))
     with pytest.raises(UsageError, match=r"old_4=1, now nothing; and 5 more\)"):
         RunFolder(load("preset=debug", "seed=3", f"run_dir={run}"))

@@ -21,7 +21,7 @@ from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs import loggers as module
-from torchrl_glam.runs.loggers import close_loggers, cut_back, log_video, make_loggers, metric_lengths
+from torchrl_glam.runs.loggers import close_loggers, log_video, make_loggers
 from torchrl_glam.tools.pictures.videos import write_video
 
 TENSORBOARD, WANDB = GLAMConfig(logger=LoggerName.tensorboard), GLAMConfig(logger=LoggerName.wandb)
@@ -183,23 +183,3 @@ def test_a_missing_package_is_named_with_its_extra(config, tmp_path, monkeypatch
     with pytest.raises(UsageError, match=rf'logger={config.logger.value} .*pip install "torchrl_glam\['):
         make_loggers(config, tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-# The CSV files are as long as at the checkpoint again.
-
-
-def test_rows_written_later_go_and_earlier_ones_stay(tmp_path):
-    loss, gone, other = tmp_path / "policy/loss.csv", tmp_path / "policy/late.csv", tmp_path / "notes.txt"
-    loss.parent.mkdir()
-    loss.write_text("1,0.5\n2,0.25\n")
-    lengths = metric_lengths(tmp_path)
-    loss.write_text(loss.read_text() + "3,0.1\n4,0.")  # killed in mid-row
-    gone.write_text("3,1.0\n")
-    other.write_text("mine")
-    cut_back(tmp_path, lengths)
-    assert loss.read_text() == "1,0.5\n2,0.25\n"
-    assert not gone.exists()
-    assert other.read_text() == "mine"
-    cut_back(tmp_path, {})  # a run that starts again
-    assert not loss.exists()
-    cut_back(tmp_path / "nowhere", {})

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from tests.support.paths import EXAMPLES, ROOT
+from torchrl_glam.config.quoting import write_override
 from torchrl_glam.runs.checkpoint import read_records, read_state
 
 EXAMPLE = EXAMPLES / "glam_atari.py"
@@ -45,7 +46,7 @@ STATES = ("collector", "policy", "random_state", "world_model")  # of a checkpoi
 
 def command(folder: Path, *options: str) -> list[str]:
     """Return the words that a user types."""
-    return [sys.executable, str(EXAMPLE), *options, f"run_dir={folder}"]
+    return [sys.executable, str(EXAMPLE), *options, write_override("run_dir", str(folder))]
 
 
 def start(folder: Path, *options: str, log: Path) -> subprocess.Popen[str]:

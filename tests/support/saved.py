@@ -34,7 +34,7 @@ def save_run(folder: Path, *overrides: str, played: tuple[int, ...] = (150,), fr
     write_options(folder, config)
     TrainedNetworks({"world_model": world_model, **objective.networks}, spec, frame).write(folder / WEIGHTS)
     replay, _ = factory.make_replay(config, env, CPU)
-    files = ReplayFiles(replay, folder / "replay")
+    files = ReplayFiles(replay, folder / "replay", "one")
     steps = env.rollout(sum(played) // config.env.num_envs, break_when_any_done=False)
     bounds = [0]
     for number in played:

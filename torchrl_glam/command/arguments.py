@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Quote, QuotedString
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 
 from torchrl_glam.config.parts import store_imported
@@ -41,11 +41,6 @@ def study_arguments(arguments: list[str]) -> list[str] | None:
     if other := sorted(flags - sweep):
         raise UsageError(f"{other[0]} does not go with -m: leave one of them out; files: hydra.searchpath=[FOLDER]")
     return [argument for argument in arguments if argument not in sweep]
-
-
-def quote_override(name: str, value: str) -> str:
-    """Return ``name=value`` in quotes, so that Hydra takes any text as it is."""
-    return f"{name}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def expand_games(arguments: list[str]) -> list[str]:

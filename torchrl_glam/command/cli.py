@@ -27,6 +27,7 @@ from torchrl_glam.config.checks import check_config
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.machine.allocator import keep_freed_memory
 from torchrl_glam.machine.compilation import check_compiler
+from torchrl_glam.machine.terminal import optional_output
 from torchrl_glam.runs.summary import choices
 
 Config = TypeVar("Config")
@@ -76,7 +77,7 @@ def hydra_command(
         def decorated() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra 1.3 otherwise prints its own many lines and exits
             sys.path.append(os.getcwd())  # for the user's modules
-            with one_line_errors(schema):
+            with optional_output(), one_line_errors(schema):
                 sys.argv[1:] = expand_arguments(sys.argv[1:])
                 overrides = study_arguments(sys.argv[1:]) if _has_studies(config_dir, config_name) else None
                 if overrides is not None:

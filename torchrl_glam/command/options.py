@@ -16,9 +16,10 @@ from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from torchrl_glam.command.arguments import quote_override
 from torchrl_glam.command.explain import PACKAGE, one_line_errors, unknown_option
+from torchrl_glam.config.quoting import quote_override
 from torchrl_glam.errors import UsageError
+from torchrl_glam.machine.terminal import optional_output
 
 Options = TypeVar("Options")
 
@@ -38,7 +39,7 @@ def small_command(schema: type[Options]) -> Callable[[Callable[[Options], None]]
         @functools.wraps(main)
         def command() -> None:
             sys.path.append(os.getcwd())  # for the user's modules
-            with one_line_errors(schema):
+            with optional_output(), one_line_errors(schema):
                 if {"--help", "-h"} & set(sys.argv[1:]):
                     sys.stdout.write(_help(schema, main))
                 else:

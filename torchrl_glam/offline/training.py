@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchrl.objectives import LossModule
 
 from torchrl_glam.training import checked_loss, optimizer_step, step_metrics
-from torchrl_glam.training.state import load_own_state, own_state
+from torchrl_glam.training.state import load_optimizer, load_own_state, own_state
 
 NOT_DECAYED = (nn.Embedding, nn.LayerNorm)
 
@@ -77,7 +77,7 @@ class DecisionUpdate:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the result of :meth:`state_dict`, in place."""
         load_own_state(self.loss, [self.actor], state_dict["loss"])
-        self.optimizer.load_state_dict(state_dict["optimizer"])
+        load_optimizer(self.optimizer, state_dict["optimizer"])
         self.schedule.load_state_dict(state_dict["schedule"])
 
 

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from torchrl_glam.errors import DamagedError, UsageError
 
+METADATA = "torchrl_glam"  # one entry, because safetensors (0.8) writes several in no certain order
+SUM, UNSEALED = "sha256", {"action", "frame"}  # the checksum in it, and what was there before there was one
 SUMS = "SHA256SUMS"
 """The list of a folder's checksums, as ``sha256sum -c SHA256SUMS`` reads it."""
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], tag: str = "") -> None:
     """Let ``write(temporary path)`` make a file, and rename it to ``path`` once all of it is on the disk.
+
+    Args:
+        path: of the file; one that is there is replaced, a symbolic link itself and not what it points to.
+        write: makes it.
+        tag: in the temporary file's name, by which its writer knows it again.
 
     Raises:
         OSError: if the disk is full or the folder cannot be written; what was at ``path`` stays.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}{tag}.part")
+    if temporary.is_symlink():
+        raise OSError(errno.ELOOP, f"{temporary.name} is a symbolic link")
     try:
         write(temporary)
         sync(temporary)
@@ -55,7 +67,9 @@ def write_file(path: Path, data: bytes | str) -> None:
         ) from error
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, tag: str = ""
+) -> None:
     """Write a safetensors file with :func:`write_whole`."""
 
     def write(temporary: Path) -> None:
@@ -65,7 +79,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             full = any(text in str(error) for text in ("No space left", "os error 28"))
             raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
 
-    write_whole(path, write)
+    write_whole(path, write, tag)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -79,6 +93,38 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{path.name} is damaged or missing") from error
+
+
+def seal(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return metadata for a safetensors file: ``content``, and a checksum of it and of the tensors."""
+    return {METADATA: json.dumps({**content, SUM: _digest(content, tensors)})}
+
+
+def unseal(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content that :func:`seal` put into metadata, and compare its checksum.
+
+    Files of earlier versions have none.
+
+    Raises:
+        DamagedError: if there is no such content, or a bit of it or of the tensors has changed.
+    """
+    try:
+        content = json.loads(metadata[METADATA])
+        digest = content.pop(SUM, None)
+        is_whole = digest == _digest(content, tensors) if digest is not None else not content.keys() - UNSEALED
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{path.name} is no file of torchrl_glam, or damaged") from error
+    if not is_whole:
+        raise DamagedError(f"{path.name} is damaged")
+    return dict(content)
+
+
+def _digest(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from torchrl_glam.config import RunConfig
 from torchrl_glam.config.flat import flatten_options, plain_options
 from torchrl_glam.errors import DamagedError, Stopped, UsageError, one_line
 from torchrl_glam.runs.checkpoint.checkpoints import CHECKPOINTS, newest_first, run_id_of
+from torchrl_glam.runs.contents import CONFIG, RECORD, RESULT, check_links, check_unused
 from torchrl_glam.runs.files import write_text
 from torchrl_glam.runs.provenance import describe_run, describe_version, git_state, package_versions
 
-CONFIG, RECORD, RESULT = "config.yaml", "run.json", "result.json"
 SIGNED = "# torchrl_glam "  # then the version: the first line of config.yaml
 SHOWN = 10  # differences in a line
+ID = re.compile(r"\w+")  # of a run; parts of file names
 
 
 class RunFolder:
@@ -43,6 +45,7 @@ class RunFolder:
         self.path, self._config = Path(config.run_dir), config
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            check_links(self.path)
             self._lock = FileLock(self.path / ".lock")
             self._lock.acquire(timeout=0)
         except Timeout as error:
@@ -52,9 +55,12 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"run_dir={self.path} cannot be written ({reason}): choose another folder") from error
-        self.holds_run = (self.path / CONFIG).exists()
         try:
+            self.holds_run = self._is_run()
             self._check_resume()
+        except OSError as error:
+            self._lock.release()
+            raise UsageError(f"run_dir={self.path} cannot be read ({error.strerror or error})") from error
         except Exception:
             self._lock.release()
             raise
@@ -73,12 +79,13 @@ class RunFolder:
 
     @functools.cached_property
     def run_id(self) -> str:
-        """The id that tells this run's checkpoints from others; of the newest checkpoint where the record is lost."""
-        if known := self._read_json(RECORD).get("id"):
-            return str(known)
+        """The id that tells this run's files from others; of the newest checkpoint where the record is lost."""
+        if known := self._recorded_id():
+            return known
         for checkpoint in newest_first(self.path / CHECKPOINTS):
             with contextlib.suppress(DamagedError):
-                return run_id_of(checkpoint)
+                if ID.fullmatch(known := run_id_of(checkpoint)):
+                    return known
         return uuid.uuid4().hex
 
     def write_result(self, result: dict[str, Any]) -> None:
@@ -93,22 +100,44 @@ class RunFolder:
         """Let other processes use the folder."""
         self._lock.release()
 
+    def _is_run(self) -> bool:
+        """Return True if something here can only be a run's: checkpoints, or options with the record of a run."""
+        has_options = (self.path / CONFIG).exists() and self._recorded_id() is not None
+        return has_options or bool(newest_first(self.path / CHECKPOINTS))
+
+    def _recorded_id(self) -> str | None:
+        known = self._read_json(RECORD).get("id")
+        return known if isinstance(known, str) and ID.fullmatch(known) else None
+
     def _check_resume(self) -> None:
         wanted, path = self._config.resume, self.path
         if not self.holds_run:
+            check_unused(path, is_record=self._recorded_id() is not None)
             if wanted == "true":
                 raise UsageError(f"resume=true, but run_dir={path} holds no run: check the path, or leave resume out")
             return
         if wanted == "false":
             raise UsageError(f"run_dir={path} already holds a run: choose another, or leave resume=false out")
+        self._check_options(insist=wanted == "force")
+        self._stop_if_finished()
+
+    def _check_options(self, *, insist: bool) -> None:
+        """Raise UsageError unless the options of the run in the folder are those given now, or the user insists."""
+        path = self.path
+        if not (path / CONFIG).exists():
+            if insist:
+                return
+            raise UsageError(
+                f"run_dir={path} holds checkpoints, and {CONFIG} with their options is missing: restore it, choose "
+                "another run_dir, or insist by resume=force that the options given now are theirs"
+            )
         differences = self._differences()
-        if differences and wanted != "force":
+        if differences and not insist:
             more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
             raise UsageError(
                 f"run_dir={path} holds a run with other options ({'; '.join(differences[:SHOWN])}{more})"
                 f"{_writer(path)}: give the same ones, choose another run_dir, or insist by resume=force"
             )
-        self._stop_if_finished()
 
     def _differences(self) -> list[str]:
         """Return how the options of the run in the folder differ from those given now."""

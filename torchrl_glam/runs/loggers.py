@@ -20,7 +20,8 @@ from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.config import RunConfig
 from torchrl_glam.config.flat import flatten_options, plain_options
 from torchrl_glam.errors import UsageError, first_line
-from torchrl_glam.runs.files import sync, write_text
+from torchrl_glam.runs.files import write_text
+from torchrl_glam.runs.metric_files import METRICS
 
 # Both take a second or more to import, so only functions that need them do. Any folder called wandb has a spec, but
 # without an origin.
@@ -29,7 +30,7 @@ _available = {
     for name in (LoggerName.tensorboard, LoggerName.wandb)
 }
 
-METRICS, TENSORBOARD, WANDB = "metrics", "tensorboard", "wandb"
+TENSORBOARD, WANDB = "tensorboard", "wandb"
 COMPARED = ("evaluation/return", "train/episode_return")  # what TensorBoard's table of runs shows
 
 
@@ -44,7 +45,8 @@ def check_logger(name: LoggerName) -> None:
 def make_loggers(config: RunConfig, folder: Path, *, first_frame: int = 0) -> list[Logger]:
     """Open the loggers of a run.
 
-    - CSV: ``metrics/scalars/NAME.csv`` with rows ``frame,value``, to which it adds; see :func:`cut_back`.
+    - CSV: ``metrics/scalars/NAME.csv`` with rows ``frame,value``, to which it adds
+      (:mod:`torchrl_glam.runs.metric_files`).
     - TensorBoard: ``tensorboard/``; points of later steps are hidden.
     - Weights & Biases: ``wandb/``, always under the same run id. ``WANDB_MODE=offline`` in the environment needs
       neither account nor network; ``wandb sync FOLDER/wandb/offline-run-*`` uploads. Its history cannot be cut: steps
@@ -108,25 +110,6 @@ def close_loggers(loggers: Sequence[Logger]) -> None:
             for file in logger.experiment.files.values():
                 with contextlib.suppress(OSError):  # a full disk, which the last row has reported
                     file.close()
-
-
-def metric_lengths(folder: Path) -> dict[str, int]:
-    """Flush the CSV files below ``folder`` to the disk; return the bytes of each by its relative path."""
-    lengths = {}
-    for path in sorted(folder.rglob("*.csv")):
-        sync(path)
-        lengths[path.relative_to(folder).as_posix()] = path.stat().st_size
-    return lengths
-
-
-def cut_back(folder: Path, lengths: dict[str, int]) -> None:
-    """Remove what was written to CSV files since :func:`metric_lengths`, and the files that are newer."""
-    for path in folder.rglob("*.csv"):
-        length = lengths.get(path.relative_to(folder).as_posix(), 0)
-        if length == 0:
-            path.unlink()
-        elif length < path.stat().st_size:
-            os.truncate(path, length)
 
 
 class _ResumedTensorboardLogger(TensorboardLogger):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import psutil
@@ -38,7 +38,7 @@ class Progress:
         frame: the step that is finished, of the environment or of an offline run's updates.
         metrics: of the last updates, by the update's name.
         shown: in the progress bar.
-        metric_lengths: of the CSV files.
+        metric_files: the copy of the CSV files, see :class:`~torchrl_glam.runs.metric_files.MetricFiles`.
         saved_frame: of the last checkpoint.
     """
 
@@ -46,7 +46,7 @@ class Progress:
         self.frame = self.saved_frame = 0
         self.metrics: dict[str, TensorDictBase] = {}
         self.shown: dict[str, str] = {}
-        self.metric_lengths: dict[str, int] = {}
+        self.metric_files: Mapping[str, Tensor | int] = {}
         self._returns: deque[float] = deque(maxlen=RECENT)
         self._seconds_before = 0.0
         self.begin()
@@ -85,7 +85,7 @@ class Progress:
             "returns": list(self._returns),
             "shown": dict(self.shown),
             "metrics": {name: metrics.to_dict() for name, metrics in self.metrics.items()},
-            "metric_lengths": dict(self.metric_lengths),
+            "metric_files": dict(self.metric_files),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -95,7 +95,8 @@ class Progress:
         self._returns.clear()
         self._returns.extend(state_dict["returns"])
         self.metrics = {name: TensorDict(metrics, batch_size=[]) for name, metrics in state_dict["metrics"].items()}
-        self.metric_lengths = state_dict["metric_lengths"]
+        earlier = state_dict.get("metric_lengths", {})  # of checkpoints before there were copies
+        self.metric_files = state_dict.get("metric_files", earlier)
 
 
 class Health:

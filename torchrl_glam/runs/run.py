@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from torchrl.record.loggers import Logger
 from tqdm import tqdm
 
 from torchrl_glam.config import RunConfig
+from torchrl_glam.config.quoting import resume_command
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import progress_bar
@@ -25,9 +25,10 @@ from torchrl_glam.runs.checkpoint.checkpoints import Checkpoints
 from torchrl_glam.runs.checkpoint.replay_files import REPLAY
 from torchrl_glam.runs.checkpoint.state_file import RandomState
 from torchrl_glam.runs.folder import RunFolder
-from torchrl_glam.runs.loggers import METRICS, check_logger, close_loggers, cut_back, make_loggers, metric_lengths
+from torchrl_glam.runs.loggers import check_logger, close_loggers, make_loggers
+from torchrl_glam.runs.metric_files import METRICS, MetricFiles
 from torchrl_glam.runs.progress import Health, Progress, StateDict
-from torchrl_glam.runs.stop import StopNow, StopSignals
+from torchrl_glam.runs.stop import StopSignals, was_stopped
 from torchrl_glam.training import check_finite
 from torchrl_glam.training.steps import KEPT
 
@@ -39,7 +40,7 @@ class Run:
 
     The folder holds ``config.yaml``, ``run.json`` (versions, git state, machine), ``metrics/`` (one CSV file per
     metric: step, value), ``checkpoints/`` to resume from, and at the end ``weights.safetensors`` and ``result.json``.
-    While entered, SIGTERM and SIGINT end the run in order.
+    While entered, SIGTERM, SIGINT and SIGHUP end the run in order.
 
     Attributes:
         SHOWN: the metrics in the progress bar, and their names there.
@@ -61,6 +62,7 @@ class Run:
         self._folder = RunFolder(config)
         self.folder = self._folder.path
         self.signals = StopSignals()
+        self._metric_files = MetricFiles(self.folder / METRICS, self._folder.run_id)
         self.loggers: list[Logger] = []
         self.progress = Progress()
         self.bar = tqdm(disable=True)
@@ -78,7 +80,7 @@ class Run:
         finally:
             self._folder.release()
         self.signals.pass_on()
-        if isinstance(error, StopNow):
+        if was_stopped(error):
             raise self._stopped() from None
 
     def begin(self, device: torch.device, line: str) -> None:
@@ -104,7 +106,7 @@ class Run:
             self.folder,
             self._folder.run_id,
             networks=networks,
-            replay=None if replay is None else ReplayFiles(replay, self.folder / REPLAY),
+            replay=None if replay is None else ReplayFiles(replay, self.folder / REPLAY, self._folder.run_id),
             random_state=RandomState(),
             parts={**parts, "progress": self.progress},
             keep=self._config.checkpoint.keep,
@@ -118,7 +120,8 @@ class Run:
             self.write(f"resumes from step {restored.frame} of {total}")
         try:
             self._folder.take()
-            cut_back(self.folder / METRICS, self.progress.metric_lengths)
+            for line in self._metric_files.load_state_dict(self.progress.metric_files):
+                self.write(line)
             self.loggers = make_loggers(self._config, self.folder, first_frame=restored.frame)
         except OSError as error:
             raise self._cannot_write("the run's files", error) from error
@@ -174,9 +177,10 @@ class Run:
         """Log scalars at ``frame`` to every logger.
 
         Raises:
-            UsageError: if the disk is full.
+            UsageError: if the disk is full, or a file of that name is not this run's.
         """
         try:
+            self._metric_files.claim(values)
             for logger in self.loggers:
                 logger.log_metrics(values, step=frame)
         except OSError as error:
@@ -198,7 +202,7 @@ class Run:
         try:
             for logger in self.loggers:
                 logger.flush()  # TensorBoard queues its points
-            self.progress.metric_lengths = metric_lengths(self.folder / METRICS)
+            self.progress.metric_files = self._metric_files.state_dict()
             self.checkpoints.save(self.progress.frame, self.progress.train_return())
             self.progress.mark_saved()
             self.log(self.progress.frame, {"system/checkpoint_seconds": time.monotonic() - began})
@@ -239,5 +243,4 @@ class Run:
         if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
             return "the same command"  # that of the study
         given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
-        kept = [argument for argument in given if not argument.startswith(("run_dir=", "resume="))]
-        return shlex.join(["python", sys.argv[0], *kept, f"run_dir={self.folder}"])
+        return resume_command(sys.argv[0], given, str(self.folder))

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torchrl.data import TensorDictReplayBuffer
 
 from torchrl_glam.training.objective import Objective
-from torchrl_glam.training.state import load_own_state, own_state
+from torchrl_glam.training.state import load_optimizer, load_own_state, own_state
 from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step, step_metrics
 
 
@@ -69,7 +69,7 @@ class PolicyUpdate:
         """Take over what :meth:`state_dict` returned, in place."""
         for loss, state in zip(self.objective.losses, state_dict["losses"], strict=True):
             load_own_state(loss, self._saved_elsewhere(), state)
-        self.optimizer.load_state_dict(state_dict["optimizer"])
+        load_optimizer(self.optimizer, state_dict["optimizer"])
         if self.objective.buffer is not None:
             _load_buffer(self.objective.buffer, state_dict["buffer"])
 

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from torchrl_glam.machine.compilation import COMPILED
 from torchrl_glam.objectives import GLAMModelLoss
-from torchrl_glam.training.state import load_own_state, own_state
+from torchrl_glam.training.state import load_optimizer, load_own_state, own_state
 from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step, step_metrics
 
 
@@ -59,4 +59,4 @@ class WorldModelUpdate:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned, in place."""
         load_own_state(self.loss, [self.loss.world_model], state_dict["loss"])
-        self.optimizer.load_state_dict(state_dict["optimizer"])
+        load_optimizer(self.optimizer, state_dict["optimizer"])

@@ -13,9 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
 from tests.support.paths import CONFIGS
-from torchrl_glam.command.arguments import expand_arguments, expand_games, quote_override, study_arguments
+from torchrl_glam.command.arguments import expand_arguments, expand_games, study_arguments
 from torchrl_glam.command.study.plan import PlannedRun, plan_runs
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.config.quoting import quote_override
 from torchrl_glam.envs.scores import atari_100k_games
 from torchrl_glam.errors import UsageError
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import shlex
 import shutil
@@ -64,9 +66,9 @@ def trains(folder: Path) -> Callable[[], bool]:
 # Signals.
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT, signal.SIGHUP)])
 def test_a_signal_during_training_saves_and_the_command_it_prints_goes_on(number, finished, tmp_path):
-    folder, log = tmp_path / "a run", tmp_path / "log"
+    folder, log = tmp_path / "it's a run (1), lr=1e-4, größe", tmp_path / "log"
     process = start(folder, *OPTIONS, SELDOM, log=log)
     assert wait_until(trains(folder), process)
     assert stop(process, number) < 10
@@ -137,6 +139,28 @@ def test_a_signal_in_the_middle_of_an_update_that_takes_long(tmp_path):
     assert process.returncode == 0, log.read_text()
     assert "saved at step 100 of 120" in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+# Output.
+
+
+class Unread(io.StringIO):
+    """A pipe that nobody reads."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    def flush(self) -> None:
+        self.write("")
+
+
+def test_output_that_nobody_reads_ends_nothing(half_done, finished, run_again, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Unread())
+        patch.setattr(sys, "stderr", Unread())
+        run_again(half_done)
+    assert (half_done / "result.json").exists()
+    assert same(half_done, finished)
 
 
 # Disks.

@@ -16,7 +16,7 @@ from torchrl.data import OneHot
 from tests.runs.checkpoint.test_replay_files import records
 from torchrl_glam.data import make_replay
 from torchrl_glam.errors import UsageError
-from torchrl_glam.runs.checkpoint import ReplayFiles, TrainedNetworks
+from torchrl_glam.runs.checkpoint import ReplayFiles, TrainedNetworks, checkpoints
 from torchrl_glam.runs.checkpoint.checkpoints import Checkpoints, find_weights
 
 
@@ -43,7 +43,7 @@ class Small:
             folder,
             run_id,
             networks=TrainedNetworks({"actor": self.layer}, OneHot(3)),
-            replay=ReplayFiles(self.replay, folder / "replay"),
+            replay=ReplayFiles(self.replay, folder / "replay", run_id),
             random_state=GlobalRNGState(),
             parts={"counter": self.counter},
             keep=keep,
@@ -139,13 +139,64 @@ def test_another_runs_checkpoint_is_not_taken(tmp_path):
 def test_what_a_killed_process_left_is_swept_away(tmp_path):
     run = Small(tmp_path)
     run.step(1)
-    half = tmp_path / "checkpoints" / ".checkpoint-000000000002"
-    half.mkdir()
+    half = tmp_path / "checkpoints" / ".one" / "checkpoint-000000000002"
+    half.mkdir(parents=True)
     (half / "manifest.json").write_text("{")
     other = Small(tmp_path)
     assert other.checkpoints.restore().frame == 1
     other.step(2)
     assert names(tmp_path) == ["checkpoint-000000000001", "checkpoint-000000000002"]
+
+
+def test_only_this_runs_own_checkpoints_ever_go(tmp_path):
+    run = Small(tmp_path / "run", keep=1)
+    (tmp_path / "run").mkdir()
+    run.step(2)
+    (tmp_path / "two").mkdir()
+    Small(tmp_path / "two", run_id="two").step(1)
+    folder = tmp_path / "run" / "checkpoints"
+    foreign = [".git", ".two", "checkpoint-1", "checkpoint-000000000004", "checkpoint-\u00b2", "notes"]
+    for name in foreign[:-1]:
+        (folder / name).mkdir()
+        (folder / name / "mine").touch()
+    (folder / "notes").touch()
+    shutil.copytree(tmp_path / "two/checkpoints/checkpoint-000000000001", folder / "checkpoint-000000000001")
+    elsewhere = shutil.copytree(folder / "checkpoint-000000000002", tmp_path / "elsewhere")
+    (folder / "checkpoint-000000000000").symlink_to(elsewhere)
+    for frame in (3, 4, 5):
+        run.step(frame)
+    kept = ["checkpoint-000000000000", "checkpoint-000000000001", "checkpoint-000000000005"]
+    aside = "rejected-checkpoint-000000000004"
+    others = [name for name in foreign if name != "checkpoint-000000000004"]
+    assert names(tmp_path / "run") == sorted([*kept, aside, *others])
+    assert (folder / aside / "mine").exists()
+    assert (elsewhere / "manifest.json").exists()
+
+
+def test_nothing_is_removed_through_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").touch()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".one").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic link"):
+        Small(tmp_path).step(1)
+    assert (tmp_path / "elsewhere" / "mine").exists()
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_is_not_missed(tmp_path, monkeypatch):
+    """Of ``keep=1``: the run that trains has written the next one before it removes it."""
+    run = Small(tmp_path, keep=1)
+    run.step(1, 0.0)
+    read, number = checkpoints.check_sums, iter((2, 3))
+
+    def write_meanwhile(path: Path) -> None:
+        if frame := next(number, None):
+            run.step(frame, float(frame))
+        read(path)
+
+    monkeypatch.setattr(checkpoints, "check_sums", write_meanwhile)
+    assert find_weights(tmp_path, "newest").frame == 3
+    assert find_weights(tmp_path, "best").frame == 3
 
 
 def test_weights_that_are_not_there(tmp_path):

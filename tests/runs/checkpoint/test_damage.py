@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torchrl.checkpoint import Checkpoint, StateDictCheckpointAdapter
 
 from tests.support.killed_runs import Finished, checkpoints, differences, outcome
-from torchrl_glam.errors import UsageError
-from torchrl_glam.runs.checkpoint import read_records, read_state, write_state
+from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.runs.checkpoint import read_records, read_state, read_weights, write_state
 from torchrl_glam.runs.files import write_sums
 from torchrl_glam.runs.loading import load_run
+from torchrl_glam.runs.metric_files import MetricFiles
 
 LAST = 40  # step of the newest checkpoint; one every 2 steps
 
@@ -188,13 +190,63 @@ def test_a_result_that_is_damaged_is_made_again(finished, run_again, tmp_path):
     assert differences(outcome(folder), finished.outcome) == []
 
 
-def test_metrics_that_are_lost_do_not_stop_a_run(finished, run_again, tmp_path):
+def test_metrics_that_are_lost_or_damaged_come_back(finished, run_again, tmp_path):
     folder = finished.copy_to(tmp_path / "run")
-    shutil.rmtree(folder / "metrics")
     shutil.rmtree(checkpoints(folder)[-1])
-    run_again(folder).check_done()
-    others = {name for name in finished.outcome if not name.startswith("metrics")}
-    assert others.isdisjoint(differences(outcome(folder), finished.outcome))
+    shutil.rmtree(folder / "metrics/scalars/policy")
+    truncate(folder / "metrics/scalars/world_model/loss_reward.csv")
+    flip(folder / "metrics/scalars/world_model/loss_reconstruction.csv")
+    ran = run_again(folder).check_done()
+    told = [line for line in ran.out if line.startswith("metrics/")]
+    assert any("world_model/loss_reward.csv was damaged" in line for line in told)
+    assert any("world_model/loss_reconstruction.csv was damaged" in line for line in told)
+    assert any("scalars/policy/" in line and "was lost" in line for line in told)
+    assert differences(outcome(folder), finished.outcome) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "missing"])
+def test_each_metric_file_damaged_in_turn_comes_back(damage, finished, tmp_path):
+    folder = finished.copy_to(tmp_path / "run")
+    (state,) = checkpoints(folder)[-1].glob("components/*-progress/state.safetensors")
+    saved = read_state(state)["metric_files"]
+    (run_id,) = (path.name[1:] for path in (folder / "metrics").glob(".*"))
+    assert len(saved) > 15
+    for name, content in saved.items():
+        DAMAGES[damage](folder / "metrics" / name)
+        (line,) = MetricFiles(folder / "metrics", run_id).load_state_dict(saved)
+        assert name in line
+        assert (folder / "metrics" / name).read_bytes() == content.numpy().tobytes()
+
+
+@pytest.mark.parametrize("part", [0.001, 0.5, 0.999])
+def test_a_bit_flipped_in_the_final_weights_is_noticed(part, finished, tmp_path):
+    folder = finished.copy_to(tmp_path / "run")
+    shutil.copy(finished.folder / "weights.safetensors", folder)
+    data = bytearray((folder / "weights.safetensors").read_bytes())
+    data[int(part * len(data))] ^= 1
+    (folder / "weights.safetensors").write_bytes(data)
+    assert load_run(folder).frame == LAST  # by the checkpoint
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(UsageError, match=r"weights\.safetensors is (damaged|no file)"):
+        load_run(folder)
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_of_the_final_weights_is_taken_for_good(finished, tmp_path):
+    whole = (finished.folder / "weights.safetensors").read_bytes()
+    before, chance = read_weights(finished.folder / "weights.safetensors"), random.Random(0)
+    for place in [*range(0, 400), *chance.sample(range(len(whole)), 600)]:
+        data = bytearray(whole)
+        data[place] ^= 1 << chance.randrange(8)
+        (tmp_path / "weights.safetensors").write_bytes(data)
+        try:
+            found = read_weights(tmp_path / "weights.safetensors")
+        except DamagedError:
+            continue
+        assert found.frame == before.frame, place
+        for name, state in before.networks.items():
+            assert all(torch.equal(entry, found.networks[name][key]) for key, entry in state.items()), place
 
 
 # Foreign files where a checkpoint is expected.

@@ -21,6 +21,13 @@ KINDS = {
     "two environments": [CATCH, "env.num_envs=2"],
     "two Pongs": ["env.name=ALE/Pong-v5", "env.num_envs=2"],
     "overlap": ["env.name=ALE/Pong-v5", "training.overlap=true"],
+    "all at once": [
+        "env.name=ALE/Pong-v5",
+        "env.num_envs=2",
+        "objective=ppo",
+        "dynamics=storm",
+        "logger=tensorboard",
+    ],
     "a ring that overwrites": [CATCH, "replay.capacity=60"],
     "started from the batch": [CATCH, "imagination.starts=batch"],
 }

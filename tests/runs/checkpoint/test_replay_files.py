@@ -32,7 +32,7 @@ def numbers(found: TensorDict) -> list[int]:
 @pytest.mark.parametrize("written", [3, 10, 14, 27])
 def test_a_ring_comes_back_as_it_was(tmp_path, written):
     replay, contexts = make()
-    files = ReplayFiles(replay, tmp_path)
+    files = ReplayFiles(replay, tmp_path, "one")
     for number in range(written):
         replay.extend(records(number, number + 1))
         if number % 4 == 1:
@@ -42,7 +42,7 @@ def test_a_ring_comes_back_as_it_was(tmp_path, written):
 
     restored, other_contexts = make()
     restored.extend(records(210, 214))  # whatever was in it is gone
-    ReplayFiles(restored, tmp_path).load_state_dict(state)
+    ReplayFiles(restored, tmp_path, "one").load_state_dict(state)
     again, _ = make()
     again.extend(records(0, 1))
     for number in range(1, written):
@@ -64,7 +64,7 @@ def test_a_ring_comes_back_as_it_was(tmp_path, written):
 
 def test_only_new_records_are_written(tmp_path):
     replay, _ = make(1000)
-    files = ReplayFiles(replay, tmp_path)
+    files = ReplayFiles(replay, tmp_path, "one")
     replay.extend(records(0, 50))
     files.state_dict()
     (first,) = tmp_path.iterdir()
@@ -80,50 +80,87 @@ def test_only_new_records_are_written(tmp_path):
 
 def test_chunks_that_left_the_ring_go_when_no_checkpoint_needs_them(tmp_path):
     replay, _ = make(10)
-    files = ReplayFiles(replay, tmp_path)
+    files = ReplayFiles(replay, tmp_path, "one")
     states = []
     for start in range(0, 40, 5):
         replay.extend(records(start, start + 5))
         states.append(files.state_dict())
-        (tmp_path / ".records-unfinished.part").touch()
+        (tmp_path / ".records-unfinished.one.part").touch()
         files.prune(states[-2:])
     assert sorted(path.name[8:20] for path in tmp_path.iterdir()) == ["000000000025", "000000000030", "000000000035"]
     for state in states[-2:]:
         restored, _ = make(10)
-        ReplayFiles(restored, tmp_path).load_state_dict(state)
+        ReplayFiles(restored, tmp_path, "one").load_state_dict(state)
         assert len(restored) == 10
     with pytest.raises(DamagedError, match="is missing"):
-        ReplayFiles(replay, tmp_path).load_state_dict(states[0])
+        ReplayFiles(replay, tmp_path, "one").load_state_dict(states[0])
+
+
+def test_only_this_runs_own_files_ever_go(tmp_path):
+    other, _ = make(10)
+    other.extend(records(0, 7))
+    ReplayFiles(other, tmp_path, "two").state_dict()
+    for name in ("my-records-of-1999.txt", ".records-a.two.part", "records-000000000000-000000000003.safetensors"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "elsewhere").write_text("mine")
+    (tmp_path / "records-000000000000-000000000004.safetensors").symlink_to(tmp_path / "elsewhere")
+    foreign = {path.name for path in tmp_path.iterdir()}
+    replay, _ = make(10)
+    files = ReplayFiles(replay, tmp_path, "one")
+    for start in range(0, 25, 5):
+        replay.extend(records(start, start + 5))
+        files.prune([files.state_dict()])
+    assert {path.name for path in tmp_path.iterdir()} >= foreign
+    assert len(list(tmp_path.iterdir())) == len(foreign) + 2
+
+
+def test_a_chunk_is_not_written_over_somebody_elses_file(tmp_path):
+    (tmp_path / "records-000000000000-000000000005.safetensors").write_text("mine")
+    replay, _ = make(10)
+    replay.extend(records(0, 5))
+    with pytest.raises(FileExistsError, match="is not this run's"):
+        ReplayFiles(replay, tmp_path, "one").state_dict()
+
+
+def test_a_chunk_that_a_killed_process_left_goes(tmp_path):
+    killed, _ = make(10)
+    killed.extend(records(0, 3))
+    ReplayFiles(killed, tmp_path, "one").state_dict()
+    replay, _ = make(10)
+    files = ReplayFiles(replay, tmp_path, "one")
+    replay.extend(records(0, 5))
+    files.prune([files.state_dict()])
+    assert [path.name[21:33] for path in tmp_path.iterdir()] == ["000000000005"]
 
 
 def test_more_records_than_the_ring_holds_between_two_states(tmp_path):
     replay, _ = make(10)
-    files = ReplayFiles(replay, tmp_path)
+    files = ReplayFiles(replay, tmp_path, "one")
     for number in range(25):
         replay.extend(records(number, number + 1))
     state = files.state_dict()
     assert [(chunk["start"], chunk["stop"]) for chunk in state["chunks"]] == [(15, 25)]
     restored, _ = make(10)
-    ReplayFiles(restored, tmp_path).load_state_dict(state)
+    ReplayFiles(restored, tmp_path, "one").load_state_dict(state)
     assert (restored[:] == replay[:]).all()
 
 
 def test_records_of_several_environments_come_back_in_turns(tmp_path):
     replay, _ = make(12, num_envs=2)
-    files = ReplayFiles(replay, tmp_path / "replay")
+    files = ReplayFiles(replay, tmp_path / "replay", "one")
     both = torch.stack([records(0, 7), records(50, 57)])
     for step in both.split(1, dim=1):
         replay.extend(step)
     state = files.state_dict()
     assert numbers(read_records(tmp_path)[0::2]) == [1, 2, 3, 4, 5, 6]  # 14 were written, 12 are held
     restored, _ = make(12, num_envs=2)
-    ReplayFiles(restored, tmp_path / "replay").load_state_dict(state)
+    ReplayFiles(restored, tmp_path / "replay", "one").load_state_dict(state)
     assert (restored[:] == replay[:]).all()
 
 
 def test_records_are_read_by_their_numbers(tmp_path):
     replay, _ = make(100)
-    files = ReplayFiles(replay, tmp_path / "replay")
+    files = ReplayFiles(replay, tmp_path / "replay", "one")
     for start, stop in ((0, 30), (30, 40), (40, 41)):
         replay.extend(records(start, stop))
         files.state_dict()
@@ -138,7 +175,7 @@ def test_records_are_read_by_their_numbers(tmp_path):
 
 def test_a_changed_chunk_is_named(tmp_path):
     replay, _ = make(100)
-    files = ReplayFiles(replay, tmp_path)
+    files = ReplayFiles(replay, tmp_path, "one")
     replay.extend(records(0, 5))
     state = files.state_dict()
     write_state(tmp_path / "state", state)
@@ -147,4 +184,4 @@ def test_a_changed_chunk_is_named(tmp_path):
     content[-1] ^= 1
     chunk.write_bytes(content)
     with pytest.raises(DamagedError, match=f"{chunk.name} is damaged"):
-        ReplayFiles(make(100)[0], tmp_path).load_state_dict(read_state(tmp_path / "state"))
+        ReplayFiles(make(100)[0], tmp_path, "one").load_state_dict(read_state(tmp_path / "state"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from torchrl_glam.errors import DamagedError
 from torchrl_glam.runs.checkpoint import read_state, write_state
 from torchrl_glam.runs.files import check_sums, write_sums, write_whole
-from torchrl_glam.training.state import load_own_state, own_state
+from torchrl_glam.training.state import load_optimizer, load_own_state, own_state
 
 
 def test_a_nested_state_comes_back_with_its_types(tmp_path):
@@ -132,3 +133,18 @@ def test_the_state_of_a_part_leaves_out_what_is_saved_elsewhere():
     assert outer[1].running_mean.data_ptr() == place  # in place, where a captured graph reads it
     with pytest.raises(DamagedError, match="other entries"):
         load_own_state(outer, [inner], {})
+
+
+def test_the_state_of_an_optimizer_of_other_parameters_is_noticed_before_a_step():
+    def state(*sizes: int) -> dict[str, Any]:
+        layers = nn.Sequential(*(nn.Linear(size, 2) for size in sizes))
+        optimizer = torch.optim.Adam(layers.parameters())
+        sum(parameter.sum() for parameter in layers.parameters()).backward()
+        optimizer.step()
+        return optimizer.state_dict()
+
+    optimizer = torch.optim.Adam(nn.Linear(3, 2).parameters())
+    load_optimizer(optimizer, state(3))
+    for other in (state(2), state(3, 3), {"state": {}}, {**state(3), "state": {5: {}, 0: {"exp_avg": 1}}}, []):
+        with pytest.raises(DamagedError, match="state of the optimizer has"):
+            load_optimizer(optimizer, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -23,11 +24,11 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from torchrl_glam.command.arguments import quote_override
 from torchrl_glam.command.explain import SHORT_ERRORS, explain
 from torchrl_glam.command.study.job import STOP, Job, Outcome, State, print_line
 from torchrl_glam.command.study.plan import PlannedRun, plan_runs
 from torchrl_glam.config import Device
+from torchrl_glam.config.quoting import quote_override
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.runs.folder import RunFolder
 from torchrl_glam.runs.stop import LOOK
@@ -198,7 +199,9 @@ class Study:
         if done + len(failed) < len(self.runs):
             print_line(f"study: stopped; {summary}. Resume with the same command")
         else:
-            print_line(f"study: {summary}; compare: {self.command.schema.COMPARE.format(folder=self.folder)}")
+            print_line(
+                f"study: {summary}; compare: {self.command.schema.COMPARE.format(folder=shlex.quote(self.folder))}"
+            )
         with contextlib.suppress(OSError):
             self.stop.unlink()
         return max([int(interrupted), *(outcome.status for outcome in failed)])

@@ -17,9 +17,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from torchrl_glam.command.arguments import expand_arguments, quote_override
+from torchrl_glam.command.arguments import expand_arguments
 from torchrl_glam.command.explain import GROUP
 from torchrl_glam.config import RunConfig
+from torchrl_glam.config.quoting import quote_override
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.folder import is_harmless
 

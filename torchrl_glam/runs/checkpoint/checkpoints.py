@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torchrl.checkpoint import Checkpoint, CheckpointError, CheckpointRotation
+from torchrl.checkpoint import Checkpoint, CheckpointError
 
 import torchrl_glam
 from torchrl_glam.errors import DamagedError, UsageError, describe_error
-from torchrl_glam.runs.checkpoint.replay_files import REPLAY, ReplayFiles, check_chunk
-from torchrl_glam.runs.checkpoint.state_file import STATE, STATES, read_state
+from torchrl_glam.runs.checkpoint.listing import (
+    BEST,
+    CHECKPOINTS,
+    PREFIX,
+    find_best,
+    find_part,
+    frame_of,
+    newest_first,
+    replay_state,
+    run_id_of,
+    set_aside,
+    verify,
+)
+from torchrl_glam.runs.checkpoint.replay_files import ReplayFiles
+from torchrl_glam.runs.checkpoint.state_file import STATES
 from torchrl_glam.runs.checkpoint.weights_file import NETWORKS, WEIGHTS, TrainedNetworks, Weights, read_weights
 from torchrl_glam.runs.files import check_sums, sync, write_sums
-
-CHECKPOINTS, PREFIX = "checkpoints", "checkpoint"
-BEST = ("train_return", "max")
-UNREADABLE = (CheckpointError, OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
-"""The errors of torchrl 0.14.1 for a manifest that is none."""
 
 
 @dataclass
@@ -61,7 +71,7 @@ class Checkpoints:
     ) -> None:
         self._folder, self._run_id, self._keep = folder / CHECKPOINTS, run_id, keep
         self._networks, self._replay = networks, replay
-        self._rotation = CheckpointRotation(self._folder, keep_last=keep, keep_best=BEST, prefix=PREFIX)
+        self._unfinished = self._folder / f".{run_id}"  # what is written or removed now
         self._checkpoint = Checkpoint().register("weights", networks, adapter=NETWORKS)
         records = {} if replay is None else {"replay": replay}
         for name, part in {**records, "random_state": random_state, **parts}.items():
@@ -75,22 +85,42 @@ class Checkpoints:
         """
         final = self._folder / f"{PREFIX}-{frame:012d}"
         self._folder.mkdir(exist_ok=True)
-        for unfinished in self._folder.glob(".*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        self._sweep()
         self._networks.frame = frame
         metadata = {"run": self._run_id, "frame": frame, "version": torchrl_glam.__version__}
         if train_return is not None:
-            metadata[BEST[0]] = train_return
-        temporary = self._checkpoint.save(self._folder / f".{final.name}", metadata=metadata)
+            metadata[BEST] = train_return
+        temporary = self._checkpoint.save(self._unfinished / final.name, metadata=metadata)
         write_sums(temporary)
-        if final.exists():  # it was damaged, and this is its step again
-            shutil.rmtree(final)
+        if os.path.lexists(final):  # it was damaged or is not ours, and this is its step again
+            set_aside(final)
         os.replace(temporary, final)
         sync(self._folder)
-        self._rotation.prune()
+        newest = self._prune()
         if self._replay is not None:
-            newest = self._rotation.checkpoints()[-self._keep :]
-            self._replay.prune(state for path in newest if (state := _replay_state(path)) is not None)
+            self._replay.prune(state for path in newest if (state := replay_state(path)) is not None)
+        self._sweep()
+
+    def _prune(self) -> list[Path]:
+        """Remove those of this run's checkpoints that are no longer kept; return the newest ones."""
+        own = [path for path in newest_first(self._folder) if self._is_own(path)]
+        newest, best = own[: self._keep], find_best(own)
+        for path in own[self._keep :]:
+            if path != best:
+                os.replace(path, self._unfinished / path.name)  # at once, for whoever reads it
+        return newest
+
+    def _is_own(self, path: Path) -> bool:
+        try:
+            return not path.is_symlink() and path.is_dir() and run_id_of(path) == self._run_id
+        except DamagedError:
+            return False
+
+    def _sweep(self) -> None:
+        """Remove what a process of this run was writing or removing when it was killed, and nothing else."""
+        if self._unfinished.is_symlink():
+            raise OSError(errno.ELOOP, f"{CHECKPOINTS}/{self._unfinished.name} is a symbolic link")
+        shutil.rmtree(self._unfinished, ignore_errors=True)
 
     def restore(self) -> Restored:
         """Resume from the newest checkpoint that is whole and this run's, or from step 0 if none was ever written.
@@ -109,7 +139,7 @@ class Checkpoints:
                 skipped[path] = f"{CHECKPOINTS}/{path.name} is skipped: {error}"
                 continue
             for rejected in skipped:
-                os.replace(rejected, _free_name(rejected.with_name(f"rejected-{rejected.name}")))
+                set_aside(rejected)
             return Restored(self._networks.frame, list(skipped.values()))
         if found:
             raise UsageError(
@@ -135,48 +165,6 @@ class Checkpoints:
             ) from error
 
 
-def newest_first(folder: Path) -> list[Path]:
-    """Return the checkpoints in ``folder``, damaged ones too, the newest first."""
-    return sorted((path for path in folder.glob(f"{PREFIX}-*") if path.name.split("-")[-1].isdigit()), reverse=True)
-
-
-def frame_of(checkpoint: Path) -> int:
-    """Return the step that a checkpoint's name gives."""
-    return int(checkpoint.name.split("-")[-1])
-
-
-def verify(path: Path, run_id: str) -> dict[str, Any]:
-    """Check every byte of a checkpoint and of the chunks of the replay that it names; return its metadata.
-
-    Raises:
-        DamagedError: if anything is missing, changed or another run's.
-    """
-    check_sums(path)
-    if run_id_of(path) != run_id:
-        raise DamagedError("it is another run's")
-    manifest = Checkpoint.manifest(path)
-    if "replay" in manifest["components"]:
-        state = read_state(_part(path, "replay") / STATE)
-        try:
-            for chunk in state["chunks"]:
-                check_chunk(path.parents[1] / REPLAY, chunk)
-        except (KeyError, TypeError) as error:
-            raise DamagedError("its list of records is damaged") from error
-    return manifest["metadata"]
-
-
-def run_id_of(path: Path) -> str:
-    """Return the run that a checkpoint says it is of.
-
-    Raises:
-        DamagedError: if it says nothing.
-    """
-    try:
-        return str(Checkpoint.manifest(path)["metadata"]["run"])
-    except UNREADABLE as error:
-        raise DamagedError("manifest.json is no checkpoint's of ours") from error
-
-
 def find_weights(folder: Path, which: str) -> Weights:
     """Read the networks of a run: ``newest``, its final ones or the newest checkpoint's, or ``best``.
 
@@ -186,8 +174,18 @@ def find_weights(folder: Path, which: str) -> Weights:
     """
     if which not in ("newest", "best"):
         raise UsageError(f"weights={which} does not exist: choose newest or best")
+    while True:
+        found = newest_first(folder / CHECKPOINTS)
+        try:
+            return _find_weights(folder, which, found)
+        except DamagedError:
+            if found == newest_first(folder / CHECKPOINTS):
+                raise  # else the run that trains here has removed one while it was read
+
+
+def _find_weights(folder: Path, which: str, found: Sequence[Path]) -> Weights:
     if which == "best":
-        best = CheckpointRotation(folder / CHECKPOINTS, keep_last=1, keep_best=BEST, prefix=PREFIX).best()
+        best = find_best(found)
         if best is None:
             raise UsageError(f"{folder} has no checkpoint with a return in training: use weights=newest")
         return _checked_weights(best)
@@ -197,7 +195,7 @@ def find_weights(folder: Path, which: str) -> Weights:
             final = read_weights(folder / WEIGHTS)
         except DamagedError as error:
             damage = error
-    for path in newest_first(folder / CHECKPOINTS):
+    for path in found:
         if final is not None and final.frame >= frame_of(path):
             break
         try:
@@ -210,33 +208,8 @@ def find_weights(folder: Path, which: str) -> Weights:
 
 
 def _checked_weights(checkpoint: Path) -> Weights:
-    check_sums(checkpoint)
-    return read_weights(_part(checkpoint, "weights") / WEIGHTS)
-
-
-def _part(checkpoint: Path, name: str) -> Path:
-    """Return the folder of one part of a checkpoint.
-
-    Raises:
-        DamagedError: if there is no such part.
-    """
     try:
-        return checkpoint / str(Checkpoint.manifest(checkpoint)["components"][name]["path"])
-    except UNREADABLE as error:
-        raise DamagedError(f"{checkpoint.name} has no {name}") from error
-
-
-def _replay_state(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the state of the replay in a checkpoint, or None if it is damaged."""
-    try:
-        state = read_state(_part(checkpoint, "replay") / STATE)
-    except DamagedError:
-        return None
-    return state if isinstance(state, dict) and "chunks" in state else None
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (free := path if number == 1 else path.with_name(f"{path.name}.{number}")).exists():
-        number += 1
-    return free
+        check_sums(checkpoint)
+        return read_weights(find_part(checkpoint, "weights") / WEIGHTS)
+    except OSError as error:
+        raise DamagedError(f"{checkpoint.name} cannot be read ({error.strerror or error})") from error

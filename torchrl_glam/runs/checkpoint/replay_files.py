@@ -5,18 +5,21 @@ A checkpoint names the chunks that it needs, so that it costs what was collected
 
 from __future__ import annotations
 
+import errno
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
 
 from torchrl_glam.data.replay import PackPixels
 from torchrl_glam.errors import DamagedError, UsageError
-from torchrl_glam.runs.files import read_tensors, sha256, write_tensors
+from torchrl_glam.runs.files import METADATA, read_tensors, seal, sha256, unseal, write_tensors
 
 REPLAY = "replay"
 NAME = re.compile(r"records-(\d{12})-(\d{12})\.safetensors")
@@ -28,11 +31,13 @@ class ReplayFiles:
     Args:
         replay: the writing view of :func:`torchrl_glam.data.make_replay`.
         folder: of the chunks.
+        run_id: of the run; in each chunk, so that no other file is ever removed.
     """
 
-    def __init__(self, replay: TensorDictReplayBuffer, folder: Path) -> None:
-        self._replay, self.folder = replay, folder
+    def __init__(self, replay: TensorDictReplayBuffer, folder: Path, run_id: str) -> None:
+        self._replay, self.folder, self._run_id = replay, folder, run_id
         self.chunks: list[dict[str, Any]] = []
+        self._own: set[str] = set()  # names of this run's chunks, also of those that an earlier version wrote
 
     def state_dict(self) -> dict[str, Any]:
         """Write the records that are in no file yet to a new one; return which files hold the ring.
@@ -74,24 +79,47 @@ class ReplayFiles:
                 storage.set(places, records.to(storage.device))
         self._replay.writer.load_state_dict({"_cursor": written % capacity, "_write_count": written})
         self.chunks = list(state["chunks"])
+        self._own |= {chunk["file"] for chunk in self.chunks}
 
     def prune(self, needed: Iterable[dict[str, Any]]) -> None:
-        """Remove the files that neither the ring nor one of the ``needed`` states names, unfinished ones too.
+        """Remove this run's files that neither the ring nor one of the ``needed`` states names, unfinished ones too.
 
         Raises:
             OSError: if one cannot be removed.
         """
         names = {chunk["file"] for state in (*needed, {"chunks": self.chunks}) for chunk in state["chunks"]}
+        self._own |= names
         for path in self.folder.glob("*records-*"):
-            if path.name not in names:
+            if path.name not in names and self._is_own(path):
                 path.unlink()
+
+    def _is_own(self, path: Path) -> bool:
+        """Return True for a file that only this run can have written."""
+        if path.is_symlink() or not path.is_file():
+            return False
+        if path.name.startswith("."):
+            return path.name.endswith(f".{self._run_id}.part")
+        return NAME.fullmatch(path.name) is not None and (path.name in self._own or _run_of(path) == self._run_id)
 
     def _write(self, start: int, stop: int) -> dict[str, Any]:
         places = torch.arange(start, stop) % self._replay.storage.max_size
         records = self._replay.storage.get(places).cpu().flatten_keys(".")
         name = f"records-{start:012d}-{stop:012d}.safetensors"
-        write_tensors(self.folder / name, {key: entry.contiguous() for key, entry in records.items()})
-        return {"file": name, "start": start, "stop": stop, "sha256": sha256(self.folder / name)}
+        path, tensors = self.folder / name, {key: entry.contiguous() for key, entry in records.items()}
+        if path.exists() and not self._is_own(path):
+            raise FileExistsError(errno.EEXIST, f"{REPLAY}/{name} is not this run's: move it away")
+        write_tensors(path, tensors, seal({"run": self._run_id}, tensors), tag=f".{self._run_id}")
+        self._own.add(name)
+        return {"file": name, "start": start, "stop": stop, "sha256": sha256(path)}
+
+
+def _run_of(path: Path) -> str | None:
+    """Return the run that a chunk says it is of; None if it says nothing."""
+    try:
+        with safe_open(path, "pt") as file:
+            return str(json.loads((file.metadata() or {})[METADATA])["run"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def check_chunk(folder: Path, chunk: dict[str, Any]) -> None:
@@ -137,7 +165,7 @@ def read_records(folder: str | Path, start: int = 0, stop: int | None = None) ->
         UsageError: if there are no such records, or a file is damaged.
     """
     chunks = _find_chunks(folder)
-    stop = max((end for _, end, _ in chunks), default=0) if stop is None else stop
+    asked, stop = stop, max((end for _, end, _ in chunks), default=0) if stop is None else stop
     parts, reached = [], start
     try:
         for first, end, path in chunks:
@@ -146,6 +174,8 @@ def read_records(folder: str | Path, start: int = 0, stop: int | None = None) ->
                 parts.append(_read_chunk(path)[begin - first : stop - first])
                 reached = min(end, stop)
     except DamagedError as error:
+        if not path.exists():  # the run that writes here has just removed it
+            return read_records(folder, start, asked)
         raise UsageError(f"{folder}: {error}; give start and stop that leave it out") from error
     if not parts:
         raise UsageError(f"{folder} holds no records {start} to {stop}: give the run_dir of a run with checkpoints")
@@ -159,6 +189,12 @@ def _find_chunks(folder: str | Path) -> list[tuple[int, int, Path]]:
 
 
 def _read_chunk(path: Path) -> TensorDict:
-    """Return the records [n] of a chunk, packed as the ring holds them; errors as of :func:`read_tensors`."""
-    tensors, _ = read_tensors(path)
+    """Return the records [n] of a chunk, packed as the ring holds them.
+
+    Raises:
+        DamagedError: if it is no chunk, or a bit of it has changed.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata:  # of an earlier version there is none
+        unseal(path, tensors, metadata)
     return TensorDict(tensors, batch_size=[len(next(iter(tensors.values()), ()))]).unflatten_keys(".")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from torchrl.data import Bounded, OneHot, TensorSpec
 
 from torchrl_glam.errors import DamagedError
 from torchrl_glam.runs.checkpoint.state_file import FileAdapter
-from torchrl_glam.runs.files import read_tensors, write_tensors
+from torchrl_glam.runs.files import read_tensors, seal, unseal, write_tensors
 
 WEIGHTS = "weights.safetensors"
-METADATA = "torchrl_glam"  # one entry, because safetensors (0.8) writes several in no certain order
 
 
 @dataclass
@@ -39,17 +37,15 @@ def read_weights(path: Path) -> Weights:
     """Read a weights file; tensors come out on the CPU.
 
     Raises:
-        DamagedError: if it is no weights file, or not whole.
+        DamagedError: if it is no weights file, or a bit of it has changed.
     """
     tensors, found = read_tensors(path)
-    if METADATA not in found:
-        raise DamagedError(f"{path.name} is no weights file of torchrl_glam")
+    metadata = unseal(path, tensors, found)
     networks: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         name, _, entry = key.partition(".")
         networks.setdefault(name, {})[entry] = tensor
     try:
-        metadata = json.loads(found[METADATA])
         return Weights(networks, _make_spec(metadata["action"]), int(metadata["frame"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{path.name} is damaged") from error
@@ -77,7 +73,7 @@ class TrainedNetworks:
     frame: int = 0
 
     def write(self, path: Path) -> None:
-        """Write parameters and buffers as ``network.name``, with the rest of :class:`Weights` as metadata.
+        """Write parameters and buffers as ``network.name``, with the rest of :class:`Weights` and a checksum.
 
         Raises:
             OSError: if they cannot be written; what was at ``path`` stays.
@@ -88,7 +84,7 @@ class TrainedNetworks:
             for key, entry in network.state_dict().items()
         }
         metadata = {"frame": self.frame, "action": _describe_actions(self.action_spec)}
-        write_tensors(path, tensors, {METADATA: json.dumps(metadata)})
+        write_tensors(path, tensors, seal(metadata, tensors))
 
     def read(self, path: Path) -> None:
         """Copy a weights file into the networks; errors as of :func:`read_weights` and :func:`load_networks`."""

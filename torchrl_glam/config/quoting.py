@@ -1,0 +1,47 @@
+"""Options as text that Hydra and shells take as it is meant, for commands that are printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+
+def quote_override(name: str, value: str) -> str:
+    """Return ``name=value`` in quotes, so that Hydra takes any text as it is."""
+    return f"{name}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+def write_override(name: str, value: str) -> str:
+    """Return ``name=value`` for Hydra, in quotes only where it would read another value, or none.
+
+    Examples:
+        >>> from torchrl_glam.config.quoting import write_override
+        >>> write_override("run_dir", "runs/a"), write_override("run_dir", "a,b"), write_override("run_dir", "007")
+        ('run_dir=runs/a', "run_dir='a,b'", "run_dir='007'")
+    """
+    plain = f"{name}={value}"
+    try:
+        override = OverridesParser.create().parse_override(plain)
+        if "$" not in value and not override.is_sweep_override() and override.value() == value:
+            return plain
+    except HydraException:
+        pass
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation
+    return quote_override(name, literal)
+
+
+def resume_command(script: str, overrides: Iterable[str], run_dir: str) -> str:
+    """Return the line for a shell that runs ``script`` with these options again, in the folder of its run.
+
+    Args:
+        script: path of a command of Hydra's.
+        overrides: its options as they were given, ``name=value``; those that say where and whether it resumes go.
+        run_dir: the run's folder.
+    """
+    kept = [override for override in overrides if not override.startswith(("run_dir=", "resume="))]
+    return shlex.join(["python", script, *kept, write_override("run_dir", run_dir)])
