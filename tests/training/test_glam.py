@@ -28,7 +28,7 @@ def parts(make_world_model, make_batch, shake):
 
 
 def test_real_returns_are_those_of_the_rewards_that_came(parts):
-    """``G_t = r_t + gamma (1 - c_t) ((1 - lambda) V_{t+1} + lambda G_{t+1})``, where ``V_t`` is that of (z_t, h_{t-1})."""
+    """``G_t = r_t + gamma (1 - c_t) ((1 - lambda) V_{t+1} + lambda G_{t+1})``, with ``V_t`` of ``(z_t, h_{t-1})``."""
     objective, critic, batch, latents = parts
     states = {"state": latents["state"][:, 1:], "belief": latents["belief"][:, :-1]}
     output = critic(TensorDict(states, [2, 8]))

@@ -325,7 +325,7 @@ def test_memory_in_imagination(batch):
 def test_where_imagination_starts(batch, starts, frames):
     """In the batch of the world model: its frames are not encoded again, and the draws are the loss's own."""
     options = (f"imagination.starts={starts}", "imagination.batch_size=8", "replay.batch_size=2")
-    config = load("preset=paper", *TINY, *options, "replay.batch_length=8")
+    config = load("preset=paper", *TINY, *options, "replay.batch_length=8", "imagination.context_length=4")
     check_config(config)
     world_model = tiny_world_model(config)
     env = factory.make_imagined_env(config, world_model, SPEC)
