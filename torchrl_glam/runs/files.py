@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.runs.foreign import check_regular, read_text
 
 SUMS = "SHA256SUMS"
 """The list of a folder's checksums, as ``sha256sum -c SHA256SUMS`` reads it."""
@@ -75,9 +76,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         DamagedError: if it is no safetensors file, or not whole.
     """
     try:
+        check_regular(path)  # a pipe would be waited for
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise DamagedError(f"{path.name} is damaged or missing") from error
 
 
@@ -115,8 +117,8 @@ def check_sums(folder: Path) -> None:
         DamagedError: if one is missing, changed or not in the list.
     """
     try:
-        text = (folder / SUMS).read_text()
-    except (OSError, ValueError) as error:
+        text = read_text(folder / SUMS)
+    except UsageError as error:
         raise DamagedError(f"{SUMS} is missing or unreadable") from error
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
     if not text.endswith("\n") or any(len(digest) != 64 or not name for name, digest in listed.items()):

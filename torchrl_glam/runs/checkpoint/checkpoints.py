@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,15 @@ from torchrl.checkpoint import Checkpoint, CheckpointError, CheckpointRotation
 
 import torchrl_glam
 from torchrl_glam.errors import DamagedError, UsageError, describe_error
+from torchrl_glam.runs.checkpoint.manifest import part_folder, read_manifest
 from torchrl_glam.runs.checkpoint.replay_files import REPLAY, ReplayFiles, check_chunk
 from torchrl_glam.runs.checkpoint.state_file import STATE, STATES, read_state
 from torchrl_glam.runs.checkpoint.weights_file import NETWORKS, WEIGHTS, TrainedNetworks, Weights, read_weights
 from torchrl_glam.runs.files import check_sums, sync, write_sums
+from torchrl_glam.runs.reading import number
 
 CHECKPOINTS, PREFIX = "checkpoints", "checkpoint"
+NAME = re.compile(rf"{PREFIX}-[0-9]+")
 BEST = ("train_return", "max")
 UNREADABLE = (CheckpointError, OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
 """The errors of torchrl 0.14.1 for a manifest that is none."""
@@ -137,7 +141,7 @@ class Checkpoints:
 
 def newest_first(folder: Path) -> list[Path]:
     """Return the checkpoints in ``folder``, damaged ones too, the newest first."""
-    return sorted((path for path in folder.glob(f"{PREFIX}-*") if path.name.split("-")[-1].isdigit()), reverse=True)
+    return sorted((path for path in folder.glob(f"{PREFIX}-*") if NAME.fullmatch(path.name)), reverse=True)
 
 
 def frame_of(checkpoint: Path) -> int:
@@ -154,7 +158,7 @@ def verify(path: Path, run_id: str) -> dict[str, Any]:
     check_sums(path)
     if run_id_of(path) != run_id:
         raise DamagedError("it is another run's")
-    manifest = Checkpoint.manifest(path)
+    manifest = read_manifest(path)
     if "replay" in manifest["components"]:
         state = read_state(_part(path, "replay") / STATE)
         try:
@@ -172,7 +176,7 @@ def run_id_of(path: Path) -> str:
         DamagedError: if it says nothing.
     """
     try:
-        return str(Checkpoint.manifest(path)["metadata"]["run"])
+        return str(read_manifest(path)["metadata"]["run"])
     except UNREADABLE as error:
         raise DamagedError("manifest.json is no checkpoint's of ours") from error
 
@@ -187,10 +191,11 @@ def find_weights(folder: Path, which: str) -> Weights:
     if which not in ("newest", "best"):
         raise UsageError(f"weights={which} does not exist: choose newest or best")
     if which == "best":
-        best = CheckpointRotation(folder / CHECKPOINTS, keep_last=1, keep_best=BEST, prefix=PREFIX).best()
-        if best is None:
+        found = [(_train_return(path), path) for path in newest_first(folder / CHECKPOINTS)]
+        scored = [(score, path) for score, path in found if score is not None]
+        if not scored:
             raise UsageError(f"{folder} has no checkpoint with a return in training: use weights=newest")
-        return _checked_weights(best)
+        return _checked_weights(max(scored)[1])  # of equal ones the newest
     final, damage = None, None
     if (folder / WEIGHTS).exists():
         try:
@@ -221,9 +226,17 @@ def _part(checkpoint: Path, name: str) -> Path:
         DamagedError: if there is no such part.
     """
     try:
-        return checkpoint / str(Checkpoint.manifest(checkpoint)["components"][name]["path"])
+        return part_folder(checkpoint, name)
     except UNREADABLE as error:
         raise DamagedError(f"{checkpoint.name} has no {name}") from error
+
+
+def _train_return(checkpoint: Path) -> float | None:
+    """Return the return in training that a checkpoint says; None if it says none."""
+    try:
+        return number(BEST[0], read_manifest(checkpoint)["metadata"][BEST[0]])
+    except UNREADABLE:
+        return None
 
 
 def _replay_state(checkpoint: Path) -> dict[str, Any] | None:

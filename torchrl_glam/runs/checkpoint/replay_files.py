@@ -14,11 +14,12 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
 
-from torchrl_glam.data.replay import PackPixels
+from torchrl_glam.data.replay import KEYS, PackPixels
 from torchrl_glam.errors import DamagedError, UsageError
 from torchrl_glam.runs.files import read_tensors, sha256, write_tensors
 
 REPLAY = "replay"
+NEEDED = [key if isinstance(key, str) else ".".join(key) for key in KEYS]
 NAME = re.compile(r"records-(\d{12})-(\d{12})\.safetensors")
 
 
@@ -161,4 +162,8 @@ def _find_chunks(folder: str | Path) -> list[tuple[int, int, Path]]:
 def _read_chunk(path: Path) -> TensorDict:
     """Return the records [n] of a chunk, packed as the ring holds them; errors as of :func:`read_tensors`."""
     tensors, _ = read_tensors(path)
-    return TensorDict(tensors, batch_size=[len(next(iter(tensors.values()), ()))]).unflatten_keys(".")
+    found = {name: tensors[name] for name in NEEDED if name in tensors}
+    lengths = {entry.shape[:1] for entry in found.values()}
+    if len(found) < len(NEEDED) or len(lengths) != 1 or lengths == {torch.Size([])}:
+        raise DamagedError(f"{path.name} is damaged, or holds no records")
+    return TensorDict(found, batch_size=lengths.pop()).unflatten_keys(".")
