@@ -134,7 +134,7 @@ def guard_formula(cell: Any) -> Any:
         >>> [guard_formula(cell) for cell in ("=1+1", "-cmd", "-1.5", "Pong", -2)]
         ["'=1+1", "'-cmd", '-1.5', 'Pong', -2]
     """
-    if not isinstance(cell, str) or not FORMULA.match(cell):
+    if not isinstance(cell, str | Path) or not FORMULA.match(str(cell)):
         return cell
     return f"'{cell}"
 

@@ -151,7 +151,7 @@ def _make_options(loaded: Any, schema: type[Config], check: Callable[[Config], o
             raise UsageError(f"{place}._target_ is {named!r}, where only {target} can be")
     made: Any = OmegaConf.to_object(options)
     check(made)
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def _check_sizes(config: GLAMConfig, weights: Weights) -> None:

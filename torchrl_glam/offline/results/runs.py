@@ -144,7 +144,7 @@ def _read_values(content: dict[str, Any], needed: dict[str, Check], nullable: di
 
 def _read_evaluation(content: Any) -> dict[str, Any]:
     try:
-        want(isinstance(content, dict), f"it is a {type(content).__name__}")
+        want(isinstance(content, dict), f"it is {ascii(content)[:80]}")
         return _read_values(content, *EVALUATION)
     except UsageError as error:
         raise UsageError(f"an evaluation: {error}") from error
