@@ -31,6 +31,7 @@ class DiagnoseOptions:
 
     run_dir: str  # folder of a run, finished or not
     weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
+    trust: bool = False  # import the classes and environments that the run names, which may run any code
     records: int = 4096  # newest real steps of the replay; 12 kB of memory each
     fresh: int = 0  # new steps, played by the policy
     context: int | None = None  # real steps before a prediction; null: as in training
@@ -43,7 +44,8 @@ class DiagnoseOptions:
 def main(options: DiagnoseOptions) -> None:
     """Find out what a run has learned and what not: reward, termination, frames, value, policy."""
     check_least(options, {"records": 1, "fresh": 0, "context": 1, "seed": 0})
-    run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
+    device = resolve_device(options.device)
+    run = load_run(options.run_dir, weights=options.weights, device=device, trust=options.trust)
     folder = Path(options.out or run.folder / f"diagnosis-{run.frame}-seed{options.seed}")
     make_writable("out", folder / "diagnosis.md")
 

@@ -21,6 +21,7 @@ from torchrl_glam.command.options import small_command
 from torchrl_glam.config import Device, GLAMConfig, Protocol
 from torchrl_glam.errors import UsageError, check_least, make_writable
 from torchrl_glam.runs.files import write_file
+from torchrl_glam.runs.foreign import read_json
 from torchrl_glam.runs.loading import LoadedRun, load_run
 from torchrl_glam.runs.provenance import package_versions
 from torchrl_glam.tools.pictures.videos import write_video
@@ -35,6 +36,7 @@ class EvaluateOptions:
 
     run_dir: str  # folder of a run, or of an export
     weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
+    trust: bool = False  # import the classes and environments that the run names, which may run any code
     protocol: Protocol | None = None  # glam or standard; null: the run's
     episodes: int | None = None  # null: as many as the run plays, else the protocol's number
     seed: int | None = None  # null: the run's
@@ -47,7 +49,8 @@ class EvaluateOptions:
 @small_command(EvaluateOptions)
 def main(options: EvaluateOptions) -> None:
     """Play whole episodes of a run's game by its policy, and write their returns to a file."""
-    run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
+    device = resolve_device(options.device)
+    run = load_run(options.run_dir, weights=options.weights, device=device, trust=options.trust)
     config = change(run.config, options)
     question = describe(run, config)
     name = f"{run.frame}-{config.env.protocol.value}-seed{config.seed}{'-greedy' * config.evaluation.greedy}"
@@ -109,9 +112,9 @@ def refuse_other_content(out: Path, question: dict[str, Any]) -> None:
     if not out.exists():
         return
     try:
-        there = json.loads(out.read_text())
-        other = [f"{name}={there[name]}" for name, value in question.items() if there[name] != value]
-    except (ValueError, KeyError, TypeError):
+        there = read_json(out)
+        other = [f"{name}={there[name]}"[:100] for name, value in question.items() if there[name] != value]
+    except (ValueError, KeyError, TypeError):  # a UsageError is a ValueError
         other = ["or something else"]
     if other:
         raise UsageError(f"out={out} holds another evaluation ({other[0]}): remove it, or choose another file, out=...")

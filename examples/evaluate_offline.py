@@ -31,6 +31,7 @@ class EvaluateOptions:
     """The targets and the episodes, and the file of the results."""
 
     run_dir: str  # folder of a run of examples/mambadm_offline.py
+    trust: bool = False  # import the classes and environments that the run names, which may run any code
     targets: str | None = None  # numbers separated by commas; null: the run's
     episodes: int | None = None  # per target; null: the run's
     memory: DecisionMemory | None = None  # window or carried; null: the run's
@@ -42,7 +43,8 @@ class EvaluateOptions:
 @small_command(EvaluateOptions)
 def main(options: EvaluateOptions) -> None:
     """Ask a trained offline run for other returns, or let it act with another memory."""
-    run = load_decisions(options.run_dir, memory=options.memory and options.memory.value)
+    memory = options.memory and options.memory.value
+    run = load_decisions(options.run_dir, memory=memory, trust=options.trust)
     config = ask(run.config, options)
     memory, seed = config.evaluation.memory.value, config.seed
     asked = "-".join(f"{fraction:g}" for fraction in target_fractions(config))

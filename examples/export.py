@@ -30,6 +30,7 @@ class ExportOptions:
     run_dir: str  # folder of a run
     to: Target  # safetensors or minari
     weights: str = "newest"  # safetensors: newest, or best, the checkpoint with the highest return in training
+    trust: bool = False  # import the classes and environments that the run names, which may run any code
     dataset_id: str | None = None  # minari: (namespace/)name-v0; null: after game and seed
     out: str | None = None  # safetensors: new folder, null: exported/RUN; minari: datasets' folder, null: Minari's own
 
@@ -40,12 +41,13 @@ def main(options: ExportOptions) -> None:
     folder, out = Path(options.run_dir), Path(options.out) if options.out else None
     if options.to is Target.minari:
         refuse("weights", options.weights, "newest", "it exports records")
-        dataset_id = export_minari(folder, read_config(folder), dataset_id=options.dataset_id, root=out)
+        config = read_config(folder, trust=options.trust)
+        dataset_id = export_minari(folder, config, dataset_id=options.dataset_id, root=out)
         place = "" if out is None else f"MINARI_DATASETS_PATH={out} and "
         print(f"dataset {dataset_id}: load it by {place}minari.load_dataset({dataset_id!r})")
     else:
         refuse("dataset_id", options.dataset_id, None, "give out=...")
-        run = load_run(folder, weights=options.weights)
+        run = load_run(folder, weights=options.weights, trust=options.trust)
         made = export_weights(run, out or Path("exported", folder.resolve().name))
         print(f"weights of step {run.frame}: load them by torchrl_glam.runs.loading.load_run({str(made)!r})")
 

@@ -40,6 +40,7 @@ class ImagineOptions:
 
     run_dir: str  # folder of a run
     weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
+    trust: bool = False  # import the classes and environments that the run names, which may run any code
     start: int | None = None  # number of the real step to imagine from; null: several, drawn by the seed
     rows: int = 4  # number of starts that are drawn
     steps: int | None = None  # that are imagined; null: 64, or as many as the recorded episodes have
@@ -54,7 +55,8 @@ class ImagineOptions:
 def main(options: ImagineOptions) -> None:
     """Let a run's world model imagine recorded steps, and measure its error at each step."""
     check_least(options, dict.fromkeys(("rows", "steps", "context", "scale"), 1))
-    run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
+    device = resolve_device(options.device)
+    run = load_run(options.run_dir, weights=options.weights, device=device, trust=options.trust)
     place = f"seed{options.seed}" if options.start is None else f"start{options.start}-seed{options.seed}"
     out = Path(options.out or run.folder / "media" / f"imagination-{run.frame}-{place}.gif")
     if make_writable("out", out).suffix != ".gif":

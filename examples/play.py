@@ -25,6 +25,7 @@ class PlayOptions:
 
     run_dir: str  # folder of a run, or of an export
     weights: str = "newest"  # newest, or best: the checkpoint with the highest return in training
+    trust: bool = False  # import the classes and environments that the run names, which may run any code
     device: Device = Device.cpu
     port: int = 8000  # of this machine only; 0 takes a free one
     seed: int = 0  # of the environment and of all samples
@@ -34,7 +35,8 @@ class PlayOptions:
 def main(options: PlayOptions) -> None:
     """Play in a run's real environment and in its imagination, in the browser."""
     check_aiohttp()
-    run = load_run(options.run_dir, weights=options.weights, device=resolve_device(options.device))
+    device = resolve_device(options.device)
+    run = load_run(options.run_dir, weights=options.weights, device=device, trust=options.trust)
     session = make_session(run, options.seed)
 
     def announce(address: str) -> None:

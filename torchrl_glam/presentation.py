@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,9 @@ ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#e69f00", "#56b4e9", "#009e73", "
 BLACK, GREY = "#000000", "#7f7f7f"
 
 COLUMNS = 3  # panels in a row, at most
+
+FORMULA = re.compile(r"[=@\t\r]|[+-](?!$|[\d.]+([eE][+-]?\d+)?$|inf$)")
+"""The beginning of a spreadsheet's formula: not that of a number, or :data:`NOTHING`."""
 
 NOTHING = "-"
 """The text of a cell without a value."""
@@ -113,6 +117,28 @@ def frame_markdown(frame: pd.DataFrame) -> str:
     return markdown(list(map(str, frame.columns)), cells.to_numpy().tolist())
 
 
+def escape_html(text: str) -> str:
+    """Return Markdown in which nothing is an HTML tag, whatever names and paths it holds.
+
+    Examples:
+        >>> escape_html("runs/<script> > random")
+        'runs/&lt;script> > random'
+    """
+    return text.replace("<", "&lt;")
+
+
+def guard_formula(cell: Any) -> Any:
+    """Return a CSV file's cell with a quote before what a spreadsheet would compute; other cells as they are.
+
+    Examples:
+        >>> [guard_formula(cell) for cell in ("=1+1", "-cmd", "-1.5", "Pong", -2)]
+        ["'=1+1", "'-cmd", '-1.5', 'Pong', -2]
+    """
+    if not isinstance(cell, str | Path) or not FORMULA.match(str(cell)):
+        return cell
+    return f"'{cell}"
+
+
 def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return the text of a CSV file; ``None`` is an empty cell.
 
@@ -123,7 +149,7 @@ def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(titles)
-    table.writerows(rows)
+    table.writerows(map(guard_formula, row) for row in rows)
     return text.getvalue()
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from tests.support.trained import Trained
 from tests.whole.test_switches import load
 from torchrl_glam.config import GROUPS, GLAMConfig
+from torchrl_glam.config.checks import check_config
 from torchrl_glam.config.flat import plain_options
 from torchrl_glam.config.parts import SCHEMES, node_from_path
 from torchrl_glam.errors import UsageError
@@ -166,7 +167,7 @@ OWN = [
 def test_a_saved_config_loads_back(tmp_path, options):
     config = load("preset=debug", *options)
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-    loaded = read_options(tmp_path, GLAMConfig, "this test")
+    loaded = read_options(tmp_path, GLAMConfig, "this test", check_config, trust=True)
     assert loaded == config
     assert plain_options(loaded) == plain_options(config)
     for group in GROUPS.values():
@@ -180,7 +181,7 @@ def test_a_saved_config_of_a_class_that_is_gone_is_refused(tmp_path):
     text = OmegaConf.to_yaml(OmegaConf.structured(config)).replace("Recurrent", "Gone")
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"Gone cannot be imported"):
-        read_options(tmp_path, GLAMConfig, "this test")
+        read_options(tmp_path, GLAMConfig, "this test", check_config, trust=True)
 
 
 def test_a_node_of_a_path_is_that_of_the_name():

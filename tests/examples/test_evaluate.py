@@ -30,7 +30,7 @@ def play(monkeypatch, capsys):
     """A function that runs the script here; returns its lines, without the progress bar's."""
 
     def run(*options):
-        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "trust=true", *options])
         runpy.run_path(str(EXAMPLE), run_name="__main__")
         out, err = capsys.readouterr()
         assert err == ""
@@ -41,7 +41,7 @@ def play(monkeypatch, capsys):
 
 @pytest.fixture
 def refused(refuse):
-    return partial(refuse, EXAMPLE)
+    return partial(refuse, EXAMPLE, "trust=true")
 
 
 def test_the_file_says_what_was_played_and_what_came_of_it(folder, play, tmp_path):

@@ -32,7 +32,7 @@ def export(monkeypatch, capsys, tmp_path):
 
     def run(*options):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "trust=true", *options])
         runpy.run_path(str(EXAMPLE), run_name="__main__")
         out, err = capsys.readouterr()
         assert err == ""
@@ -44,15 +44,15 @@ def export(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def refused(refuse):
-    return partial(refuse, EXAMPLE)
+    return partial(refuse, EXAMPLE, "trust=true")
 
 
 def test_weights(folder, export, tmp_path):
     line = export(f"run_dir={folder}", "to=safetensors", f"out={tmp_path / 'pong'}")
     assert line == f"weights of step 150: load them by torchrl_glam.runs.loading.load_run('{tmp_path / 'pong'}')"
-    assert load_run(tmp_path / "pong").frame == 150
+    assert load_run(tmp_path / "pong", trust=True).frame == 150
     assert export(f"run_dir={folder}", "to=safetensors").endswith("load_run('exported/catch')")
-    assert load_run(tmp_path / "exported" / "catch").frame == 150
+    assert load_run(tmp_path / "exported" / "catch", trust=True).frame == 150
 
 
 def test_a_dataset(folder, export, tmp_path, monkeypatch):
@@ -98,16 +98,16 @@ def test_a_real_run_is_evaluated_imagined_and_exported(tmp_path, monkeypatch, ca
         return capsys.readouterr().out
 
     run("glam_atari.py", "preset=debug", "env.name=tests.support.games:CatchBall-v0")
-    assert "over 1 episode (protocol glam) | 160 frames of training" in run("evaluate.py", "seed=4")
+    assert "over 1 episode (protocol glam) | 160 frames of training" in run("evaluate.py", "seed=4", "trust=true")
     assert json.loads((folder / "evaluation-160-glam-seed4.json").read_text())["lengths"] == [60]
-    assert "4 x 20 steps after 8 real ones" in run("imagine.py", "steps=20")
-    run("export.py", "to=minari", f"out={tmp_path / 'sets'}", "dataset_id=glam/run-v0")
+    assert "4 x 20 steps after 8 real ones" in run("imagine.py", "steps=20", "trust=true")
+    run("export.py", "trust=true", "to=minari", f"out={tmp_path / 'sets'}", "dataset_id=glam/run-v0")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "sets"))
     dataset = minari.load_dataset("glam/run-v0")
     assert (dataset.total_episodes, dataset.total_steps) == (3, 159)
     actions = torch.cat([torch.from_numpy(episode.actions) for episode in dataset.iterate_episodes()])
     assert torch.equal(actions, read_records(folder)["action"].argmax(-1)[:159])
-    run("export.py", "to=safetensors", f"out={tmp_path / 'pong'}")
-    exported, own = load_run(tmp_path / "pong"), load_run(folder)
+    run("export.py", "trust=true", "to=safetensors", f"out={tmp_path / 'pong'}")
+    exported, own = (load_run(path, trust=True) for path in (tmp_path / "pong", folder))
     for mine, its in zip(exported.policy.parameters(), own.policy.parameters(), strict=True):
         assert torch.equal(mine, its)

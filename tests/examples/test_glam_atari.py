@@ -106,7 +106,7 @@ def test_a_run_logs_how_it_fares(debug_run):
 
 
 def test_a_finished_run_loads_as_objects(debug_run):
-    run = load_run(debug_run[0])
+    run = load_run(debug_run[0], trust=True)
     assert (run.frame, run.config.preset) == (160, "debug")
     env = run.make_imagined_env(batch_size=2)
     assert env.rollout(3, run.actor, break_when_any_done=False)["next", "reward"].shape == (2, 3, 1)

@@ -30,7 +30,7 @@ def imagine(monkeypatch, capsys):
     """A function that runs the script here; returns its lines."""
 
     def run(*options):
-        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "trust=true", *options])
         runpy.run_path(str(EXAMPLE), run_name="__main__")
         out, err = capsys.readouterr()
         assert err == ""
@@ -41,7 +41,7 @@ def imagine(monkeypatch, capsys):
 
 @pytest.fixture
 def refused(refuse):
-    return partial(refuse, EXAMPLE)
+    return partial(refuse, EXAMPLE, "trust=true")
 
 
 def read_errors(path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -139,9 +142,9 @@ def in_metadata(**entries):
     [
         (cut, "cannot be read (OSError: "),
         (lambda folder: (folder / "main_data.hdf5").write_text("?"), "cannot be read (OSError: "),
-        (lambda folder: (folder / "main_data.hdf5").unlink(), "cannot be read (ValueError: No data found"),
-        (lambda folder: (folder / "metadata.json").unlink(), "cannot be read (ValueError: No data found"),
-        (lambda folder: (folder / "metadata.json").write_text("{"), "cannot be read (JSONDecodeError: "),
+        (lambda folder: (folder / "main_data.hdf5").unlink(), "cannot be read (main_data.hdf5: No such file"),
+        (lambda folder: (folder / "metadata.json").unlink(), "cannot be read (metadata.json: No such file"),
+        (lambda folder: (folder / "metadata.json").write_text("{"), "cannot be read (metadata.json: damaged, "),
         (in_metadata(minari_version="9.0"), "cannot be read (ValueError: The installed Minari version"),
         (in_metadata(total_steps=18), "holds 17 steps, its metadata name 18 in 4 episodes: it is damaged"),
         (drop("episode_3"), "holds 12 steps, its metadata name 17 in 4 episodes: it is damaged"),
@@ -180,3 +183,101 @@ def test_a_download_that_fails_is_named_in_a_line(tmp_path, monkeypatch):
         f"there is no dataset tests/count-v0 in {tmp_path} (and it cannot be downloaded: no network): "
         "did you mean tests/counting-v0?"
     )
+
+
+# Datasets from somebody else.
+
+
+def change_metadata(root, **changes):
+    """Write a dataset, and change its metadata; None removes an entry."""
+    write_episodes(root)
+    path = root / "tests/counting-v0/data/metadata.json"
+    metadata = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({name: value for name, value in metadata.items() if value is not None}))
+    return path
+
+
+def specification(**changes):
+    return json.dumps({**json.loads(gymnasium.spec(PENDULUM).to_json()), **changes})
+
+
+SPACES = {"observation_space": None, "action_space": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"env_spec": specification(id=f"foreign_code:{PENDULUM}")}, "'foreign_code' (env_spec.id)"),
+        ({"env_spec": specification(entry_point="foreign_code:Game")}, "'foreign_code:Game' (env_spec.entry_point)"),
+        (
+            {"env_spec": specification(id="X-v1", entry_point="os:system", kwargs={"command": "touch x"}), **SPACES},
+            "'os:system' (env_spec.entry_point)",
+        ),
+        ({"eval_env_spec": specification(entry_point="foreign_code:Game")}, "'foreign_code:Game'"),
+    ],
+)
+def test_nothing_that_a_dataset_names_is_imported(tmp_path, changes, named, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "foreign_code.py").write_text("raise SystemExit('imported')\n")
+    change_metadata(tmp_path, **changes)
+    with pytest.raises(UsageError) as error:
+        load_dataset("tests/counting-v0", root=tmp_path, download=False)
+    for part in ("the dataset tests/counting-v0 would import", named, "trust=true"):
+        assert part in str(error.value)
+
+
+def test_a_module_that_the_user_names_is_trusted_for_the_dataset_too(tmp_path):
+    change_metadata(tmp_path, env_spec=specification(id=f"json:{PENDULUM}"))
+    with pytest.raises(UsageError, match="would import 'json'"):
+        load_dataset("tests/counting-v0", root=tmp_path, download=False)
+    for options in ({"trust": True}, {"env_name": f"json:{PENDULUM}"}):
+        assert load_dataset("tests/counting-v0", root=tmp_path, download=False, **options).num_episodes == len(LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"total_episodes": 10**13}, "total_episodes is out of range"),
+        ({"total_steps": 1e23}, "total_steps is damaged: too large"),
+        ({"total_steps": "all"}, "total_steps is 'all' and not a number"),
+        ({"ref_max_score": "1e999"}, "ref_max_score is '1e999' and not a number"),
+        ({"action_space": "[" * 100_000}, "damaged"),
+        ({"action_space": '{"type": "Discrete", "n": 100000000000}'}, "cannot be read|has the actions Discrete"),
+        ({"env_spec": "[]"}, "its environment has no names"),
+    ],
+)
+def test_metadata_out_of_range(tmp_path, changes, reason):
+    change_metadata(tmp_path, **changes)
+    with pytest.raises(UsageError, match=reason) as error:
+        load_dataset("tests/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "main_data.hdf5"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    path = change_metadata(tmp_path).with_name(name)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="it is a pipe or a device"):
+        load_dataset("tests/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)
+
+
+@pytest.mark.parametrize("what", ["an episode", "an entry", "its numbers"])
+def test_no_other_file_is_read(tmp_path, what):
+    path = change_metadata(tmp_path).with_name("main_data.hdf5")
+    shutil.copy(path, tmp_path / "other.hdf5")
+    with h5py.File(path, "a") as file:
+        if what == "an episode":
+            del file["episode_0"]
+            file["episode_0"] = h5py.ExternalLink(str(tmp_path / "other.hdf5"), "/episode_0")
+            reason = "is a link"
+        else:
+            del file["episode_0"]["rewards"]
+            reason = "has its rewards elsewhere"
+            if what == "an entry":
+                file["episode_0"]["rewards"] = h5py.ExternalLink(str(tmp_path / "other.hdf5"), "/episode_0/rewards")
+            else:
+                outside = [("/etc/hostname", 0, 32)]
+                file["episode_0"].create_dataset("rewards", (LENGTHS[0],), "f8", external=outside)
+    with pytest.raises(UsageError, match=reason):
+        load_dataset("tests/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)

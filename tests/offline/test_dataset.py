@@ -89,7 +89,7 @@ def test_bytes_that_are_no_image_become_numbers(tmp_path):
 def test_the_records_of_a_glam_run_come_back(tmp_path):
     steps = save_run(tmp_path / "run", f"env.name={PONG}", played=(60,))
     root = tmp_path / "datasets"
-    dataset_id = export_minari(tmp_path / "run", read_config(tmp_path / "run"), root=root)
+    dataset_id = export_minari(tmp_path / "run", read_config(tmp_path / "run", trust=True), root=root)
     with pytest.raises(UsageError, match=r"names no environment: give env.name"):
         load_dataset(dataset_id, root=root)
     dataset = load_dataset(dataset_id, root=root, env_name=PONG)

@@ -30,6 +30,11 @@ STEER = ("env.name=tests.support.games:SteerBall-v0",)
 NAME = "glam/test-v0"
 
 
+def options_of(folder):
+    """Return the options of a run in an environment of the tests."""
+    return read_config(folder, trust=True)
+
+
 @pytest.fixture
 def export(tmp_path, monkeypatch):
     """A function that makes a run and its dataset; returns what was played, the dataset and its folder."""
@@ -37,7 +42,7 @@ def export(tmp_path, monkeypatch):
     def make(*options, played=(100, 50)):
         steps = save_run(tmp_path / "run", *options, played=played)
         root = tmp_path / "datasets"
-        assert export_minari(tmp_path / "run", read_config(tmp_path / "run"), dataset_id=NAME, root=root) == NAME
+        assert export_minari(tmp_path / "run", options_of(tmp_path / "run"), dataset_id=NAME, root=root) == NAME
         monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
         return steps, minari.load_dataset(NAME), root
 
@@ -145,7 +150,7 @@ def test_an_episode_of_one_frame_that_goes_on_has_no_step(export):
 def test_the_default_place_is_minaris_own_and_the_name_the_games(tmp_path, monkeypatch):
     save_run(tmp_path / "run", "seed=3")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "own"))
-    name = export_minari(tmp_path / "run", read_config(tmp_path / "run"))
+    name = export_minari(tmp_path / "run", options_of(tmp_path / "run"))
     assert name == "glam/catchball-seed3-v0"
     assert minari.load_dataset(name).total_episodes == 3
     assert name in minari.list_local_datasets()
@@ -154,7 +159,7 @@ def test_the_default_place_is_minaris_own_and_the_name_the_games(tmp_path, monke
 
 def test_a_second_dataset_beside_the_first(tmp_path, monkeypatch):
     save_run(tmp_path / "run")
-    config = read_config(tmp_path / "run")
+    config = options_of(tmp_path / "run")
     for name in ("glam/test-v0", "glam/test-v1", "plain-v0"):
         export_minari(tmp_path / "run", config, dataset_id=name, root=tmp_path / "sets")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "sets"))
@@ -166,7 +171,7 @@ def test_a_malformed_id(tmp_path, name):
     save_run(tmp_path / "run")
     if name:
         with pytest.raises(UsageError, match=r"^dataset_id=.* is malformed: write name-v0 or namespace/name-v0$"):
-            export_minari(tmp_path / "run", read_config(tmp_path / "run"), dataset_id=name, root=tmp_path / "sets")
+            export_minari(tmp_path / "run", options_of(tmp_path / "run"), dataset_id=name, root=tmp_path / "sets")
     assert not (tmp_path / "sets").exists()
 
 
@@ -174,7 +179,7 @@ def test_a_taken_id_is_left_as_it_is(export, tmp_path):
     _, _, root = export()
     before = (root / NAME / "data/main_data.hdf5").read_bytes()
     with pytest.raises(UsageError, match=r"^dataset_id=glam/test-v0 exists already in \S+: choose another"):
-        export_minari(tmp_path / "run", read_config(tmp_path / "run"), dataset_id=NAME, root=root)
+        export_minari(tmp_path / "run", options_of(tmp_path / "run"), dataset_id=NAME, root=root)
     assert (root / NAME / "data/main_data.hdf5").read_bytes() == before
 
 
@@ -182,7 +187,7 @@ def test_without_records_nothing_is_made(tmp_path):
     save_run(tmp_path / "run")
     shutil.rmtree(tmp_path / "run/replay")
     with pytest.raises(UsageError, match=r"run holds no records: give the run_dir of a run"):
-        export_minari(tmp_path / "run", read_config(tmp_path / "run"), root=tmp_path / "sets")
+        export_minari(tmp_path / "run", options_of(tmp_path / "run"), root=tmp_path / "sets")
     assert not (tmp_path / "sets").exists()
 
 
@@ -191,7 +196,7 @@ def test_a_damaged_file_leaves_no_half_of_a_dataset(tmp_path):
     path = tmp_path / "run/replay/records-000000000100-000000000150.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UsageError, match=r"000000000150.safetensors is damaged"):
-        export_minari(tmp_path / "run", read_config(tmp_path / "run"), dataset_id=NAME, root=tmp_path / "sets")
+        export_minari(tmp_path / "run", options_of(tmp_path / "run"), dataset_id=NAME, root=tmp_path / "sets")
     assert list((tmp_path / "sets").iterdir()) == []
 
 
@@ -199,13 +204,13 @@ def test_a_place_that_cannot_be_written(tmp_path):
     save_run(tmp_path / "run")
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"^out=\S+/file cannot be written \(File exists\): choose another folder$"):
-        export_minari(tmp_path / "run", read_config(tmp_path / "run"), dataset_id=NAME, root=tmp_path / "file")
+        export_minari(tmp_path / "run", options_of(tmp_path / "run"), dataset_id=NAME, root=tmp_path / "file")
 
 
 def test_without_minari(tmp_path, monkeypatch):
     monkeypatch.setattr("torchrl_glam.runs.export.has_minari", False)
     with pytest.raises(UsageError, match=r'^to=minari needs packages .*: pip install "torchrl_glam\[minari\]"$'):
-        export_minari(tmp_path, read_config(save_folder(tmp_path)))
+        export_minari(tmp_path, options_of(save_folder(tmp_path)))
 
 
 def save_folder(tmp_path):
@@ -217,7 +222,7 @@ def save_folder(tmp_path):
 
 FIVE_LINES = """
 from torchrl_glam.runs.loading import load_run
-run = load_run("{folder}")
+run = load_run("{folder}", trust=True)
 env = run.make_imagined_env(batch_size=8)
 rollout = env.rollout(5, run.actor, break_when_any_done=False)
 print(rollout["next", "reward"].mean())
@@ -227,7 +232,7 @@ print(rollout["next", "reward"].mean())
 @pytest.mark.parametrize("options", [(), STEER, ("objective=discrete_sac",)], ids=["glam", "continuous", "sac"])
 def test_weights_come_back_in_five_lines(tmp_path, options, capsys):
     save_run(tmp_path / "run", *options)
-    original = load_run(tmp_path / "run")
+    original = load_run(tmp_path / "run", trust=True)
     export_weights(original, tmp_path / "out" / "pong")
     assert sorted(path.name for path in (tmp_path / "out/pong").iterdir()) == ["config.yaml", "weights.safetensors"]
     names: dict = {}
@@ -245,7 +250,7 @@ def test_weights_come_back_in_five_lines(tmp_path, options, capsys):
 
 def test_the_file_is_one_that_anybody_reads(tmp_path):
     save_run(tmp_path / "run")
-    run = load_run(tmp_path / "run")
+    run = load_run(tmp_path / "run", trust=True)
     path = export_weights(run, tmp_path / "out") / "weights.safetensors"
     with safe_open(path, "pt") as file:
         names = set(file.keys())
@@ -257,8 +262,8 @@ def test_the_file_is_one_that_anybody_reads(tmp_path):
 
 def test_an_export_is_exported_again(tmp_path):
     save_run(tmp_path / "run")
-    export_weights(load_run(tmp_path / "run"), tmp_path / "one")
-    export_weights(load_run(tmp_path / "one"), tmp_path / "two")
+    export_weights(load_run(tmp_path / "run", trust=True), tmp_path / "one")
+    export_weights(load_run(tmp_path / "one", trust=True), tmp_path / "two")
     for name in ("weights.safetensors", "config.yaml"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -275,7 +280,7 @@ def test_a_taken_folder_is_left_as_it_is(tmp_path, taken):
     precious.parent.mkdir(exist_ok=True)
     precious.write_text("precious")
     with pytest.raises(UsageError, match=rf"^out=\S+ {wanted}"):
-        export_weights(load_run(tmp_path / "run"), precious / "new" if taken == "above by a file" else out)
+        export_weights(load_run(tmp_path / "run", trust=True), precious / "new" if taken == "above by a file" else out)
     assert precious.read_text() == "precious"
     assert not list(tmp_path.glob(".export-*"))
 
@@ -283,5 +288,5 @@ def test_a_taken_folder_is_left_as_it_is(tmp_path, taken):
 def test_an_empty_folder_will_do(tmp_path):
     save_run(tmp_path / "run")
     (tmp_path / "out").mkdir()
-    export_weights(load_run(tmp_path / "run"), tmp_path / "out")
-    assert load_run(tmp_path / "out").frame == 150
+    export_weights(load_run(tmp_path / "run", trust=True), tmp_path / "out")
+    assert load_run(tmp_path / "out", trust=True).frame == 150

@@ -18,7 +18,7 @@ SECONDS = 5.5  # of each
 
 def take(run_dir: str, out: Path) -> None:
     """Write the picture: of a moment of imagination, with the real steps before it in the charts."""
-    session = make_session(load_run(run_dir))
+    session = make_session(load_run(run_dir, trust=True))
     with served(Player(session, speed=16)) as address, open_page(address) as (page, _):
         tab = Tab(page)
         tab.until(tab.drawn)

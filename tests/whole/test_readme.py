@@ -63,7 +63,7 @@ def test_a_snippet_runs(outcome, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "exported").mkdir()
     if outcome == "load_run(":
-        save_run(tmp_path / "exported/pong")
+        save_run(tmp_path / "exported/pong", "env.name=ALE/Pong-v5")
     (block,) = [block for block in BLOCKS if outcome in block]
     assert sum(not line.startswith("from") for line in block.strip().splitlines() if line) <= 3
     names = make_names(block)

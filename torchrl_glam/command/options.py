@@ -38,12 +38,14 @@ def small_command(schema: type[Options]) -> Callable[[Callable[[Options], None]]
     def decorate(main: Callable[[Options], None]) -> Callable[[], None]:
         @functools.wraps(main)
         def command() -> None:
-            sys.path.append(os.getcwd())  # for the user's modules
             with optional_output(), one_line_errors(schema):
                 if {"--help", "-h"} & set(sys.argv[1:]):
                     sys.stdout.write(_help(schema, main))
-                else:
-                    main(read_arguments(schema, sys.argv[1:]))
+                    return
+                options = read_arguments(schema, sys.argv[1:])
+                if getattr(options, "trust", False):
+                    sys.path.append(os.getcwd())  # for the user's modules
+                main(options)
 
         return command
 

@@ -24,6 +24,16 @@ MAY_BE_ZERO = (
     "sac.learning_starts",
 )
 CHOICES = {"bootstrap": BOOTSTRAPS, "sees": SEES, "return_percentiles": PERCENTILES}
+MOST = 2**31 - 1  # of a whole number; seeds are added to, and NumPy takes those below 2**32
+LIMITS = {  # what no run needs: beyond it, options from elsewhere would take all memory, or all time
+    "threads": 1024,
+    **dict.fromkeys(("num_layers", "global_layers", "local_layers", "num_heads", "d_conv", "frame_skip"), 1000),
+    **dict.fromkeys(("num_envs", "expand", "epochs", "minibatches", "keep"), 10_000),
+    **dict.fromkeys(("width", "hidden", "head_width", "channels", "d_state", "window", "local_length"), 65_536),
+    **dict.fromkeys(("num_categoricals", "num_classes", "num_bins"), 65_536),
+    **dict.fromkeys(("context", "context_length", "batch_length", "max_length", "max_steps", "batch_size"), 1_000_000),
+    **dict.fromkeys(("first_valid", "horizon", "horizon_max", "newest", "updates"), 1_000_000),
+}
 RESUME = ("auto", "true", "false", "force")
 SHARES = (
     "gamma",
@@ -133,13 +143,21 @@ def check_values(options: Any, prefix: str = "") -> None:
         if is_dataclass(value):
             check_values(value, f"{name}.")
         elif isinstance(value, list):
-            whole = all(type(number) is int for number in value)
-            if not value or (whole and min(value) < 1) or not all(map(math.isfinite, value)):
+            whole, most = all(type(number) is int for number in value), LIMITS.get(option.name, MOST)
+            if not value or (whole and not 1 <= min(value) <= max(value) <= most) or not all(map(_is_finite, value)):
                 wanted = "at least 1 number" if not value else "whole numbers of at least 1" if whole else "numbers"
-                raise UsageError(f"{name}={value}: give {wanted}")
-        elif type(value) is int and value < (least := int(not {name, option.name} & set(MAY_BE_ZERO))):
-            raise UsageError(f"{name}={value}: give a whole number of at least {least}")
+                raise UsageError(f"{name}={value}: give {wanted}{f', at most {most}' if value and whole else ''}")
+        elif type(value) is int:
+            least, most = int(not {name, option.name} & set(MAY_BE_ZERO)), LIMITS.get(option.name, MOST)
+            if not least <= value <= most:
+                wanted = f"of at least {least}" if value < least else f"from {least} to {most}"
+                raise UsageError(f"{name}={value}: give a whole number {wanted}")
         elif type(value) is float:
-            most = 1.0 if option.name in SHARES else math.inf
-            if not 0.0 <= value <= most:
-                raise UsageError(f"{name}={value}: give a number from 0 to {most:g}")
+            share = option.name in SHARES
+            if not math.isfinite(value) or value < 0.0 or (share and value > 1.0):
+                wanted = "a number from 0 to 1" if share else "a finite number of at least 0"
+                raise UsageError(f"{name}={value}: give {wanted}")
+
+
+def _is_finite(number: Any) -> bool:
+    return not isinstance(number, float) or math.isfinite(number)  # a whole number may be too large for a float

@@ -16,7 +16,7 @@ from gymnasium.wrappers import AddRenderObservation, TransformAction
 
 from torchrl_glam.envs.adapt import image_layout
 from torchrl_glam.envs.wrappers import BoolEnds
-from torchrl_glam.errors import UsageError, one_line
+from torchrl_glam.errors import UsageError, describe_error, one_line
 
 
 def find_spec(name: str) -> EnvSpec:
@@ -29,8 +29,9 @@ def find_spec(name: str) -> EnvSpec:
     if module:
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise UsageError(f"{name!r} wants the module {module!r}, which cannot be imported: {error}") from error
+        except Exception as error:  # whatever somebody's module may raise while it is imported
+            reason = describe_error(error)
+            raise UsageError(f"{name!r} wants the module {module!r}, which cannot be imported: {reason}") from error
     spec = gymnasium.registry.get(short_name)
     # ale-py also registers v0 and v4 of each game, whose settings are not the protocols'.
     if spec is None or (is_ale(spec) and spec.namespace != "ALE"):

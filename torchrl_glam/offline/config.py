@@ -95,11 +95,12 @@ class OfflineConfig(RunConfig):
     LENGTH: ClassVar[str] = "total_updates"
     UNIT: ClassVar[str] = "update"
     SUBJECT: ClassVar[str] = "dataset"
-    HARMLESS: ClassVar[tuple[str, ...]] = (*RunConfig.HARMLESS, "env.num_envs", "log_every", "data.root")
+    HARMLESS: ClassVar[tuple[str, ...]] = (*RunConfig.HARMLESS, "env.num_envs", "log_every", "data.root", "trust")
     AGAIN: ClassVar[str] = "Evaluate it again by examples/evaluate_offline.py, or choose another run_dir"
     COMPARE: ClassVar[str] = "python examples/compare_offline.py runs={folder}"
 
     dataset: str = MISSING  # a Minari id: (namespace/)name-v0
+    trust: bool = False  # import the environment that the dataset names, which may run any code
     data: DatasetConfig = field(default_factory=DatasetConfig)
     env: OfflineEnvConfig = field(default_factory=OfflineEnvConfig)
     model: Any = MISSING  # one of MODELS

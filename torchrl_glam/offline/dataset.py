@@ -105,6 +105,7 @@ def load_dataset(
     env_name: str | None = None,
     fraction: float = 1.0,
     download: bool = True,
+    trust: bool = False,
 ) -> OfflineDataset:
     """Load a Minari dataset into memory; one that is not on this machine is downloaded.
 
@@ -117,10 +118,12 @@ def load_dataset(
         fraction: the share of its episodes that is loaded: always the same ones, spread evenly over the dataset, at
             least one.
         download: ask Minari's server for a dataset that is not there.
+        trust: import the environment that the dataset names, though it is not Gymnasium's or ale-py's; it may run any
+            code. The package of an ``env_name`` that is given is trusted.
 
     Raises:
         UsageError: if there is no such dataset, it is damaged or empty, its spaces are unsupported or not its
-            environment's, or rewards, observations or actions are not finite.
+            environment's, it names an environment of others, or rewards, observations or actions are not finite.
 
     Examples:
         >>> from torchrl_glam.offline.dataset import load_dataset
@@ -131,7 +134,7 @@ def load_dataset(
     if not 0 < fraction <= 1:
         raise UsageError(f"data.fraction={fraction}: give the share of the episodes, above 0 and at most 1")
     folder = datasets_root(Path(root) if root is not None else None)
-    dataset = find_dataset(dataset_id, folder, download=download)
+    dataset = find_dataset(dataset_id, folder, download=download, env_name=env_name, trust=trust)
     observation_shape = make_observation_shape(dataset_id, dataset)
     action_spec = make_action_spec(dataset_id, dataset.action_space)
     # Minari (0.5.4) keeps the environment that a dataset wants to be evaluated in, if it is another one, to itself.
@@ -170,7 +173,7 @@ def _resolve_env(dataset_id: str, spec: EnvSpec | None, env_name: str | None) ->
         raise UsageError(f"the dataset {dataset_id} names no environment: give env.name, the one it was recorded in")
     if spec is None or env_name is None:
         return env_name or str(spec.id if spec else None)
-    if env_name.rpartition(":")[2] != spec.id:
+    if env_name.rpartition(":")[2] != spec.id.rpartition(":")[2]:
         raise UsageError(
             f"the dataset {dataset_id} was recorded in {spec.id}, not in {env_name}: leave env.name out, or choose "
             "another dataset"

@@ -17,6 +17,8 @@ from torchrl_glam.envs.gymnasium import find_spec
 from torchrl_glam.envs.wrappers import BoolEnds
 from torchrl_glam.errors import UsageError, one_line
 
+MOST_ACTIONS = 65_536
+
 
 def make_decision_env(
     name: str | EnvSpec, *, pixels: bool = False, protocol: str = "glam", frame_skip: int | None = None
@@ -81,7 +83,7 @@ def make_action_spec(dataset_id: str, space: Space) -> TensorSpec:
     Raises:
         UsageError: for any other space.
     """
-    if isinstance(space, Discrete):
+    if isinstance(space, Discrete) and space.n <= MOST_ACTIONS:
         return OneHot(int(space.n), dtype=torch.float32)
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1:
         low, high = (torch.from_numpy(bound.astype(np.float32)) for bound in (space.low, space.high))

@@ -51,7 +51,13 @@ def make_decision_network(
 
 def read_dataset(config: OfflineConfig) -> OfflineDataset:
     """Load the dataset that the options name, and compare it with the environment."""
-    return load_dataset(config.dataset, root=config.data.root, env_name=config.env.name, fraction=config.data.fraction)
+    return load_dataset(
+        config.dataset,
+        root=config.data.root,
+        env_name=config.env.name,
+        fraction=config.data.fraction,
+        trust=config.trust,
+    )
 
 
 def make_dataset_network(config: OfflineConfig, dataset: OfflineDataset, device: torch.device) -> DecisionActor:

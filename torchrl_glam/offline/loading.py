@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torchrl.data import TensorSpec
 
-from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.errors import DamagedError, UsageError, describe_error
 from torchrl_glam.offline.base import DecisionActor
 from torchrl_glam.offline.config import DecisionMemory, OfflineConfig
-from torchrl_glam.offline.factory import make_decision_network, make_decision_policy
+from torchrl_glam.offline.factory import check_offline_config, make_decision_network, make_decision_policy
 from torchrl_glam.offline.policy import DecisionPolicy
 from torchrl_glam.runs.checkpoint import Weights, load_networks
 from torchrl_glam.runs.checkpoint.checkpoints import find_weights
+from torchrl_glam.runs.checkpoint.weights_file import check_shapes
 from torchrl_glam.runs.loading import read_options
 
 FRAME = (64, 64, 3)
@@ -39,19 +40,24 @@ class LoadedDecisions:
     policy: DecisionPolicy
 
 
-def load_decisions(folder: str | Path, *, memory: str | None = None, device: str = "cpu") -> LoadedDecisions:
+def load_decisions(
+    folder: str | Path, *, memory: str | None = None, device: str = "cpu", trust: bool = False
+) -> LoadedDecisions:
     """Load the network of a run of ``examples/mambadm_offline.py``.
 
     Args:
         folder: the run's.
         memory: ``window`` or ``carried``; ``None``: the run's.
         device: the network's.
+        trust: import the environment that the run names, or its dataset, which may run any code.
 
     Raises:
-        UsageError: if the folder holds no such run, no weights or damaged ones, or the memory does not suit the model.
+        UsageError: if the folder holds no such run, no weights or damaged ones, the memory does not suit the model, or
+            the run names an environment of others than Gymnasium and ale-py.
     """
     folder = Path(folder)
-    config = read_options(folder, OfflineConfig, "examples/mambadm_offline.py")
+    config = read_options(folder, OfflineConfig, "examples/mambadm_offline.py", check_offline_config, trust=trust)
+    config.trust = trust  # not whoever wrote the file says so
     if memory is not None:
         if memory not in (choices := [choice.value for choice in DecisionMemory]):
             raise UsageError(f"memory={memory}: choose one of {', '.join(choices)}")
@@ -59,15 +65,22 @@ def load_decisions(folder: str | Path, *, memory: str | None = None, device: str
     try:
         weights = find_weights(folder, "newest")
         spec = weights.action_spec
-        network = make_decision_network(config, _observation_shape(weights), spec)
+        shape = _observation_shape(weights)
+        with torch.device("meta"):
+            check_shapes("actor", make_decision_network(config, shape, spec), weights)
+        network = make_decision_network(config, shape, spec)
         load_networks({"actor": network}, weights)
     except DamagedError as error:
         raise UsageError(f"{folder}: {error}; give another run_dir") from error
+    except UsageError:
+        raise
+    except (ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(f"{folder} cannot be loaded ({describe_error(error)}): give another run_dir") from error
     network = network.to(torch.device(device)).eval()
     return LoadedDecisions(config, weights.frame, spec, network, make_decision_policy(config, network, spec))
 
 
 def _observation_shape(weights: Weights) -> torch.Size:
     """Return the shape of the vectors whose statistics are among the weights, or else of frames."""
-    means = [entry.shape for name, entry in weights.networks["actor"].items() if name.endswith("mean")]
+    means = [entry.shape for name, entry in weights.networks.get("actor", {}).items() if name.endswith("mean")]
     return means[0] if means else torch.Size(FRAME)

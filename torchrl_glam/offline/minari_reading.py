@@ -14,26 +14,35 @@ from urllib.request import getproxies
 import torch
 from tensordict import TensorDict
 
+from torchrl_glam.config.trust import check_trust, spec_imports
 from torchrl_glam.data.minari_files import datasets_in, has_minari
 from torchrl_glam.errors import UsageError, first_line, one_line
+from torchrl_glam.runs.foreign import check_regular, parse_json, read_json
+from torchrl_glam.runs.reading import number, want, whole_number
 
-FILE = Path("data", "main_data.hdf5")
+FILE, METADATA = Path("data", "main_data.hdf5"), Path("data", "metadata.json")
+SPECS = ("env_spec", "eval_env_spec")
 ENTRIES = ("observations", "actions", "rewards", "terminations", "truncations")
 
 
-def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
+def find_dataset(
+    dataset_id: str, root: Path, *, download: bool = False, env_name: str | None = None, trust: bool = False
+) -> Any:
     """Open a dataset by Minari, which reads its metadata, and no steps yet.
 
     Args:
         dataset_id: ``(namespace/)name-v0``.
         root: the folder of datasets.
         download: fetch it to ``root``, by Minari, if it is not there.
+        env_name: the environment that the user names, whose package is trusted.
+        trust: let the dataset name an environment of others than Gymnasium and ale-py.
 
     Returns:
         A ``minari.MinariDataset``.
 
     Raises:
-        UsageError: if Minari is missing, or the dataset is not there, cannot be fetched or is damaged.
+        UsageError: if Minari is missing, or the dataset is not there, cannot be fetched, is damaged or names an
+            environment that is not trusted.
     """
     if not has_minari:
         raise UsageError('datasets need packages that are missing: pip install "torchrl_glam[minari]"')
@@ -48,11 +57,52 @@ def find_dataset(dataset_id: str, root: Path, *, download: bool = False) -> Any:
         if not download:
             raise UsageError(_not_found(dataset_id, root, "and downloads are off"))
         _download(dataset_id, root)
+    check_trust(f"the dataset {dataset_id}", _check_metadata(dataset_id, root), trust, [env_name] if env_name else [])
     try:
         with datasets_in(root):
             return minari.load_dataset(dataset_id)
     except Exception as error:  # json, missing entries, another version's: Minari has no error of its own
         raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
+
+
+def _check_metadata(dataset_id: str, root: Path) -> dict[str, str]:
+    """Check a dataset's metadata before Minari reads them, and return the import paths that they name.
+
+    For a dataset that does not say its spaces Minari makes the environment, whatever entry point it has.
+
+    Raises:
+        UsageError: if they are damaged, or name more episodes than the file of the steps could hold.
+    """
+    try:
+        place = FILE
+        check_regular(root / dataset_id / FILE)
+        place = METADATA
+        metadata = read_json(root / dataset_id / METADATA)
+        want(isinstance(metadata, dict), "its metadata have no names")
+        for space in ("observation_space", "action_space"):
+            if metadata.get(space) is not None:
+                parse_json(_read_text(metadata, space))
+        room = os.path.getsize(root / dataset_id / FILE)
+        for name in ("total_episodes", "total_steps"):
+            want(0 <= whole_number(name, metadata.get(name)) <= max(room, 10**6), f"{name} is out of range")
+        for name in ("ref_min_score", "ref_max_score"):
+            if metadata.get(name) is not None:
+                number(name, metadata[name])
+        specs = [parse_json(_read_text(metadata, name)) for name in SPECS if metadata.get(name) is not None]
+        want(all(isinstance(spec, dict) for spec in specs), "its environment has no names")
+    except UsageError as error:
+        raise UsageError(_damaged(dataset_id, root, f"{place.name}: {error}")) from error
+    found: dict[str, str] = {}
+    for spec in specs:
+        found |= spec_imports(spec)
+    return found
+
+
+def _read_text(metadata: dict[str, Any], name: str) -> str:
+    """Return a text of the metadata."""
+    value = metadata.get(name)
+    want(isinstance(value, str), f"it has no {name}")
+    return str(value)
 
 
 def read_steps(dataset_id: str, root: Path) -> TensorDict:
@@ -71,11 +121,13 @@ def read_steps(dataset_id: str, root: Path) -> TensorDict:
 
     try:
         with h5py.File(root / dataset_id / FILE) as file:
+            if linked := [name for name in file if not isinstance(file.get(name, getlink=True), h5py.HardLink)]:
+                raise KeyError(f"{linked[0]} is a link")
             episodes = sorted(((int(name.rpartition("_")[2]), file[name]) for name in file), key=lambda pair: pair[0])
             faults = [fault for _, episode in episodes if (fault := _find_fault(episode)) is not None]
             steps = [] if faults else [_read_episode(number, episode) for number, episode in episodes]
         records = torch.cat(steps) if steps else None
-    except (OSError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:  # of damaged files
+    except (OSError, MemoryError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:  # of damage
         raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
     if faults:
         raise UsageError(_damaged(dataset_id, root, faults[0]))
@@ -98,10 +150,17 @@ def _read_episode(number: int, episode: Any) -> TensorDict:
 
 
 def _find_fault(episode: Any) -> str | None:
-    """Return a line on what an episode, a group of the file, lacks."""
+    """Return a line on what an episode, a group of the file, lacks; other files are not read."""
+    import h5py
+
     name = episode.name.strip("/")
     if lacking := [entry for entry in ENTRIES if entry not in episode]:
         return f"{name} has no {' and no '.join(lacking)}"
+    for entry in ENTRIES:
+        hard = isinstance(episode.get(entry, getlink=True), h5py.HardLink)
+        data = episode[entry] if hard else None
+        if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+            return f"{name} has its {entry} elsewhere"
     if not (steps := len(episode["rewards"])):
         return f"{name} has no steps"
     for entry in ENTRIES:

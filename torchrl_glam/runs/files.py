@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.runs.foreign import check_regular, parse_json, read_text
 
 METADATA = "torchrl_glam"  # one entry, because safetensors (0.8) writes several in no certain order
 SUM, UNSEALED = "sha256", {"action", "frame"}  # the checksum in it, and what was there before there was one
@@ -89,9 +90,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         DamagedError: if it is no safetensors file, or not whole.
     """
     try:
+        check_regular(path)  # a pipe would be waited for
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise DamagedError(f"{path.name} is damaged or missing") from error
 
 
@@ -109,7 +111,7 @@ def unseal(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
         DamagedError: if there is no such content, or a bit of it or of the tensors has changed.
     """
     try:
-        content = json.loads(metadata[METADATA])
+        content = parse_json(metadata[METADATA])
         digest = content.pop(SUM, None)
         is_whole = digest == _digest(content, tensors) if digest is not None else not content.keys() - UNSEALED
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -161,8 +163,8 @@ def check_sums(folder: Path) -> None:
         DamagedError: if one is missing, changed or not in the list.
     """
     try:
-        text = (folder / SUMS).read_text()
-    except (OSError, ValueError) as error:
+        text = read_text(folder / SUMS)
+    except UsageError as error:
         raise DamagedError(f"{SUMS} is missing or unreadable") from error
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
     if not text.endswith("\n") or any(len(digest) != 64 or not name for name, digest in listed.items()):

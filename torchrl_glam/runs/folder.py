@@ -12,8 +12,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 import torchrl_glam
 from torchrl_glam.config import RunConfig
@@ -22,6 +20,7 @@ from torchrl_glam.errors import DamagedError, Stopped, UsageError, one_line
 from torchrl_glam.runs.checkpoint.checkpoints import CHECKPOINTS, newest_first, run_id_of
 from torchrl_glam.runs.contents import CONFIG, RECORD, RESULT, check_links, check_unused
 from torchrl_glam.runs.files import write_text
+from torchrl_glam.runs.foreign import read_json, read_text, read_yaml
 from torchrl_glam.runs.provenance import describe_run, describe_version, git_state, package_versions
 
 SIGNED = "# torchrl_glam "  # then the version: the first line of config.yaml
@@ -143,9 +142,9 @@ class RunFolder:
         """Return how the options of the run in the folder differ from those given now."""
         path = self.path / CONFIG
         try:
-            loaded = OmegaConf.to_container(OmegaConf.load(path))
-        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-            raise UsageError(f"{path} cannot be read: restore it, or choose another run_dir") from error
+            loaded = read_yaml(path)
+        except UsageError as error:
+            raise UsageError(f"{path} cannot be read ({error}): restore it, or choose another run_dir") from error
         before = flatten_options(loaded) if isinstance(loaded, dict) else {}
         if self._config.LENGTH not in before:
             raise UsageError(
@@ -173,8 +172,8 @@ class RunFolder:
 
     def _read_json(self, name: str) -> dict[str, Any]:
         """Return the object in a JSON file; an empty one if the file is missing or damaged."""
-        with contextlib.suppress(OSError, ValueError):
-            if isinstance(read := json.loads((self.path / name).read_text()), dict):
+        with contextlib.suppress(UsageError):
+            if isinstance(read := read_json(self.path / name), dict):
                 return read
         return {}
 
@@ -191,13 +190,13 @@ def write_options(folder: Path, config: Any) -> None:
 
 def written_by(folder: Path) -> str:
     """Return which version of the package wrote the options in ``folder``, in words."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        newest = json.loads((folder / RECORD).read_text())["processes"][-1]
-        return one_line(describe_version(newest["versions"], newest["git"]))
-    with contextlib.suppress(OSError, ValueError):
-        first, _, _ = (folder / CONFIG).read_text().partition("\n")
+    with contextlib.suppress(UsageError, LookupError, TypeError):
+        newest = read_json(folder / RECORD)["processes"][-1]
+        return one_line(describe_version(newest["versions"], newest["git"]))[:80]
+    with contextlib.suppress(UsageError):
+        first, _, _ = read_text(folder / CONFIG).partition("\n")
         if first.startswith(SIGNED):
-            return f"torchrl_glam {one_line(first.removeprefix(SIGNED))}"
+            return f"torchrl_glam {one_line(first.removeprefix(SIGNED))[:80]}"
     return "an earlier version"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,16 +14,19 @@ from omegaconf.errors import OmegaConfBaseException
 from tensordict.nn import TensorDictModule
 from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
-from yaml import YAMLError
 
 from torchrl_glam import factory
-from torchrl_glam.config import GLAMConfig, RunConfig
+from torchrl_glam.config import GROUPS, GLAMConfig, RunConfig
+from torchrl_glam.config.checks import check_config
+from torchrl_glam.config.trust import check_trust, option_imports
 from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.errors import DamagedError, UsageError, first_line
+from torchrl_glam.errors import DamagedError, UsageError, describe_error
 from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel
 from torchrl_glam.runs.checkpoint import Weights, load_networks
 from torchrl_glam.runs.checkpoint.checkpoints import find_weights
+from torchrl_glam.runs.checkpoint.weights_file import check_shapes
 from torchrl_glam.runs.folder import CONFIG, this_version, written_by
+from torchrl_glam.runs.foreign import read_yaml
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -56,53 +61,111 @@ class LoadedRun:
         )
 
 
-def load_run(folder: str | Path, *, weights: str = "newest", device: torch.device | str = "cpu") -> LoadedRun:
+def load_run(
+    folder: str | Path, *, weights: str = "newest", device: torch.device | str = "cpu", trust: bool = False
+) -> LoadedRun:
     """Load the networks of a run, finished or not, or of an export (:mod:`torchrl_glam.runs.export`).
+
+    The folder is taken for data that anybody may have written: nothing in it runs code, unless ``trust`` says so.
 
     Args:
         folder: holds ``config.yaml`` and ``weights.safetensors`` or ``checkpoints``.
         weights: ``newest`` or ``best``, the checkpoint with the highest return in training.
         device: where the networks go.
+        trust: import what the options name, classes and environments that are not of this package, TorchRL, Gymnasium
+            or ale-py; it runs the code of whoever wrote them.
 
     Raises:
-        UsageError: if the folder holds no run, no weights, or damaged ones.
+        UsageError: if the folder holds no run, no weights, or damaged ones, or its options would import something.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    config = read_config(folder, trust=trust)
     try:
-        return _build(folder, config, find_weights(folder, weights), torch.device(device))
+        found = find_weights(folder, weights)
+        _check_sizes(config, found)
+        return _build(folder, config, found, torch.device(device))
     except DamagedError as error:
         raise UsageError(f"{folder}: {error}; give another run_dir, or weights=newest|best") from error
+    except UsageError:
+        raise
+    except (ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(f"{folder} cannot be loaded ({describe_error(error)}): give another run_dir") from error
 
 
-def read_config(folder: Path) -> GLAMConfig:
-    """Read the options of the run of GLAM in ``folder``; errors as of :func:`read_options`."""
-    return read_options(folder, GLAMConfig, "examples/glam_atari.py")
+def read_config(folder: Path, *, trust: bool = False) -> GLAMConfig:
+    """Read the options of the run of GLAM in ``folder``; ``trust`` and errors as of :func:`read_options`."""
+    return read_options(folder, GLAMConfig, "examples/glam_atari.py", check_config, trust=trust)
 
 
-def read_options(folder: Path, schema: type[Config], command: str) -> Config:
-    """Read the options of the run in ``folder``.
+def read_options(
+    folder: Path,
+    schema: type[Config],
+    command: str,
+    check: Callable[[Config], object],
+    *,
+    trust: bool = False,
+) -> Config:
+    """Read the options of the run in ``folder``, which anybody may have written.
 
     Args:
         folder: the run's.
         schema: the options' dataclass.
         command: the one that makes such runs.
+        check: raises a UsageError for values out of range, as the command line does.
+        trust: import the classes and environments that they name.
 
     Raises:
-        UsageError: if there are none, or not in the form of this version.
+        UsageError: if there are none, not in the form of this version, out of range, or with import paths beyond those
+            of :mod:`torchrl_glam.config.trust`.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise UsageError(f"{folder} holds no run: give a folder with config.yaml, as {command} makes them")
+    with _readable(folder, command):
+        plain = read_yaml(path)
+    check_trust(str(path), option_imports(plain), trust)
+    with _readable(folder, command):
+        return _make_options(OmegaConf.create(plain), schema, check)
+
+
+@contextlib.contextmanager
+def _readable(folder: Path, command: str) -> Iterator[None]:
+    """Turn what is wrong with the options in ``folder`` into one line that says which version wrote them."""
     try:
-        loaded: Any = OmegaConf.load(path)
-        options: Any = OmegaConf.merge(OmegaConf.structured(schema.schema_for(loaded)), loaded)
-        return OmegaConf.to_object(options)  # type: ignore[return-value]
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, UsageError) as error:
+        yield
+    except (OmegaConfBaseException, OverflowError, TypeError, ValueError) as error:  # a UsageError is a ValueError
+        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         raise UsageError(
-            f"{path} cannot be read ({first_line(error)}): {written_by(folder)} wrote it, this is {this_version()}; "
-            f"read it with that version, or give a run of {command}"
+            f"{folder / CONFIG} cannot be read ({reason}): {written_by(folder)} wrote it, this is "
+            f"{this_version()}; read it with that version, or give a run of {command}"
         ) from error
+
+
+def _make_options(loaded: Any, schema: type[Config], check: Callable[[Config], object]) -> Config:
+    """Make the dataclass of options that were read, and check them as those of a command line."""
+    node = OmegaConf.structured(schema.schema_for(loaded))
+    fixed = {place: OmegaConf.select(node, f"{place}._target_") for place in ("world_model", "model_loss")}
+    options: Any = OmegaConf.merge(node, loaded)
+    for place, target in fixed.items():
+        if (named := OmegaConf.select(options, f"{place}._target_")) != target:
+            raise UsageError(f"{place}._target_ is {named!r}, where only {target} can be")
+    made: Any = OmegaConf.to_object(options)
+    check(made)
+    return made
+
+
+def _check_sizes(config: GLAMConfig, weights: Weights) -> None:
+    """Compare the networks' shapes with those of the weights before any memory is taken for them.
+
+    Raises:
+        DamagedError: if they do not fit.
+    """
+    named = GROUPS["dynamics"].name_of(config.world_model.dynamics)
+    if named not in GROUPS["dynamics"].choices:
+        return  # a class of somebody's is tried on numbers when it is made, and wants memory
+    with torch.device("meta"):
+        world_model = factory.make_world_model(config, weights.action_spec, torch.device("meta"))
+    check_shapes("world_model", world_model, weights)
 
 
 def _build(folder: Path, config: GLAMConfig, weights: Weights, device: torch.device) -> LoadedRun:

@@ -1,29 +1,19 @@
-"""Read values from JSON files that somebody else may have written: each of the right type, or a one-line error."""
+"""Check values of files that somebody else may have written: each of the right type and size, or a one-line error."""
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import MISSING, Field
-from pathlib import Path
 from typing import Any
 
-from torchrl_glam.errors import UsageError, one_line
+from torchrl_glam.errors import UsageError
+from torchrl_glam.runs.foreign import UNPRINTABLE
 
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        UsageError: if it cannot be read or is not JSON. The line does not name the file.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8
-        raise UsageError(f"damaged, {one_line(error)}") from error
+LARGEST = 1e100  # of a number: its square is still finite, and the sum of many
+NO_NAME = re.compile(r"^[=+@\t-]|[<>|\[\]`$\\]")  # a spreadsheet's formula; marks of HTML, Markdown and TeX
+LONGEST = 200  # characters of a name
 
 
 def want(condition: bool, complaint: str) -> None:
@@ -33,37 +23,38 @@ def want(condition: bool, complaint: str) -> None:
 
 
 def number(name: str, value: Any) -> float:
-    """Return a finite number.
+    """Return a finite number of at most 1e100 in size.
 
     Raises:
         UsageError: for anything else.
     """
-    want(isinstance(value, int | float), f"{name} is {value!r} and not a number")
+    want(isinstance(value, int | float), f"{name} is {_shorten(value)} and not a number")
     want(not isinstance(value, bool), f"{name} is {value!r} and not a number")
-    try:
-        want(math.isfinite(value), f"{name} is {value} and not finite")
-    except OverflowError as error:  # JSON's integers have no limit
-        raise UsageError(f"{name} is damaged: too large a number") from error
+    want(not isinstance(value, float) or math.isfinite(value), f"{name} is {value} and not finite")
+    want(abs(value) <= LARGEST, f"{name} is damaged: too large a number")  # JSON's integers have no limit
     return float(value)
 
 
 def whole_number(name: str, value: Any) -> int:
-    """Return an integer.
+    """Return an integer of 64 bits.
 
     Raises:
         UsageError: for anything else.
     """
-    want(number(name, value) == int(value), f"{name} is {value!r} and not a whole number")
+    want(abs(number(name, value)) < 2**63, f"{name} is damaged: too large a number")
+    want(value == int(value), f"{name} is {value!r} and not a whole number")
     return int(value)
 
 
 def text(name: str, value: Any) -> str:
-    """Return a string.
+    """Return a name: a string without control characters, and without what HTML, Markdown or a spreadsheet acts on.
 
     Raises:
         UsageError: for anything else.
     """
-    want(isinstance(value, str), f"{name} is {value!r} and not a text")
+    want(isinstance(value, str), f"{name} is {_shorten(value)} and not a text")
+    good = len(value) <= LONGEST and not UNPRINTABLE.search(value) and not NO_NAME.search(value)
+    want(good, f"{name} is {_shorten(value)} and not a name")
     return str(value)
 
 
@@ -73,7 +64,7 @@ def truth(name: str, value: Any) -> bool:
     Raises:
         UsageError: for anything else.
     """
-    want(isinstance(value, bool), f"{name} is {value!r}, neither true nor false")
+    want(isinstance(value, bool), f"{name} is {_shorten(value)}, neither true nor false")
     return bool(value)
 
 
@@ -110,3 +101,8 @@ def field_values(fields: Iterable[Field[Any]], content: dict[str, Any]) -> dict[
         else:
             found[field.name] = KINDS[kind](field.name, content[field.name])
     return found
+
+
+def _shorten(value: Any) -> str:
+    """Return the beginning of a value as the code of a text; the value may be of any size."""
+    return ascii(value[:80] if isinstance(value, str) else value)[:82]

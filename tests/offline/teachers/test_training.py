@@ -107,7 +107,10 @@ WRONG = {
     "number": ({"name": "Taxi-v4"}, "observes Discrete.*: choose a task that observes a vector"),
     "sac": ({"name": COUNTING_DISCRETE, "teacher": Algorithm.sac}, "teacher=sac learns continuous actions"),
     "environments": ({"ppo": PPOConfig(n_envs=0)}, "ppo.n_envs=0: give a whole number of at least 1"),
-    "rate": ({"ppo": PPOConfig(learning_rate=float("nan"))}, "ppo.learning_rate=nan: give a number from 0"),
+    "rate": (
+        {"ppo": PPOConfig(learning_rate=float("nan"))},
+        "ppo.learning_rate=nan: give a finite number of at least 0",
+    ),
     "a share": ({"ppo": PPOConfig(gae_lambda=1.5)}, "ppo.gae_lambda=1.5: give a number from 0 to 1"),
     "widths": ({"sac": SACConfig(net_arch=[0])}, r"sac.net_arch=\[0\]: give whole numbers of at least 1"),
     "a batch": (

@@ -21,7 +21,8 @@ def diagnose(monkeypatch, capsys):
     """A function that runs the script here; returns what it prints."""
 
     def run(*options, example="diagnose"):
-        monkeypatch.setattr(sys, "argv", [str(EXAMPLES / f"{example}.py"), *options])
+        trust = ["trust=true"] if example == "diagnose" else []
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLES / f"{example}.py"), *trust, *options])
         runpy.run_path(str(EXAMPLES / f"{example}.py"), run_name="__main__")
         return capsys.readouterr().out
 
@@ -37,7 +38,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def refused(refuse):
-    return partial(refuse, EXAMPLES / "diagnose.py")
+    return partial(refuse, EXAMPLES / "diagnose.py", "trust=true")
 
 
 def read(path):

@@ -27,7 +27,7 @@ def make_run(tmp_path: Path, run_folder: Path, shake: Callable[..., Any]) -> Cal
         folder = tmp_path / "run" if overrides else run_folder
         if overrides:
             save_run(folder, *overrides)
-        run = load_run(folder)
+        run = load_run(folder, trust=True)
         for network in (run.world_model, run.actor, run.critic):
             if network is not None:
                 shake(network)

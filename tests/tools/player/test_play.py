@@ -20,7 +20,7 @@ EXAMPLE = EXAMPLES / "play.py"
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_and_ends_cleanly(run_folder, ending):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(EXAMPLE), f"run_dir={run_folder}", "port=0"]
+    command = [sys.executable, str(EXAMPLE), f"run_dir={run_folder}", "port=0", "trust=true"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as process:
         try:
@@ -55,6 +55,6 @@ def test_bad_input_ends_in_one_clear_line(name, run_folder, tmp_path, refuse):
     options, wanted = BAD_INPUTS[name]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         places = {"run": run_folder, "empty": tmp_path, "taken": taken.getsockname()[1]}
-        line = refuse(EXAMPLE, *(option.format(**places) for option in options))
+        line = refuse(EXAMPLE, "trust=true", *(option.format(**places) for option in options))
     for part in wanted:
         assert part in line

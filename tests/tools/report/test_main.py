@@ -85,6 +85,20 @@ def test_the_aggregates_of_iris_are_those_that_its_paper_prints(report, tmp_path
     assert text.startswith((out / "report.md").read_text())
 
 
+def test_folders_with_the_names_of_formulas_and_tags(report, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_run(tmp_path / "made", "Pong", 0, [1.0])
+    for name in ("=1+1", "<b>"):
+        (tmp_path / name).mkdir()
+    path.rename("=1+1/result.json")
+    (tmp_path / "<b>" / "config.yaml").write_text("total_frames: 20000\n")
+    text, out = report("=1+1", "<b>")
+    assert "<" not in (out / "report.md").read_text()
+    assert "&lt;b>" in text
+    (row,) = read_csv(out / "runs.csv")
+    assert row["path"] == "'=1+1/result.json"
+
+
 def test_a_small_study(report, tmp_path):
     for seed, score in enumerate((4.0, 8.0)):
         curve = [(step, score * step / 20_000) for step in range(1000, 20_000, 1000)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 
@@ -36,6 +37,13 @@ def test_old_files_are_read(tmp_path):
         ({"protocol": 3}, "protocol is 3 and not a text"),
         ({"greedy": "no"}, "greedy is 'no'"),
         ({"seconds": 10**400}, "seconds is damaged"),
+        ({"returns": [1e308, 1e308], "mean": 1e308}, "returns is damaged: too large a number"),
+        ({"seed": 10**23}, "seed is damaged: too large a number"),
+        ({"env": "\ud800"}, r"damaged, '\ud800' is no text"),
+        ({"preset": "<script>alert(1)</script>"}, "preset is '<script>alert(1)</script>' and not a name"),
+        ({"preset": '=HYPERLINK("http://x")'}, "preset is '=HYPERLINK"),
+        ({"dynamics": "$\\frac$"}, r"dynamics is '$\\frac$' and not a name"),
+        ({"device": "\x1b[2J"}, r"device is '\x1b[2J' and not a name"),
     ],
 )
 def test_a_damaged_result_is_one_line_that_names_it(tmp_path, change, complaint):
@@ -53,6 +61,18 @@ def test_a_cut_file_is_one_line(tmp_path, name, text):
     path.with_name(name).write_text(text)
     with pytest.raises(UsageError, match=r"result.json: .*damaged[^\n]*$"):
         read_runs([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["result.json", "episode_return.csv", "config.yaml"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    path = write_run(tmp_path, "Pong", 0, [1.0], curve=[(1, 2)]).with_name(name)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    if name == "result.json":
+        with pytest.raises(UsageError, match="it is a pipe"):
+            read_runs([tmp_path])
+    else:
+        assert len(read_runs([tmp_path]).runs) == 1
 
 
 def test_what_is_found(tmp_path):

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.runs.reading import number, numbers, read_json, text, want, whole_number
+from torchrl_glam.runs.foreign import read_json
+from torchrl_glam.runs.reading import number, numbers, text, want, whole_number
 
 MODELS = {"bc": "BC", "dt": "DT", "dmamba": "DMamba", "mambadm": "MambaDM"}
 """The models' names in the files and in tables, in the tables' order."""
@@ -143,7 +144,7 @@ def _read_values(content: dict[str, Any], needed: dict[str, Check], nullable: di
 
 def _read_evaluation(content: Any) -> dict[str, Any]:
     try:
-        want(isinstance(content, dict), f"it is {content!r}")
+        want(isinstance(content, dict), f"it is {ascii(content)[:80]}")
         return _read_values(content, *EVALUATION)
     except UsageError as error:
         raise UsageError(f"an evaluation: {error}") from error

@@ -18,6 +18,8 @@ from torchrl_glam.config.flat import flatten_options, plain_options
 from torchrl_glam.errors import DamagedError, UsageError
 from torchrl_glam.offline.teachers.config import NewDatasetConfig, TeacherConfig
 from torchrl_glam.runs.checkpoint import read_state, write_state
+from torchrl_glam.runs.foreign import read_json
+from torchrl_glam.runs.reading import numbers, want, whole_number
 
 Model = PPO | SAC
 TEACHER, STEPS = "teacher.json", "steps.safetensors"
@@ -135,17 +137,27 @@ def read_teacher(folder: Path, config: TeacherConfig) -> Teacher:
     Raises:
         UsageError: if it holds no teacher of this version, or one that was trained by other options.
     """
+    nothing = f"teacher_dir={folder} holds no finished teacher: choose another folder"
     try:
-        content = json.loads((folder / TEACHER).read_text())
-        if (version := content.pop("format")) != FORMAT:
-            raise UsageError(
-                f"teacher_dir={folder} holds a teacher of format {version}, which another version of torchrl_glam "
-                f"wrote (this one reads format {FORMAT}): choose another folder"
-            )
+        content = read_json(folder / TEACHER)
+        version = content.pop("format")
+    except (AttributeError, KeyError, TypeError, UsageError) as error:
+        raise UsageError(nothing) from error
+    if version != FORMAT:
+        raise UsageError(
+            f"teacher_dir={folder} holds a teacher of format {str(version)[:80]}, which another version of "
+            f"torchrl_glam wrote (this one reads format {FORMAT}): choose another folder"
+        )
+    try:
         snapshots = [Snapshot(**snapshot) for snapshot in content.pop("snapshots")]
         teacher = Teacher(folder, snapshots=snapshots, **content)
-    except (OSError, AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"teacher_dir={folder} holds no finished teacher: choose another folder") from error
+        want(isinstance(teacher.options, dict), "its options have no names")
+        for returns in (teacher.random_returns, teacher.expert_returns, *(snapshot.returns for snapshot in snapshots)):
+            numbers("returns", returns)
+        for snapshot in snapshots:
+            whole_number("frame", snapshot.frame)
+    except (AttributeError, KeyError, TypeError, UsageError) as error:
+        raise UsageError(nothing) from error
     had, wanted = flatten_options(teacher.options), flatten_options(teacher_options(config))
     for name in sorted({*had, *wanted}):
         if had.get(name) != wanted.get(name):

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torchrl.checkpoint import Checkpoint, CheckpointError
+from torchrl.checkpoint import CheckpointError
 
 from torchrl_glam.errors import DamagedError
+from torchrl_glam.runs.checkpoint.manifest import part_folder, read_manifest
 from torchrl_glam.runs.checkpoint.replay_files import REPLAY, check_chunk
 from torchrl_glam.runs.checkpoint.state_file import STATE, read_state
 from torchrl_glam.runs.files import check_sums
@@ -42,7 +43,7 @@ def find_best(checkpoints: Iterable[Path]) -> Path | None:
 
 def _train_return(checkpoint: Path) -> float | None:
     try:
-        value = Checkpoint.manifest(checkpoint)["metadata"].get(BEST)
+        value = read_manifest(checkpoint)["metadata"].get(BEST)
     except UNREADABLE:
         return None
     return value if isinstance(value, int | float) and math.isfinite(value) else None
@@ -57,7 +58,7 @@ def verify(path: Path, run_id: str) -> dict[str, Any]:
     check_sums(path)
     if run_id_of(path) != run_id:
         raise DamagedError("it is another run's")
-    manifest = Checkpoint.manifest(path)
+    manifest = read_manifest(path)
     if "replay" in manifest["components"]:
         state = read_state(find_part(path, "replay") / STATE)
         try:
@@ -75,7 +76,7 @@ def run_id_of(path: Path) -> str:
         DamagedError: if it says nothing.
     """
     try:
-        return str(Checkpoint.manifest(path)["metadata"]["run"])
+        return str(read_manifest(path)["metadata"]["run"])
     except UNREADABLE as error:
         raise DamagedError("manifest.json is no checkpoint's of ours") from error
 
@@ -87,7 +88,7 @@ def find_part(checkpoint: Path, name: str) -> Path:
         DamagedError: if there is no such part.
     """
     try:
-        return checkpoint / str(Checkpoint.manifest(checkpoint)["components"][name]["path"])
+        return part_folder(checkpoint, name)
     except UNREADABLE as error:
         raise DamagedError(f"{checkpoint.name} has no {name}") from error
 

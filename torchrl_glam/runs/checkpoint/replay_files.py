@@ -6,7 +6,6 @@ A checkpoint names the chunks that it needs, so that it costs what was collected
 from __future__ import annotations
 
 import errno
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,11 +16,13 @@ from safetensors import SafetensorError, safe_open
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
 
-from torchrl_glam.data.replay import PackPixels
+from torchrl_glam.data.replay import KEYS, PackPixels
 from torchrl_glam.errors import DamagedError, UsageError
 from torchrl_glam.runs.files import METADATA, read_tensors, seal, sha256, unseal, write_tensors
+from torchrl_glam.runs.foreign import parse_json
 
 REPLAY = "replay"
+NEEDED = [key if isinstance(key, str) else ".".join(key) for key in KEYS]
 NAME = re.compile(r"records-(\d{12})-(\d{12})\.safetensors")
 
 
@@ -117,7 +118,7 @@ def _run_of(path: Path) -> str | None:
     """Return the run that a chunk says it is of; None if it says nothing."""
     try:
         with safe_open(path, "pt") as file:
-            return str(json.loads((file.metadata() or {})[METADATA])["run"])
+            return str(parse_json((file.metadata() or {})[METADATA])["run"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
@@ -197,4 +198,8 @@ def _read_chunk(path: Path) -> TensorDict:
     tensors, metadata = read_tensors(path)
     if metadata:  # of an earlier version there is none
         unseal(path, tensors, metadata)
-    return TensorDict(tensors, batch_size=[len(next(iter(tensors.values()), ()))]).unflatten_keys(".")
+    found = {name: tensors[name] for name in NEEDED if name in tensors}
+    lengths = {entry.shape[:1] for entry in found.values()}
+    if len(found) < len(NEEDED) or len(lengths) != 1 or lengths == {torch.Size([])}:
+        raise DamagedError(f"{path.name} is damaged, or holds no records")
+    return TensorDict(found, batch_size=lengths.pop()).unflatten_keys(".")

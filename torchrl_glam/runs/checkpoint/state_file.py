@@ -44,7 +44,7 @@ def read_state(path: Path) -> Any:
     tensors, metadata = read_tensors(path)
     try:
         return _decode(json.loads(metadata[STRUCTURE]), tensors)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path.name} is damaged or no state file") from error
 
 

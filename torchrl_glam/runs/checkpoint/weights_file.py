@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torchrl.data import Bounded, OneHot, TensorSpec
 
-from torchrl_glam.errors import DamagedError
+from torchrl_glam.errors import DamagedError, UsageError
 from torchrl_glam.runs.checkpoint.state_file import FileAdapter
 from torchrl_glam.runs.files import read_tensors, seal, unseal, write_tensors
+from torchrl_glam.runs.reading import numbers, want, whole_number
 
 WEIGHTS = "weights.safetensors"
+MOST_ACTIONS = 65_536
 
 
 @dataclass
@@ -46,9 +48,12 @@ def read_weights(path: Path) -> Weights:
         name, _, entry = key.partition(".")
         networks.setdefault(name, {})[entry] = tensor
     try:
-        return Weights(networks, _make_spec(metadata["action"]), int(metadata["frame"]))
+        frame = whole_number("frame", metadata["frame"])
+        want(frame >= 0, f"frame is {frame}")
+        return Weights(networks, _make_spec(metadata["action"]), frame)
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{path.name} is damaged") from error
+        reason = f" ({error})" if isinstance(error, UsageError) else ""
+        raise DamagedError(f"{path.name} is damaged{reason}") from error
 
 
 def load_networks(networks: Mapping[str, nn.Module], weights: Weights) -> None:
@@ -62,6 +67,19 @@ def load_networks(networks: Mapping[str, nn.Module], weights: Weights) -> None:
             network.load_state_dict(weights.networks.get(name, {}))
         except RuntimeError as error:
             raise DamagedError(f"the weights of {name} are not those of this configuration") from error
+
+
+def check_shapes(name: str, network: nn.Module, weights: Weights) -> None:
+    """Compare the shapes of a network, which may be on the device ``meta``, with those of the weights.
+
+    So no memory is taken for options that do not fit.
+
+    Raises:
+        DamagedError: if they differ.
+    """
+    shapes = {key: entry.shape for key, entry in network.state_dict().items()}
+    if shapes != {key: entry.shape for key, entry in weights.networks.get(name, {}).items()}:
+        raise DamagedError(f"the weights of {name} are not those of this configuration")
 
 
 @dataclass
@@ -104,5 +122,10 @@ def _describe_actions(spec: TensorSpec) -> dict[str, Any]:
 
 def _make_spec(actions: dict[str, Any]) -> TensorSpec:
     if "one_hot" in actions:
-        return OneHot(actions["one_hot"], dtype=torch.int64)
-    return Bounded(torch.tensor(actions["low"]), torch.tensor(actions["high"]), dtype=torch.float32)
+        number = whole_number("one_hot", actions["one_hot"])
+        want(1 <= number <= MOST_ACTIONS, f"one_hot is {number}")
+        return OneHot(number, dtype=torch.int64)
+    low, high = (torch.tensor(numbers(name, actions[name]), dtype=torch.float32) for name in ("low", "high"))
+    want(len(low) == len(high) <= MOST_ACTIONS, "its actions' bounds differ in number")
+    want(bool(((high - low) > 0).all() and (high - low).isfinite().all()), "its actions' bounds are not in order")
+    return Bounded(low, high, dtype=torch.float32)

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from torchrl_glam.presentation import NOTHING, markdown
+from torchrl_glam.presentation import NOTHING, escape_html, markdown
 from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
 from torchrl_glam.tools.diagnosis.measures import Calibration
 from torchrl_glam.tools.diagnosis.parts import FORGOTTEN, MOVED, Event, PolicyPart
@@ -33,7 +33,7 @@ def to_markdown(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
     lines += [f"**learned by heart?** {line}\n" for line in _memory(found).values()]
     for source, diagnosis in found.items():
         lines += [f"## {source}", "", *_tables(diagnosis)]
-    return "\n".join(lines)
+    return escape_html("\n".join(lines))
 
 
 def _memory(found: dict[str, Diagnosis]) -> dict[str, str]:

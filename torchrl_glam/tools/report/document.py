@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from torchrl_glam.envs import PROTOCOLS
-from torchrl_glam.presentation import count, frame_markdown
+from torchrl_glam.presentation import count, escape_html, frame_markdown, guard_formula
 from torchrl_glam.runs.files import write_file
 from torchrl_glam.tools.report import published, tables
 from torchrl_glam.tools.report.limits import ALL_FRAMES, ALL_GAMES, GAMES_LINE, MIN_SEEDS, NAME_LINE, SEEDS_LINE
@@ -75,7 +75,7 @@ def write_report(
     checks = published.check_published()
     parts += ["## Published aggregates, recomputed from per-game scores", frame_markdown(tables.checks_table(checks))]
     parts.append(_list(map(published.complaint, checks[~checks["follows"]].itertuples())))
-    text = "\n\n".join(parts) + "\n"
+    text = escape_html("\n\n".join(parts)) + "\n"
     files = {"report.md": text, **_csv_files(runs, panels, checks)}
     for name, content in files.items():
         write_file(out / name, content.encode())
@@ -92,7 +92,7 @@ def _csv_files(runs: pd.DataFrame, panels: list[Panel], checks: pd.DataFrame) ->
         "published.csv": checks,
     }
     options = {"index": False, "lineterminator": "\n", "float_format": "%.6g"}
-    return {name: table.to_csv(**options) for name, table in csv_tables.items()}
+    return {name: table.map(guard_formula).to_csv(**options) for name, table in csv_tables.items()}
 
 
 def protocol_line(protocol: str) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from torchrl_glam.errors import UsageError
-from torchrl_glam.runs.reading import field_values, number, read_json, want
+from torchrl_glam.errors import UsageError, one_line
+from torchrl_glam.runs.foreign import read_json, read_text
+from torchrl_glam.runs.reading import LARGEST, field_values, number, want
 
 RANDOM = "random"
 """The preset of random play, which is a reference and not a method."""
@@ -154,11 +155,12 @@ def read_curve(path: Path) -> pd.Series | None:
     if file is None:
         return None
     try:
-        rows = [tuple(map(float, row)) for row in csv.reader(file.read_text(encoding="utf-8").splitlines())]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"its curve {file} is damaged ({error})") from error
+        rows = [tuple(map(float, row)) for row in csv.reader(read_text(file).splitlines())]
+    except (ValueError, csv.Error) as error:  # a UsageError is a ValueError
+        raise UsageError(f"its curve {file} is damaged ({one_line(error)[:200]})") from error
     for row in rows:
-        want(len(row) == 2 and all(map(math.isfinite, row)), f"its curve {file} has a line that is not step,return")
+        good = len(row) == 2 and all(abs(number) <= LARGEST for number in row)  # false for NaN too
+        want(good, f"its curve {file} has a line that is not step,return")
     if not rows:
         return None
     steps, returns = zip(*sorted(rows), strict=True)
@@ -174,7 +176,7 @@ def _below(folder: Path, name: str) -> list[Path]:
 def _is_unfinished(config: Path) -> bool:
     """Return True if a ``config.yaml`` has the step count of a run on Atari, and there is no result beside it."""
     try:
-        lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = read_text(config).splitlines()
+    except UsageError:
         return False
     return any(line.startswith("total_frames:") for line in lines) and not (config.parent / "result.json").exists()
