@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from torchrl_glam.command.arguments import quote_override
 from torchrl_glam.command.explain import SHORT_ERRORS, explain
-from torchrl_glam.command.study.job import STOP, Job, Outcome, State, print_line
+from torchrl_glam.command.study.job import STOP, Job, Outcome, Process, State, print_line
 from torchrl_glam.command.study.plan import PlannedRun, plan_runs
 from torchrl_glam.errors import Stopped
 from torchrl_glam.runs.folder import RunFolder
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torchrl_glam.command.cli import Command
 
 RAY_LINES = 1.0  # seconds until the last lines of Ray's workers are here
+ON_THIS_MACHINE = ("joblib", "submitit_local")  # launchers whose workers are its processes; Ray ends its own
 BASIC = "basic"  # Hydra's own launcher: one run after the other, in this process
 
 
@@ -133,6 +134,7 @@ class Study:
             home=os.getcwd(),
             parallel=self.parallel,
             on_gpu=self.launcher != "submitit_slurm" and torch.cuda.is_available(),
+            study=Process.this() if self.launcher in ON_THIS_MACHINE else None,
         )
         paths = [sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # workers import the same modules as the script
