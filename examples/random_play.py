@@ -19,7 +19,7 @@ from tensordict.nn import TensorDictModule
 from torchrl_glam import factory
 from torchrl_glam.command.cli import hydra_command
 from torchrl_glam.config import GLAMConfig
-from torchrl_glam.config.checks import check_values
+from torchrl_glam.config.checks import check_run
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.runs.folder import RunFolder
 from torchrl_glam.runs.summary import describe_result, make_score
@@ -28,7 +28,7 @@ from torchrl_glam.training.evaluation import play_episodes
 
 def check(config: GLAMConfig, given: list[str]) -> None:
     """Refuse values that are out of range, but allow 0 frames."""
-    check_values(replace(config, total_frames=1))
+    check_run(replace(config, total_frames=1))
 
 
 @hydra_command(CONFIGS, "random_play", GLAMConfig, check)

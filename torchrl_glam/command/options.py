@@ -74,6 +74,8 @@ def read_arguments(schema: type[Options], arguments: list[str]) -> Options:
             raise UsageError(f"{argument}: options are written key=value; --help lists them")
         if name not in schema.__dataclass_fields__:  # type: ignore[attr-defined]
             raise UsageError(unknown_option(name, schema, "--help lists them"))
+        if not value.strip():
+            raise UsageError(f"{name}= is empty: give a value, or leave it out")
         path = f"{PACKAGE}.{name}"
         overrides.append(f"{path}=null" if value == "null" else quote_override(path, value))
     ConfigStore.instance().store(name=schema.__name__, node=schema, package=PACKAGE)

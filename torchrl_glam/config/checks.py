@@ -23,6 +23,8 @@ MAY_BE_ZERO = (
     "sac.learning_starts",
 )
 CHOICES = {"bootstrap": BOOTSTRAPS, "sees": SEES}
+MOST = 2**31 - 1  # of a whole number; seeds are added to, and NumPy takes those below 2**32
+LIMITS = {"threads": 1024}
 RESUME = ("auto", "true", "false", "force")
 SHARES = (
     "gamma",
@@ -110,24 +112,39 @@ def _check_length(config: GLAMConfig) -> None:
         )
 
 
-def check_values(options: Any, prefix: str = "") -> None:
-    """Raise UsageError for a number that is out of range in any dataclass of options, nested ones too."""
+def check_names(options: Any, prefix: str = "") -> None:
+    """Raise UsageError for an option that a dataclass of options, nested ones too, does not have."""
     known = [option.name for option in fields(options)]
     for name in vars(options).keys() - set(known):  # added by +name=value
         has = ", ".join(option for option in known if not option.startswith("_")) or "none"
         raise UsageError(f"there is no option {prefix}{name}: the options there are {has}")
+    for name in known:
+        if is_dataclass(value := getattr(options, name)):
+            check_names(value, f"{prefix}{name}.")
+
+
+def check_values(options: Any, prefix: str = "") -> None:
+    """Raise UsageError for a number that is out of range in any dataclass of options, nested ones too."""
     for option in fields(options):
         value, name = getattr(options, option.name), f"{prefix}{option.name}"
         if is_dataclass(value):
             check_values(value, f"{name}.")
         elif isinstance(value, list):
             whole = all(type(number) is int for number in value)
-            if not value or (whole and min(value) < 1) or not all(map(math.isfinite, value)):
+            if not value or (whole and not 1 <= min(value) <= max(value) <= MOST) or not all(map(_is_finite, value)):
                 wanted = "at least 1 number" if not value else "whole numbers of at least 1" if whole else "numbers"
                 raise UsageError(f"{name}={value}: give {wanted}")
-        elif type(value) is int and value < (least := int(not {name, option.name} & set(MAY_BE_ZERO))):
-            raise UsageError(f"{name}={value}: give a whole number of at least {least}")
+        elif type(value) is int:
+            least, most = int(not {name, option.name} & set(MAY_BE_ZERO)), LIMITS.get(name, MOST)
+            if not least <= value <= most:
+                wanted = f"of at least {least}" if value < least else f"from {least} to {most}"
+                raise UsageError(f"{name}={value}: give a whole number {wanted}")
         elif type(value) is float:
             most = 1.0 if option.name in SHARES else math.inf
-            if not 0.0 <= value <= most:
-                raise UsageError(f"{name}={value}: give a number from 0 to {most:g}")
+            if not (math.isfinite(value) and 0.0 <= value <= most):
+                wanted = "a number from 0 to 1" if option.name in SHARES else "a finite number of at least 0"
+                raise UsageError(f"{name}={value}: give {wanted}")
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, int) or math.isfinite(number)  # a whole number may be too large for a float

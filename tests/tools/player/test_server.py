@@ -233,7 +233,10 @@ def test_other_websites_are_refused(headers, status):
 def test_who_does_not_know_the_token_is_refused(token):
     async def scenario(client, player):
         answer = await client.get(f"/{token}")
-        assert (answer.status, await answer.text()) == (403, "open the address that the player printed, with its token\n")
+        assert (answer.status, await answer.text()) == (
+            403,
+            "open the address that the player printed, with its token\n",
+        )
         with pytest.raises(WSServerHandshakeError) as refused:
             await client.ws_connect(f"/socket{token}")
         assert refused.value.status == 403

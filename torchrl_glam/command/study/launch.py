@@ -24,7 +24,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from torchrl_glam.command.arguments import quote_override
-from torchrl_glam.command.explain import SHORT_ERRORS, explain
+from torchrl_glam.command.explain import SHORT_ERRORS, explain, reading_options
 from torchrl_glam.command.study.job import STOP, Job, Outcome, Process, State, print_line
 from torchrl_glam.command.study.plan import PlannedRun, plan_runs
 from torchrl_glam.errors import Stopped
@@ -57,8 +57,9 @@ def run_study(command: Command[Any], arguments: list[str]) -> int:
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         given = [*arguments, "hydra.mode=MULTIRUN"]
-        options = hydra.compose_config(command.config_name, given, RunMode.MULTIRUN, with_log_configuration=False)
-        folder, runs = plan_runs(options, hydra.config_loader, command.schema)
+        with reading_options():
+            options = hydra.compose_config(command.config_name, given, RunMode.MULTIRUN, with_log_configuration=False)
+            folder, runs = plan_runs(options, hydra.config_loader, command.schema)
         with read_write(options), open_dict(options):
             options.hydra.sweep.dir = folder
             options.hydra.overrides.hydra.append(quote_override("hydra.sweep.dir", folder))  # for each run's own

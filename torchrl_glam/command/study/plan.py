@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from torchrl_glam.command.arguments import expand_arguments, quote_override
-from torchrl_glam.command.explain import GROUP
+from torchrl_glam.command.explain import GROUP, reading_options
 from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.folder import is_harmless
@@ -129,10 +129,11 @@ def _compose(named: dict[str, str], study: DictConfig, loader: ConfigLoader) -> 
     """Compose the options of one run, as its launcher will."""
     overrides = list(named.values())
     try:
-        options = loader.load_sweep_config(study, overrides)
+        with reading_options():
+            options = loader.load_sweep_config(study, overrides)
         HydraConfig.instance().set_config(options)  # for ${hydra:...}
         run_dir = str(options.run_dir)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, UsageError) as error:
         return PlannedRun(_value(named["run_dir"]), overrides, error=error)
     with read_write(options), open_dict(options):
         del options["hydra"]
