@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torchrl_glam.config import GLAMConfig, RunConfig, Starts
+from torchrl_glam.config.run import INIT_PARTS
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.policy import SEES
 from torchrl_glam.objectives.returns import BOOTSTRAPS
@@ -44,6 +45,8 @@ def check_config(config: GLAMConfig) -> None:
     """Raise UsageError, naming the option, for values that cannot work."""
     check_run(config)
     _check_length(config)
+    if unknown := [part for part in config.init_parts if part not in INIT_PARTS]:
+        raise UsageError(f"init_parts={unknown[0]} does not exist: choose of {', '.join(INIT_PARTS)}")
     for name, choices in CHOICES.items():
         if (value := getattr(config.agent, name)) not in choices:
             raise UsageError(f"agent.{name}={value} does not exist: choose {' or '.join(choices)}")
@@ -147,4 +150,4 @@ def check_values(options: Any, prefix: str = "") -> None:
 
 
 def _is_finite(number: Any) -> bool:
-    return isinstance(number, int) or math.isfinite(number)  # a whole number may be too large for a float
+    return not isinstance(number, float) or math.isfinite(number)  # a whole number may be too large for a float

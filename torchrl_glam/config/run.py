@@ -15,6 +15,8 @@ from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.training import AgentConfig, GLAMObjective
 
+INIT_PARTS = ("world_model", "actor", "critic")
+
 _WorldModelNode = make_node(GLAMWorldModel, ("action_size", "image_shape"), partial=True)
 
 
@@ -151,6 +153,8 @@ class GLAMConfig(RunConfig):
     env: EnvConfig = field(default_factory=EnvConfig)
     ablation: str = "none"
     total_frames: int = 100_000  # environment steps: 400 k emulator frames on the ALE
+    init_from: str | None = None  # folder of a run or an export whose weights this one begins with, where they fit
+    init_parts: list[str] = field(default_factory=lambda: list(INIT_PARTS))  # what of it
     check: bool = False  # --check: look at the machine and the options, and train nothing
     world_model: Any = field(default_factory=WorldModelConfig)
     model_loss: Any = field(default_factory=ModelLossConfig)

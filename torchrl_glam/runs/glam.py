@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tensordict import TensorDictBase
 from torch import nn
+from torchrl.data import TensorDictReplayBuffer
 
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
 from torchrl_glam.modules.ssm import resolve_backend
+from torchrl_glam.runs.checkpoint import TrainedNetworks
+from torchrl_glam.runs.checkpoint.checkpoints import CHECKPOINTS, newest_first
+from torchrl_glam.runs.initial import InitialWeights
 from torchrl_glam.runs.run import Run
 from torchrl_glam.runs.summary import choices, describe_result, make_score
 from torchrl_glam.training import Objective, episode_returns
@@ -53,6 +57,19 @@ class GLAMRun(Run):
             f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
             f"{config.total_frames} frames, about {duration(seconds)} and the evaluation | {config.run_dir}",
         )
+
+    def resume(self, networks: TrainedNetworks, replay: TensorDictReplayBuffer | None, **parts: Any) -> None:
+        """Resume as :meth:`Run.resume` does; a run without a checkpoint begins with the weights of ``init_from``.
+
+        Raises:
+            UsageError: also if ``init_from`` has no weights, or none that fit.
+        """
+        initial = None
+        if self.config.init_from is not None and not newest_first(self.folder / CHECKPOINTS):
+            initial = InitialWeights(self.config.init_from, self.config.init_parts)
+        super().resume(networks, replay, **parts)
+        if initial is not None:
+            self.write(initial.copy_to(networks.networks, parts["policy"].objective.losses))
 
     def collect(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[range, TensorDictBase]]:
         """Number the collector's real steps as :meth:`track` does, and log the returns of episodes that end.
