@@ -13,6 +13,7 @@ from torchrl_glam.modules.policy import SEES
 from torchrl_glam.objectives.returns import BOOTSTRAPS
 
 MAY_BE_ZERO = (
+    "evaluation.episodes",
     "evaluation.every",
     "seed",
     "newest",

@@ -23,6 +23,7 @@ from torchrl_glam.config import RunConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.folder import is_harmless
 
+NAME = "<name>"  # in a run_dir of configs/, the place of :func:`run_name`
 LONGEST = 120  # characters of a folder's name; a longer one is cut, and gets a hash
 
 
@@ -99,6 +100,19 @@ def run_name(options: dict[str, str], swept: set[str], study: DictConfig, schema
     told = sorted(name for name in options if name not in own and (name in swept or not is_harmless(name, schema)))
     parts = "+".join(f"{name}-{value(name)}" for name in told)
     return os.path.join(_plain(value(schema.SUBJECT), "/"), f"{_plain(parts)}-seed{value('seed')}".lstrip("-"))
+
+
+def name_run(given: list[str], options: DictConfig, schema: type[RunConfig]) -> str:
+    """Return the :func:`run_name` of a run by itself, which also tells the preset.
+
+    Args:
+        given: its options, ``name=value``.
+        options: as composed of them.
+        schema: knows which options are harmless.
+    """
+    overrides = OverridesParser.create().parse_overrides(given)
+    named = {str(each.key_or_group): each.input_line or "" for each in overrides}
+    return run_name({**named, "preset": quote_override("preset", options.preset)}, set(), options, schema)
 
 
 def task_overrides(hydra: Any) -> list[str]:
