@@ -45,11 +45,11 @@ def make_objective(config: GLAMConfig, env: GLAMImaginedEnv, actor: Probabilisti
     objective: Objective = make_part(
         "objective", config.objective, *inputs, compile=compiles_updates(config, env.device)
     )
-    _check_parts(config.objective, objective)
+    check_objective(config.objective, objective)
     return objective
 
 
-def _check_parts(node: Any, objective: Objective) -> None:
+def check_objective(node: Any, objective: Objective) -> None:
     """Raise UsageError for an objective that lacks what is trained and saved."""
     name = GROUPS["objective"].name_of(node)
     networks, losses = getattr(objective, "networks", None), getattr(objective, "losses", None)
