@@ -243,7 +243,7 @@ def test_auto_becomes_the_cpu_preset_and_an_explicit_one_is_kept(options, wanted
     (config,) = came
     assert config.preset == wanted
     assert config.world_model.num_classes == {"cpu": 8, "paper": 32}[wanted]
-    assert config.run_dir.startswith(f"runs/ALE/Pong-v5/preset-{wanted}-seed0-")
+    assert config.run_dir.startswith(f"runs/ALE/Pong-v5/device-cpu+preset-{wanted}-seed0-")
 
 
 def test_the_folder_says_what_is_swapped(monkeypatch):

@@ -146,7 +146,7 @@ def check_values(options: Any, prefix: str = "") -> None:
         elif type(value) is float:
             most = 1.0 if option.name in SHARES else math.inf
             if not (math.isfinite(value) and 0.0 <= value <= most):
-                wanted = "a number from 0 to 1" if option.name in SHARES else "a finite number of at least 0"
+                wanted = "a number from 0 to 1" if option.name in SHARES else "a number from 0 up, a finite one"
                 raise UsageError(f"{name}={value}: give {wanted}")
 
 
