@@ -12,6 +12,8 @@ torchrl_glam/tools/benchmarks/options.py.
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 import shlex
 import sys
 from collections.abc import Iterator

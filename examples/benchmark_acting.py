@@ -9,6 +9,8 @@ Needs the extra `[offline]`; the picture needs `[report]`.
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 import datetime
 from dataclasses import dataclass
 from importlib.metadata import version

@@ -10,6 +10,8 @@ data and in several sizes, scaling.png. Only runs that differ in nothing but the
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 from dataclasses import dataclass
 from pathlib import Path
 

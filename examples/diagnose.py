@@ -9,6 +9,8 @@ The predictions of its networks are compared with the newest records of the repl
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from torchrl_glam.runs.loading import load_run
 from torchrl_glam.tools.diagnosis.diagnose import context_length, diagnose
 from torchrl_glam.tools.diagnosis.picture import draw
 from torchrl_glam.tools.diagnosis.steps import play_steps, read_steps
-from torchrl_glam.tools.diagnosis.writing import to_json, to_markdown
+from torchrl_glam.tools.diagnosis.writing import describe_state, to_json, to_markdown, to_screen
 
 
 @dataclass
@@ -37,7 +39,7 @@ class DiagnoseOptions:
     context: int | None = None  # real steps before a prediction; null: as in training
     seed: int = 0  # of latents, and of new steps
     device: Device = Device.auto
-    out: str | None = None  # folder; null: run_dir/diagnosis-FRAME-seedSEED
+    out: str | None = None  # file names before .md, .json and .png; null: run_dir/diagnosis-FRAME-seedSEED
 
 
 @small_command(DiagnoseOptions)
@@ -46,8 +48,8 @@ def main(options: DiagnoseOptions) -> None:
     check_least(options, {"records": 1, "fresh": 0, "context": 1, "seed": 0})
     device = resolve_device(options.device)
     run = load_run(options.run_dir, weights=options.weights, device=device, trust=options.trust)
-    folder = Path(options.out or run.folder / f"diagnosis-{run.frame}-seed{options.seed}")
-    make_writable("out", folder / "diagnosis.md")
+    name = options.out or str(run.folder / f"diagnosis-{run.frame}-seed{options.seed}")
+    make_writable("out", Path(f"{name}.md"))
 
     factory.set_seeds(options.seed)
     context = options.context or context_length(run.config)
@@ -55,16 +57,16 @@ def main(options: DiagnoseOptions) -> None:
     if options.fresh:
         found["fresh"] = diagnose(run, play_steps(run, options.fresh, options.seed, progress=True), context)
 
+    state = describe_state(run.folder, run.frame, run.config.total_frames)
     title = {"env": run.config.env.name, "frame": run.frame, "weights": options.weights, "seed": options.seed}
-    text = to_markdown(title, found)
-    write_file(folder / "diagnosis.md", text.encode())
-    write_file(folder / "diagnosis.json", to_json(title, found).encode())
-    print(text)
+    title |= {"state": state}
+    write_file(Path(f"{name}.md"), to_markdown(title, found).encode())
+    write_file(Path(f"{name}.json"), to_json(title, found).encode())
     if presentation.has_matplotlib:
-        draw(folder / "diagnosis.png", f"{title['env']}, {run.frame} steps of training", found)
+        draw(Path(f"{name}.png"), f"{title['env']}: {state}", found)
     else:
         print('nothing is drawn, matplotlib is missing: pip install "torchrl_glam[report]"')
-    print(f"written to {folder}")
+    print(f"tables: {name}.md\n\n{to_screen(title, found)}", end="")
 
 
 if __name__ == "__main__":

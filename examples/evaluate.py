@@ -8,6 +8,8 @@ Options that are not given are as in the run. The same options give the same ret
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path

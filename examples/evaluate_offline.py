@@ -9,6 +9,8 @@ is the run's.
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,6 +6,8 @@ python examples/export.py run_dir=runs/pong to=minari dataset_id=glam/pong-v0
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path

@@ -7,6 +7,8 @@ Options are `key=value`: those of a run are in torchrl_glam/config, those of a p
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 from pathlib import Path
 
 from torchrl.envs import EnvBase
@@ -101,7 +103,8 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
         greedy = config.evaluation.greedy
         played = play_episodes(evaluation_env, policy, episodes, greedy=greedy, progress=True, on_step=first_episode)
         run.finish(played)
-        write_video(run.folder / MEDIA / "evaluation.gif", first_episode.frames)
+        if played:
+            write_video(run.folder / MEDIA / "evaluation.gif", first_episode.frames)
 
 
 if __name__ == "__main__":

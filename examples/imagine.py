@@ -9,6 +9,8 @@ errors of each step are written beside the video, as a CSV file and, with matplo
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 from dataclasses import dataclass
 from pathlib import Path
 

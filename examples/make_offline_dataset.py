@@ -9,6 +9,8 @@ Options are `key=value`; torchrl_glam/offline/teachers/config.py lists all of th
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 from pathlib import Path
 
 from torchrl_glam.command.cli import hydra_command

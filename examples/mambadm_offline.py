@@ -9,6 +9,8 @@ model's class in torchrl_glam/offline/actor.py.
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 from pathlib import Path
 
 from torchrl_glam.command.cli import hydra_command, resolve_device

@@ -7,6 +7,8 @@ Takes the options of glam_atari.py, of which env.name is only what the run is ca
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 from glam_atari import CONFIGS, train
 from torchrl.envs import GymEnv, TransformedEnv
 

@@ -2,13 +2,13 @@
 
     python examples/planning.py --planner mppi --updates 3000    # without options: cem, with a model of 80 updates
 
-Random play trains a small world model. Then, at each real step, the planner looks for the actions that earn most in
-imagination, starting from the last real frames, and the first of them is taken.
+Random play trains a small world model. At each real step, the planner then looks for the actions that earn most in it.
 """
 
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -49,8 +49,7 @@ def act(env: EnvBase, world_model: GLAMWorldModel, planner: str, steps: int) -> 
         value = make_value(world_model.state_size, world_model.dynamics.width)
         returns = TDLambdaEstimator(gamma=0.99, lmbda=1.0, value_network=value)
         plan = MPPIPlanner(imagined, returns, temperature=0.1, **SEARCH)  # exp(0.1 * return) must stay above 0
-    step = env.reset()
-    played: list[TensorDictBase] = []
+    step, played = env.reset(), list[TensorDictBase]()
     for _ in range(CONTEXT + steps):
         if len(played) < CONTEXT:
             env.rand_action(step)
@@ -68,6 +67,8 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--planner", choices=["cem", "mppi"], default="cem")
     options = parser.parse_args()
+    if find_spec("pygame") is None:
+        parser.exit(2, "error: Gymnasium renders Pendulum with pygame, which is missing: pip install pygame\n")
     torch.manual_seed(0)
     env = adapt_env(GymEnv("Pendulum-v1", from_pixels=True), image_size=32)
     env.set_seed(0)

@@ -8,6 +8,8 @@ world model imagines it.
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 from dataclasses import dataclass
 
 from torchrl_glam.command.cli import resolve_device

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.presentation import make_figure, save_figure
-from torchrl_glam.tools.report.panels import WINDOW, moving_average
+from torchrl_glam.presentation import make_figure, save_figure, share_legend
+from torchrl_glam.tools.report.panels import WINDOW, few_marker, moving_average
 from torchrl_glam.tools.report.runs import read_curve
 
 
@@ -24,10 +24,10 @@ def plot(paths: list[Path], out: Path) -> None:
         if curve is None:
             raise UsageError(f"{path} has no returns: give run folders or CSV files of frame, return")
         average = moving_average(curve)
-        axes.plot(average.index, average, label=path.stem)
+        axes.plot(average.index, average, marker=few_marker(average), label=path.stem)
     axes.set(xlabel="environment steps", ylabel=f"return, mean of {WINDOW} episodes")
     axes.grid(alpha=0.3)
-    axes.legend()
+    share_legend(figure, [axes])
     save_figure(figure, out)
 
 

@@ -9,6 +9,8 @@ evaluation.episodes and run_dir have an effect.
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 import time
 from dataclasses import replace
 
@@ -19,7 +21,8 @@ from tensordict.nn import TensorDictModule
 from torchrl_glam import factory
 from torchrl_glam.command.cli import hydra_command
 from torchrl_glam.config import GLAMConfig
-from torchrl_glam.config.checks import check_values
+from torchrl_glam.config.checks import check_run
+from torchrl_glam.errors import check_least
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.runs.folder import RunFolder
 from torchrl_glam.runs.summary import describe_result, make_score
@@ -28,7 +31,8 @@ from torchrl_glam.training.evaluation import play_episodes
 
 def check(config: GLAMConfig, given: list[str]) -> None:
     """Refuse values that are out of range, but allow 0 frames."""
-    check_values(replace(config, total_frames=1))
+    check_least(config.evaluation, {"episodes": 1})
+    check_run(replace(config, total_frames=1))
 
 
 @hydra_command(CONFIGS, "random_play", GLAMConfig, check)

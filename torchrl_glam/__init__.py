@@ -3,11 +3,41 @@
 The algorithm: ``modules`` (world model, sequence backbones, Mamba, policy), ``objectives`` (losses), ``envs`` (Atari,
 the imagined environment), ``data`` (replay) and ``training`` (the updates). Each part works without the rest.
 ``config`` and ``factory`` make them from options, ``runs`` keeps what a run leaves on disk, ``command`` has the command
-lines, ``offline`` is MambaDM, and ``tools`` read runs. Importing this module imports none of them.
+lines, ``offline`` is MambaDM, and ``tools`` read runs. Importing this module imports none of them, their
+first use does: ``torchrl_glam.modules.MambaBlock``.
 """
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+from importlib import import_module
+from types import ModuleType
 
 __version__ = "0.1.0"
+
+_ROOMS = (
+    "command",
+    "config",
+    "data",
+    "envs",
+    "errors",
+    "factory",
+    "machine",
+    "modules",
+    "objectives",
+    "offline",
+    "presentation",
+    "runs",
+    "tools",
+    "training",
+)
+__all__ = ["__version__"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

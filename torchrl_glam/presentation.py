@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ has_matplotlib = find_spec("matplotlib") is not None
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"
 BLACK, GREY = "#000000", "#7f7f7f"
 
+LETTER, LINE, SAMPLE = 0.085, 0.22, 0.6  # inches of a legend: a letter's width, a line's height, the drawn sample
 COLUMNS = 3  # panels in a row, at most
 
 FORMULA = re.compile(r"[=@\t\r]|[+-](?!$|[\d.]+([eE][+-]?\d+)?$|inf$)")
@@ -65,7 +67,7 @@ def make_panels(
 
 
 def share_legend(figure: Any, panels: list[Any], *, last: tuple[str, ...] = ()) -> None:
-    """Draw one legend below all panels; the entries in ``last`` come at its end."""
+    """Draw one legend below all panels, which makes the figure as much higher; the ``last`` entries come at its end."""
     handles: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -73,9 +75,21 @@ def share_legend(figure: Any, panels: list[Any], *, last: tuple[str, ...] = ()) 
     for label in last:
         if label in handles:
             handles[label] = handles.pop(label)
-    width, _ = figure.get_size_inches()
-    columns = 5 if width > 10 else 3 if width > 8 else 2
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), columns))
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    labels = [textwrap.fill(label, int((width - SAMPLE) / LETTER)) for label in handles]
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    columns = max(1, min(len(labels), 5, int(width / (SAMPLE + LETTER * longest))))
+    lines = max(label.count("\n") + 1 for label in labels) * -(-len(labels) // columns)
+    figure.set_size_inches(width, height + LINE * lines)
+    figure.legend(handles.values(), labels, loc="outside lower center", ncols=columns)
+
+
+def legend_below(axes: Any) -> None:
+    """Draw the legend of one panel of several below it, where it covers no curve."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -63,7 +63,7 @@ def test_what_is_given_replaces_the_defaults(run):
     assert read_arguments(Options, ["folder=b", "episodes=null", "out=null"]) == Options("b")
 
 
-TEXTS = ["007", "1e5", "true", "[a]", "{b}", "a=b", "2024-01-01", " ", "a: b", "~/x", "", "a,b", "$HOME", "a\n"]
+TEXTS = ["007", "1e5", "true", "[a]", "{b}", "a=b", "2024-01-01", " a", "a: b", "~/x", "a,b", "$HOME", "a\n"]
 QUOTES = ["it's", '"a"', "'a'", "a\\'b", "a\\"]
 
 
@@ -82,6 +82,8 @@ WRONG = {
     "no choice": (["folder=a", "colour=blue"], "colour=blue: Invalid value 'blue', expected one of [red, green]"),
     "null where it cannot be": (["folder=null"], "folder=null: field 'folder' is not Optional"),
     "no value": (["folder"], "folder: options are written key=value; --help lists them"),
+    "empty": (["folder="], "folder= is empty: give a value, or leave it out"),
+    "blank": (["folder=a", "out= "], "out= is empty: give a value, or leave it out"),
     "of another style": (["--folder=a"], "--folder=a: options are written key=value; --help lists them"),
     "Hydra's own": (["folder=a", "hydra.run.dir=b"], "there is no option hydra.run.dir"),
     "added": (["folder=a", "+more=b"], "there is no option +more"),

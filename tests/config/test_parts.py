@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,14 +12,18 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 from torch import nn
 
-from tests.support.trained import Trained
+from tests.support.trained import SMALL, Trained
 from tests.whole.test_switches import load
+from torchrl_glam import factory
 from torchrl_glam.config import GROUPS, GLAMConfig
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.config.flat import plain_options
 from torchrl_glam.config.parts import SCHEMES, node_from_path
 from torchrl_glam.errors import UsageError
+from torchrl_glam.factory.updates import check_objective
 from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
+from torchrl_glam.modules.heads import check_reward_head
+from torchrl_glam.runs.estimate import estimate_run
 from torchrl_glam.runs.loading import read_options
 from torchrl_glam.training import GLAMObjective, OnPolicyObjective
 
@@ -120,6 +126,62 @@ def test_a_reward_head_of_ones_own_owns_its_loss():
     trained = Trained(f"reward_head={HERE}.RegressionHead", "world_model.reward_head.factor=3")
     trained.update()
     assert not torch.equal(before, trained.world_model.reward_head.layers[0].weight)
+
+
+WRONG_HEADS = {
+    "no_time": ("forward", lambda head, x: head.layers(x).sum(1), "forward returned [2, 1], where floats [2 3 *] are"),
+    "flat": ("decode", lambda head, x: x[..., 0], "decode returned [2, 3], where floats [2 3 1] are wanted"),
+    "whole": ("decode", lambda head, x: x.long(), "decode returned Tensor, where floats [2 3 1] are wanted"),
+    "each": ("loss", lambda head, x, target: (x - target).square(), "loss returned [2, 3, 1], where floats [] are"),
+    "blind": ("loss", lambda head, x, target: target.mean(), "its loss depends on no parameter"),
+    "wrong": ("loss", lambda head, x, target: x[7].mean(), "loss raised IndexError: index 7 is out of bounds"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_HEADS)
+def test_a_reward_head_that_cannot_work_is_refused_before_the_run(name):
+    method, wrong, said = WRONG_HEADS[name]
+    head = type("Head", (RegressionHead,), {method: wrong})(8, 16)
+    before = torch.get_rng_state()
+    with pytest.raises(UsageError, match=re.escape(said)):
+        check_reward_head(head, 8)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def break_objective(**changes):
+    """An objective like GLAM's but for these attributes, as the factory checks it."""
+    return SimpleNamespace(**{"networks": {"actor": nn.Linear(1, 1)}, "losses": [], "critic": None, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"networks": None}, "sets no networks"),
+        ({"networks": {}}, "sets no networks"),
+        ({"networks": {"actor": 3}}, "networks['actor'] is no torch.nn.Module"),
+        ({"losses": nn.Linear(1, 1)}, "sets no losses"),
+    ],
+)
+def test_an_objective_that_lacks_a_part_is_refused_before_the_run(changes, said):
+    node = SimpleNamespace(name="", _target_=f"{HERE}.Mine")
+    with pytest.raises(UsageError, match=re.escape(f"objective={HERE}.Mine")) as error:
+        check_objective(node, break_objective(**changes))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        (lambda self, data, horizon: iter(()), "yields no terms"),
+        (lambda self, data, horizon: iter([3]), "the loss returned a int"),
+        (lambda self, data, horizon: iter([data["nothing"]]), "cannot take a step: KeyError"),
+    ],
+)
+def test_an_objective_whose_terms_are_wrong_is_refused_before_the_run(terms, said, monkeypatch):
+    monkeypatch.setattr(Patient, "terms", terms)
+    config = load(*SMALL, f"objective={HERE}.Patient")
+    with pytest.raises(UsageError, match=said):
+        estimate_run(config, factory.make_env(config), torch.device("cpu"), patience=0.0)
 
 
 def test_an_objective_of_ones_own():

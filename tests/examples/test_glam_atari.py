@@ -19,7 +19,8 @@ from PIL import Image
 from torch._inductor import config as inductor
 
 from tests.support.paths import CONFIGS, EXAMPLES, ROOT
-from torchrl_glam.command.cli import command_line
+from torchrl_glam.command.cli import command_line, hydra_command
+from torchrl_glam.config import GLAMConfig
 from torchrl_glam.runs.loading import load_run
 
 EXAMPLE = EXAMPLES / "glam_atari.py"
@@ -242,7 +243,19 @@ def test_auto_becomes_the_cpu_preset_and_an_explicit_one_is_kept(options, wanted
     (config,) = came
     assert config.preset == wanted
     assert config.world_model.num_classes == {"cpu": 8, "paper": 32}[wanted]
-    assert config.run_dir.startswith(f"runs/ALE/Pong-v5/{wanted}-seed0-")
+    assert config.run_dir.startswith(f"runs/ALE/Pong-v5/device-cpu+preset-{wanted}-seed0-")
+
+
+def test_the_folder_says_what_is_swapped(monkeypatch):
+    came = []
+    options = ["preset=debug", "objective=ppo", "world_model.dynamics.window=3", "seed=2", "logger=csv"]
+    options += ["objective.kwargs.entropy_coeff=1"]
+    for name in ("glam_atari", "random_play"):
+        monkeypatch.setattr(sys, "argv", [name, *(options if name == "glam_atari" else ["env.protocol=standard"])])
+        hydra_command(CONFIGS, name, GLAMConfig, lambda *_: None)(came.append)()
+    swaps = "objective-ppo+objective.kwargs.entropy_coeff-1+preset-debug+world_model.dynamics.window-3"
+    assert came[0].run_dir.startswith(f"runs/ALE/Pong-v5/{swaps}-seed2-20")
+    assert came[1].run_dir == "runs/ALE/Pong-v5/env.protocol-standard+preset-random-seed0"
 
 
 def test_a_refused_command_is_a_failed_process():

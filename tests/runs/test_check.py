@@ -228,15 +228,17 @@ def test_the_state_is_weights_and_what_adam_keeps_of_each():
 
 
 def test_the_fastest_call_counts(monkeypatch):
-    lasted = iter([9.0, 3.0, 5.0, 9.0])
+    lasted = iter([4.0, 3.0, 5.0, 4.0, 20.0, 2.0])
     now = [0.0]
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
 
     def update() -> None:
         now[0] += next(lasted)
 
-    assert estimate.fastest_call(update, CPU, patience=15.0) == 3.0
-    assert next(lasted) == 9.0  # three calls were enough
+    assert estimate.fastest_call(update, CPU, patience=1.0) == 3.0
+    assert next(lasted) == 4.0  # three calls were enough
+    assert estimate.fastest_call(update, CPU, patience=1.0) == 20.0  # too long to be made again
+    assert next(lasted) == 2.0
 
 
 @pytest.mark.parametrize(("horizons", "graphs"), [([4, 5, 6], 2), ([4, 4], 1)])

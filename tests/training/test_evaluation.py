@@ -10,9 +10,12 @@ from torch import nn
 from torchrl.data import OneHot
 from torchrl.envs.utils import exploration_type
 
+from tests.support.configs import load
 from tests.support.games import play_catch
+from torchrl_glam import factory
 from torchrl_glam.envs import make_atari_env
 from torchrl_glam.modules import GLAMPolicy, make_actor
+from torchrl_glam.runs.summary import describe_result
 from torchrl_glam.training.evaluation import Episode, FirstEpisode, Score, episode_returns, evaluate, play_episodes
 
 
@@ -180,3 +183,11 @@ def test_a_policy_with_a_context_can_be_evaluated_again_and_again(catch, make_wo
     policy = GLAMPolicy(world_model, make_actor(world_model.state_size, 8, OneHot(3), hidden=8), OneHot(3))
     returns = [evaluate(env, policy, 2) for _ in range(3)]
     assert all(0 <= value <= 5 and value == int(value) for pair in returns for value in pair)
+
+
+def test_no_episodes_are_no_evaluation():
+    assert play_episodes(None, None, 0) == []
+    config = load("preset=debug", "evaluation.episodes=0")
+    assert factory.num_evaluation_episodes(config) == 0
+    result = describe_result(config, [], total_frames=160, device="cpu", evaluation_seconds=0.0, seconds=1.0)
+    assert (result["returns"], result["mean"], result["human_normalised"]) == ([], None, None)

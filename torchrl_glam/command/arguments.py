@@ -14,6 +14,7 @@ from torchrl_glam.config.parts import store_imported
 from torchrl_glam.envs.scores import atari_100k_games
 from torchrl_glam.errors import UsageError
 
+PARTS_OPTION = "init_parts"
 GAME_OPTION, GAME_NAME = "env.name", "ALE/{}-v5"
 
 
@@ -23,7 +24,7 @@ def expand_arguments(arguments: list[str]) -> list[str]:
     Raises:
         UsageError: for a glob that matches no game, or a list of names and import paths.
     """
-    flags = ["check=true" if argument == "--check" else argument for argument in arguments]
+    flags = ["check=true" if argument == "--check" else _bracket(argument) for argument in arguments]
     store_imported(flags)
     return expand_games(flags)
 
@@ -57,6 +58,12 @@ def expand_games(arguments: list[str]) -> list[str]:
         ['seed=0,1', 'env.name=ALE/Pong-v5,ALE/Qbert-v5']
     """
     return [_expand_game(argument) for argument in arguments]
+
+
+def _bracket(argument: str) -> str:
+    """Write ``init_parts=a,b`` as one list, which Hydra would sweep over."""
+    name, _, value = argument.partition("=")
+    return f"{name}=[{value}]" if name == PARTS_OPTION and value and value[0] not in "['\"" else argument
 
 
 def _expand_game(argument: str) -> str:

@@ -19,11 +19,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from torchrl_glam.command.arguments import expand_arguments, study_arguments
-from torchrl_glam.command.explain import GROUP, one_line_errors, option_names
+from torchrl_glam.command.explain import GROUP, one_line_errors, option_names, reading_options
+from torchrl_glam.command.given import check_given
+from torchrl_glam.command.help import help_page
 from torchrl_glam.command.study.launch import run_study
-from torchrl_glam.command.study.plan import task_overrides
+from torchrl_glam.command.study.plan import NAME, name_run, task_overrides
 from torchrl_glam.config import GROUPS, Device, GLAMConfig, RunConfig
-from torchrl_glam.config.checks import check_config
+from torchrl_glam.config.checks import check_config, check_names
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.machine.allocator import keep_freed_memory
 from torchrl_glam.machine.compilation import check_compiler
@@ -62,8 +64,12 @@ def hydra_command(
     def decorate(main: Callable[[Config], None]) -> Callable[[], None]:
         command = Command(config_dir, config_name, schema, prepare, main)
 
+        composed = False
+
         @functools.wraps(main)
-        def composed(options: DictConfig) -> None:
+        def job(options: DictConfig) -> None:
+            nonlocal composed
+            composed = True
             with one_line_errors(schema):  # here, because hydra 1.3 announces an exception that leaves a job
                 try:
                     _check_launcher()
@@ -75,14 +81,21 @@ def hydra_command(
 
         @functools.wraps(main)
         def decorated() -> None:
+            nonlocal composed
+            composed = False
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra 1.3 otherwise prints its own many lines and exits
             sys.path.append(os.getcwd())  # for the user's modules
-            with optional_output(), one_line_errors(schema):
-                sys.argv[1:] = expand_arguments(sys.argv[1:])
-                overrides = study_arguments(sys.argv[1:]) if _has_studies(config_dir, config_name) else None
+            with optional_output(), one_line_errors(schema), reading_options(lambda: not composed):
+                if {"-h", "--help"} & set(sys.argv[1:]):
+                    sys.stdout.write(help_page(config_dir, config_name, schema, main))
+                    return
+                arguments = sys.argv[1:] = expand_arguments(sys.argv[1:])
+                check_given(arguments, config_dir)
+                overrides = study_arguments(arguments) if _has_studies(config_dir, config_name) else None
                 if overrides is not None:
+                    composed = True
                     sys.exit(run_study(command, overrides))
-                hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(composed)()
+                hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(job)()
 
         return decorated
 
@@ -123,6 +136,9 @@ class Command(Generic[Config]):
         config = OmegaConf.to_object(options)
         if not isinstance(config, self.schema):
             raise TypeError(f"{self.config_name} composes {type(config).__name__}, not {self.schema.__name__}")
+        check_names(config)
+        if isinstance(config, RunConfig) and NAME in config.run_dir:
+            config.run_dir = config.run_dir.replace(NAME, name_run(given, options, type(config)))
         self.prepare(config, [override.lstrip("+~").split("=")[0] for override in given])
         return config
 

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hydra.errors import HydraException
@@ -19,6 +19,7 @@ from torchrl_glam.errors import UsageError, first_line, one_line
 
 SHORT_ERRORS = (UsageError, HydraException, OmegaConfBaseException, FloatingPointError)
 GROUP = "study"
+LONGEST, LONGEST_WORD = 1000, 300  # characters of an error; a path has fewer than that
 PACKAGE = "small"  # of the options of a small tool, whose names may be those of groups: `model`, `env`
 
 
@@ -41,13 +42,48 @@ def one_line_errors(schema: type[Any]) -> Iterator[None]:
         sys.exit("interrupted")
 
 
+@contextlib.contextmanager
+def reading_options(reading: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise by accident over a bad value, such as a TypeError, into a UsageError.
+
+    Args:
+        reading: returns False once the options are read; from then on an error is a bug of the run.
+    """
+    try:
+        yield
+    except SHORT_ERRORS:
+        raise
+    except Exception as error:
+        if not reading():
+            raise
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise UsageError(f"the options cannot be read ({reason}): leave out what was given last") from error
+
+
 def exit_status(error: BaseException) -> int:
     """Return the exit status of a command that ends with this error."""
     return 1 if isinstance(error, FloatingPointError) else 2
 
 
 def explain(error: BaseException, schema: type[Any]) -> str:
-    """Return an error in one line of ours, where Hydra's and OmegaConf's are longer."""
+    """Return an error in one line of ours, where Hydra's and OmegaConf's are longer, and what was given is cut."""
+    return shorten(_explain(error, schema))
+
+
+def shorten(text: str) -> str:
+    """Return text of which the middle of each long word, and what is beyond ``LONGEST`` characters, is cut.
+
+    Examples:
+        >>> from torchrl_glam.command.explain import shorten
+        >>> shorten(f"seed={'9' * 5000}: give a whole number")
+        'seed=99999999999999999999999999999999999...9999999999999999999999999999999999999999: give a whole number'
+    """
+    words = (word if len(word) <= LONGEST_WORD else f"{word[:40]}...{word[-40:]}" for word in text.split(" "))
+    whole = " ".join(words)
+    return whole if len(whole) <= LONGEST else f"{whole[: LONGEST - 3]}..."
+
+
+def _explain(error: BaseException, schema: type[Any]) -> str:
     text = one_line(error)
     if isinstance(error, UsageError):
         return text

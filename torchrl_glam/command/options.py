@@ -77,6 +77,8 @@ def read_arguments(schema: type[Options], arguments: list[str]) -> Options:
             raise UsageError(f"{argument}: options are written key=value; --help lists them")
         if name not in schema.__dataclass_fields__:  # type: ignore[attr-defined]
             raise UsageError(unknown_option(name, schema, "--help lists them"))
+        if not value.strip():
+            raise UsageError(f"{name}= is empty: give a value, or leave it out")
         path = f"{PACKAGE}.{name}"
         overrides.append(f"{path}=null" if value == "null" else quote_override(path, value))
     ConfigStore.instance().store(name=schema.__name__, node=schema, package=PACKAGE)
@@ -91,21 +93,27 @@ def read_arguments(schema: type[Options], arguments: list[str]) -> Options:
 
 def _help(schema: type[Any], main: Callable[..., None]) -> str:
     """Return the docstring of the command, and a line for each option with its default and its comment."""
-    comments: dict[str, str] = {}
-    for part in reversed(schema.__mro__[:-1]):
-        comments |= dict(re.findall(r"^    (\w+):.*?  # (.*)$", inspect.getsource(part), re.MULTILINE))
-    defaults = OmegaConf.structured(schema)
-    shown = {str(name): _show(str(name), defaults) for name in defaults}
+    comments, defaults = field_comments(schema), OmegaConf.structured(schema)
+    shown = {str(name): show_option(str(name), defaults) for name in defaults}
     width = max(map(len, shown.values())) + 2
     listing = "\n".join(f"  {line:{width}}{comments.get(name, '')}".rstrip() for name, line in shown.items())
     return f"{inspect.getdoc(main)}\n\n{Path(sys.argv[0]).name} key=value ...\n{listing}\n"
 
 
-def _show(name: str, defaults: DictConfig) -> str:
-    """Return an option with its default and its choices."""
+def field_comments(schema: type[Any]) -> dict[str, str]:
+    """Return the comment on the line of each field of a dataclass, those of its bases too."""
+    comments: dict[str, str] = {}
+    for part in reversed(schema.__mro__[:-1]):
+        comments |= dict(re.findall(r"^    (\w+):.*?  # (.*)$", inspect.getsource(part), re.MULTILINE))
+    return comments
+
+
+def show_option(name: str, defaults: DictConfig, prefix: str = "") -> str:
+    """Return an option with its default and its choices; ``prefix`` stands before its name."""
+    shown = f"{prefix}{name}"
     if OmegaConf.is_missing(defaults, name):
-        return f"{name}=... (wanted)"
+        return f"{shown}=... (wanted)"
     value: Any = defaults[name]
     if isinstance(value, Enum):
-        return f"{name}={value.name} ({'|'.join(member.name for member in type(value))})"
-    return f"{name}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
+        return f"{shown}={value.name} ({'|'.join(member.name for member in type(value))})"
+    return f"{shown}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"

@@ -7,11 +7,13 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torchrl_glam.config import GLAMConfig, RunConfig, Starts
+from torchrl_glam.config.run import INIT_PARTS
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.policy import SEES
 from torchrl_glam.objectives.returns import BOOTSTRAPS, PERCENTILES
 
 MAY_BE_ZERO = (
+    "evaluation.episodes",
     "evaluation.every",
     "seed",
     "newest",
@@ -53,6 +55,8 @@ def check_config(config: GLAMConfig) -> None:
     """Raise UsageError, naming the option, for values that cannot work."""
     check_run(config)
     _check_length(config)
+    if unknown := [part for part in config.init_parts if part not in INIT_PARTS]:
+        raise UsageError(f"init_parts={unknown[0]} does not exist: choose of {', '.join(INIT_PARTS)}")
     for name, choices in CHOICES.items():
         if (value := getattr(config.agent, name)) not in choices:
             raise UsageError(f"agent.{name}={value} does not exist: choose {' or '.join(choices)}")
@@ -132,12 +136,19 @@ def _check_length(config: GLAMConfig) -> None:
         )
 
 
-def check_values(options: Any, prefix: str = "") -> None:
-    """Raise UsageError for a number that is out of range in any dataclass of options, nested ones too."""
+def check_names(options: Any, prefix: str = "") -> None:
+    """Raise UsageError for an option that a dataclass of options, nested ones too, does not have."""
     known = [option.name for option in fields(options)]
     for name in vars(options).keys() - set(known):  # added by +name=value
         has = ", ".join(option for option in known if not option.startswith("_")) or "none"
         raise UsageError(f"there is no option {prefix}{name}: the options there are {has}")
+    for name in known:
+        if is_dataclass(value := getattr(options, name)):
+            check_names(value, f"{prefix}{name}.")
+
+
+def check_values(options: Any, prefix: str = "") -> None:
+    """Raise UsageError for a number that is out of range in any dataclass of options, nested ones too."""
     for option in fields(options):
         value, name = getattr(options, option.name), f"{prefix}{option.name}"
         if is_dataclass(value):

@@ -15,6 +15,8 @@ from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.training import AgentConfig, GLAMObjective
 
+INIT_PARTS = ("world_model", "actor", "critic")
+
 _WorldModelNode = make_node(GLAMWorldModel, ("action_size", "image_shape"), partial=True)
 
 
@@ -32,8 +34,8 @@ ModelLossConfig: Any = make_node(GLAMModelLoss, ("world_model", "more_terms"), p
 class EnvConfig:
     """The real environment."""
 
-    name: str = "ALE/Pong-v5"
-    protocol: Protocol = Protocol.glam
+    name: str = "ALE/Pong-v5"  # a Gymnasium name, or module:Name-v0
+    protocol: Protocol = Protocol.glam  # of the evaluation, and of sticky actions and no-ops
     num_envs: int = 1  # played side by side; on the ALE by its own vector environment
     frame_skip: int | None = None  # emulator frames per step; None: 4 on the ALE, 1 elsewhere
 
@@ -105,7 +107,7 @@ class RunConfig:
     AGAIN: ClassVar[str]
     COMPARE: ClassVar[str] = "glam-report {folder}"
 
-    seed: int = 0
+    seed: int = 0  # of weights, draws and the environment
     device: Device = Device.auto
     threads: int | None = None  # of torch on the CPU; None: torch's own choice. Sums over more are rounded otherwise
     preset: str = "auto"
@@ -129,7 +131,7 @@ class RunConfig:
 class EvaluationConfig:
     """The evaluation at the end."""
 
-    episodes: int | None = None  # None: the protocol's number
+    episodes: int | None = None  # None: the protocol's number; 0: no evaluation
     greedy: bool = False  # sampled actions, as STORM evaluates
 
 
@@ -153,6 +155,8 @@ class GLAMConfig(RunConfig):
     env: EnvConfig = field(default_factory=EnvConfig)
     ablation: str = "none"
     total_frames: int = 100_000  # environment steps: 400 k emulator frames on the ALE
+    init_from: str | None = None  # folder of a run or an export whose weights this one begins with, where they fit
+    init_parts: list[str] = field(default_factory=lambda: list(INIT_PARTS))  # what of it
     check: bool = False  # --check: look at the machine and the options, and train nothing
     world_model: Any = field(default_factory=WorldModelConfig)
     model_loss: Any = field(default_factory=ModelLossConfig)

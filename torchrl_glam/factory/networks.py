@@ -16,6 +16,7 @@ from torchrl_glam import modules
 from torchrl_glam.config import GROUPS, GLAMConfig, ImaginedMemory
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel, SequenceBackbone, SlidingWindow, check_backbone
+from torchrl_glam.modules.heads import check_reward_head
 from torchrl_glam.training.imports import make_module
 
 
@@ -50,6 +51,8 @@ def make_world_model(config: GLAMConfig, action_spec: TensorSpec, device: torch.
     """Make the world model, in eval mode: only its update trains BatchNorm."""
     dynamics = make_dynamics(config)
     world_model = make_part("world_model", replace(config.world_model, dynamics=dynamics), action_spec.shape[-1])
+    if type(world_model.reward_head) not in GROUPS["reward_head"].choices.values():
+        check_reward_head(world_model.reward_head, world_model.dynamics.width)
     return world_model.to(device).eval()
 
 

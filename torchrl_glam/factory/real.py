@@ -46,7 +46,8 @@ def make_evaluation_env(config: GLAMConfig) -> EnvBase:
 
 def num_evaluation_episodes(config: GLAMConfig) -> int:
     """``evaluation.episodes``, or the protocol's number."""
-    return config.evaluation.episodes or PROTOCOLS[config.env.protocol.value].evaluation_episodes
+    given = config.evaluation.episodes
+    return PROTOCOLS[config.env.protocol.value].evaluation_episodes if given is None else given
 
 
 def make_collector(config: GLAMConfig, env: EnvBase, policy: GLAMPolicy) -> ResumableCollector | OverlappedCollector:

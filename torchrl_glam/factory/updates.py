@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 from torchrl.modules import ProbabilisticActor
+from torchrl.objectives import LossModule
 
-from torchrl_glam.config import GLAMConfig, OptimizerConfig, Precision, Starts
+from torchrl_glam.config import GROUPS, GLAMConfig, OptimizerConfig, Precision, Starts
 from torchrl_glam.envs import GLAMImaginedEnv
+from torchrl_glam.errors import UsageError
 from torchrl_glam.factory.networks import make_part
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.training import Objective, PolicyUpdate, Start, WorldModelUpdate, trained_parameters
@@ -54,7 +58,20 @@ def make_objective(config: GLAMConfig, env: GLAMImaginedEnv, actor: Probabilisti
     objective: Objective = make_part(
         "objective", config.objective, *inputs, compile=compiles_updates(config, env.device)
     )
+    check_objective(config.objective, objective)
     return objective
+
+
+def check_objective(node: Any, objective: Objective) -> None:
+    """Raise UsageError for an objective that lacks what is trained and saved."""
+    name = GROUPS["objective"].name_of(node)
+    networks, losses = getattr(objective, "networks", None), getattr(objective, "losses", None)
+    if not isinstance(networks, dict) or "actor" not in networks:
+        raise UsageError(f'objective={name} sets no networks: {{"actor": self.actor, ...}}, all that it trains')
+    if bad := [part for part, network in networks.items() if not isinstance(network, nn.Module)]:
+        raise UsageError(f"objective={name}: networks[{bad[0]!r}] is no torch.nn.Module")
+    if not isinstance(losses, Sequence) or not all(isinstance(loss, LossModule) for loss in losses):
+        raise UsageError(f"objective={name} sets no losses: a list of TorchRL's LossModule, which may be empty")
 
 
 def make_policy_update(config: GLAMConfig, env: GLAMImaginedEnv, actor: ProbabilisticActor) -> PolicyUpdate:

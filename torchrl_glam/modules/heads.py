@@ -6,13 +6,15 @@ an action.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torchrl.modules.functional import symexp, symlog
 from torchrl.modules.models.model_based import two_hot_cross_entropy, two_hot_decode
 
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import UsageError, describe_error
 from torchrl_glam.modules.latent import unimix_logits
 
 
@@ -176,3 +178,32 @@ class BinaryHead(nn.Module):
     def forward(self, inputs: Float[Tensor, "*b d"]) -> Float[Tensor, "*b 1"]:
         """Return the logit."""
         return self.logit(self.trunk(inputs))
+
+
+def check_reward_head(head: nn.Module, width: int) -> None:
+    """Try somebody's reward head on random beliefs ``[2 3 width]``, on a copy; random numbers do not change.
+
+    Raises:
+        UsageError: if ``forward``, ``decode`` or ``loss`` raises an error or returns another shape than is wanted.
+    """
+    head, wanted = copy.deepcopy(head), {"forward": "[2 3 *]", "decode": "[2 3 1]", "loss": "[]"}
+
+    def run(method: str, *inputs: Tensor) -> Tensor:
+        what = f"the reward head {type(head).__name__}: {method}"
+        try:
+            found = head(*inputs) if method == "forward" else getattr(head, method)(*inputs)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(f"{what} raised {describe_error(error)}") from error
+        shape = tuple(found.shape) if isinstance(found, Tensor) and found.is_floating_point() else None
+        if not {"forward": (shape or ())[:2] == (2, 3), "decode": shape == (2, 3, 1), "loss": shape == ()}[method]:
+            got = type(found).__name__ if shape is None else list(shape)
+            raise UsageError(f"{what} returned {got}, where floats {wanted[method]} are wanted")
+        return found
+
+    with torch.random.fork_rng(devices=[]):
+        predicted = run("forward", torch.randn(2, 3, width))
+        run("decode", predicted)
+        if not run("loss", predicted, torch.randn(2, 3, 1)).requires_grad:
+            raise UsageError(f"the reward head {type(head).__name__}: its loss depends on no parameter")

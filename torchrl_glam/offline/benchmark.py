@@ -17,7 +17,7 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.machine.generators import kept_generators
 from torchrl_glam.offline.actor import DecisionTransformerActor, MambaDMActor
 from torchrl_glam.offline.base import DecisionActor
-from torchrl_glam.presentation import GREEN, SKY, VERMILION, make_figure, markdown, save_figure
+from torchrl_glam.presentation import GREEN, SKY, VERMILION, make_figure, markdown, save_figure, share_legend
 
 CARRIED, WINDOW, BASELINE = "MambaDM, carried state", "MambaDM, window", "Transformer, window"
 BASELINE_CONTEXT = 20
@@ -129,7 +129,7 @@ def plot_acting(path: Path, points: pd.DataFrame, note: str = "") -> None:
         _draw_scales(axes, sorted(set(own["context"])), 1e3 * (own["seconds"] / own["ratio"]).iloc[0])
         axes.set_title("1 environment" if batch == 1 else f"{batch} environments side by side")
         axes.grid(alpha=0.3)
-        axes.legend(loc="upper left")
+    share_legend(figure, list(panels.flat))
     panels[0, 0].set_ylabel("milliseconds for one action")
     if note:
         figure.suptitle(note, fontsize="small")

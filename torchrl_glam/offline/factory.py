@@ -30,6 +30,8 @@ class AnnotatedBCLoss(BCLoss):
 def check_offline_config(config: OfflineConfig, _: Iterable[str] = ()) -> None:
     """Raise UsageError for options that do not go together or are out of range."""
     check_run(config)
+    if config.evaluation.episodes == 0:
+        raise UsageError("evaluation.episodes=0: give a whole number of at least 1")
     name = model_name(config)
     if (warmup := config.optimizer.warmup_updates) >= config.total_updates:
         raise UsageError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -27,6 +28,7 @@ from torchrl_glam.runs.loggers import check_logger
 MEDIA = 100 * 2**20  # bytes that videos, pictures and metrics may take
 TIGHT = 0.8  # share of the free room above which a need is worth a warning
 PATIENCE = 10.0  # seconds for timing each update; the start of a run takes one
+LONG = 86_400.0  # seconds of a run above which it is worth a warning
 LEAST_CAPABILITY = (7, 0)  # of a GPU, for torch 2.13's builds and Triton
 
 
@@ -48,7 +50,13 @@ class Finding:
 
 
 def check_machine(
-    config: GLAMConfig, env: EnvBase, folder: Path, device: torch.device, *, frame: int = 0
+    config: GLAMConfig,
+    env: EnvBase,
+    folder: Path,
+    device: torch.device,
+    *,
+    frame: int = 0,
+    say: Callable[[str], object] = lambda line: None,
 ) -> list[Finding]:
     """Compare the needs of a run with the machine, with one update of each kind on throw-away networks.
 
@@ -60,7 +68,9 @@ def check_machine(
         folder: the run's, which need not exist.
         device: the networks'.
         frame: the step that the run in ``folder`` would resume from; 0 if there is none.
+        say: is told what is done next, for it may take minutes.
     """
+    say("looks at folder, cores and device")
     found = [_check_folder(folder, frame), _check_load(), _check_device(config, device)]
     free = {torch.device("cpu"): available_memory()}
     if device.type == "cuda":
@@ -68,7 +78,7 @@ def check_machine(
     replay = min(config.replay.capacity, config.total_frames) * record_bytes(env)
     place = ring_device(config.replay.device.value, device, replay)
     try:
-        estimate = estimate_run(config, env, device, patience=PATIENCE, measure_memory=True)
+        estimate = estimate_run(config, env, device, patience=PATIENCE, measure_memory=True, say=say)
     except RuntimeError as error:
         if not (isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)):
             raise
@@ -119,7 +129,11 @@ def report_machine(config: GLAMConfig, env: EnvBase, device: torch.device) -> No
     if folder.exists():
         RunFolder(config).release()
     saved = newest_first(folder / CHECKPOINTS)
-    findings = check_machine(config, env, folder, device, frame=frame_of(saved[0]) if saved else 0)
+
+    def say(line: str) -> None:
+        tqdm.write(f"check: {line}", file=sys.stderr)
+
+    findings = check_machine(config, env, folder, device, frame=frame_of(saved[0]) if saved else 0, say=say)
     tqdm.write(format_findings(findings))
     require_ready(findings)
 
@@ -194,7 +208,16 @@ def _check_time(config: GLAMConfig, frame: int, estimate: Estimate) -> Finding:
     left = config.total_frames - frame
     seconds = estimate.seconds * left / config.total_frames
     uncompiled = " (not compiled; less with training.compile=true)" if config.training.compile else ""
-    return Finding("time", Level.ok, f"about {duration(seconds)} for {left} frames and the evaluation{uncompiled}")
+    text = f"about {duration(seconds)} for {left} frames and the evaluation{uncompiled}"
+    if seconds <= LONG:
+        return Finding("time", Level.ok, text)
+    return Finding("time", Level.warning, f"{text}: {advise_on_time(config)}")
+
+
+def advise_on_time(config: GLAMConfig) -> str:
+    """Return what to choose where a run would take days."""
+    smaller = "" if config.preset in ("cpu", "small", "debug") else "preset=cpu, "
+    return f"choose {smaller}fewer total_frames, or a machine with a GPU"
 
 
 def _existing(folder: Path) -> Path:

@@ -14,12 +14,15 @@ from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
 from torchrl_glam.config import GLAMConfig, Starts
+from torchrl_glam.errors import UsageError, describe_error
 from torchrl_glam.machine.compilation import KEPT_GRAPHS
 from torchrl_glam.machine.generators import kept_generators
 from torchrl_glam.machine.resources import peak_memory, reset_peak_memory
 from torchrl_glam.training import DreamerObjective, PolicyUpdate
 
 MOST = 20  # calls of one update
+LONG = 5.0  # seconds of a first call above which it is not made again
+COMPILATION = 60.0  # seconds that training.compile=true takes at first
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,15 @@ def estimate_seconds(config: GLAMConfig, env: EnvBase, device: torch.device) -> 
 
 
 def estimate_run(
-    config: GLAMConfig, env: EnvBase, device: torch.device, *, patience: float = 1.0, measure_memory: bool = False
+    config: GLAMConfig,
+    env: EnvBase,
+    device: torch.device,
+    *,
+    patience: float = 1.0,
+    measure_memory: bool = False,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Estimate:
-    """Time one of each update, not compiled, on throw-away networks and made-up frames, and extrapolate to the run.
+    """Time some of each update, not compiled, on throw-away networks and made-up frames, and extrapolate to the run.
 
     Leaves the random state and ``env``'s emulator as they were; ``env`` only supplies specs. Imagination is scaled to
     the run's mean horizon. Emulator and acting are not timed: 5 ms per step is what Pong took on a CPU.
@@ -63,10 +72,15 @@ def estimate_run(
         patience: seconds after which an update is not timed again; the fastest call counts, for other work on the
             machine only ever slows it down.
         measure_memory: also take the update that takes most memory, the policy's at the longest horizon.
+        say: is told what is done next.
+
+    Raises:
+        UsageError: if somebody's objective cannot take a step.
     """
-    captures = config.training.compile and device.type == "cuda"
+    compiles, captures = config.training.compile, config.training.compile and device.type == "cuda"
     config = replace(config, training=replace(config.training, compile=False))  # which takes longer than it would tell
-    horizons = [config.imagination.horizon_at(frame) for frame in range(0, config.total_frames, 100)]
+    some = range(0, config.total_frames, max(1, config.total_frames // 1000))
+    horizons = [config.imagination.horizon_at(frame) for frame in some]
     if measure_memory:
         reset_peak_memory(device)
     before = _held_memory(device)
@@ -82,17 +96,21 @@ def estimate_run(
             starts = _blank(env, world_model.in_keys, (imagination.batch_size, imagination.context_length), device)
         else:
             _, starts = update_world_model(sequences)
+        say("times an update of the world model")
         world_model_seconds = fastest_call(lambda: update_world_model(sequences), device, patience)
         mean = round(sum(horizons) / len(horizons))
+        say(f"times an update of the policy, {mean} imagined steps")
+        _try_objective(update_policy, starts)
         policy_seconds = fastest_call(lambda: update_policy(starts, mean), device, patience)
         if measure_memory and max(horizons) > mean:
+            say(f"makes one of {max(horizons)} imagined steps, for its memory")
             update_policy(starts, max(horizons))
         peak = peak_memory(device) if measure_memory else None
         graphs = _graph_memory(update_policy, starts, horizons, device) if captures and measure_memory else 0
     trained = config.total_frames - config.training.warmup_frames
     updates = world_model_seconds / config.training.world_model_every + policy_seconds / config.training.policy_every
     return Estimate(
-        seconds=config.total_frames * 0.005 + trained * updates,
+        seconds=config.total_frames * 0.005 + trained * updates + compiles * COMPILATION,
         memory=None if peak is None else max(0, peak - before),
         imagined_replay=_imagined_replay(update_policy),
         state=_state_bytes(world_model, *update_policy.networks.values()),
@@ -101,15 +119,19 @@ def estimate_run(
 
 
 def fastest_call(update: Callable[[], object], device: torch.device, patience: float) -> float:
-    """Return the seconds of the fastest call until ``patience`` is over; on CUDA of at least 3."""
+    """Return the seconds of the fastest of at least 3 calls, and of more until ``patience`` is over.
+
+    The first one also allocates memory and chooses kernels; one that takes longer than ``LONG`` is the only one.
+    """
     seconds: list[float] = []
-    least = 3 if device.type == "cuda" else 1
-    while len(seconds) < least or (len(seconds) < MOST and sum(seconds) < patience):
+    while len(seconds) < 3 or (len(seconds) < MOST and sum(seconds) < patience):
         began = time.perf_counter()
         update()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)
+        if seconds[0] > max(LONG, patience):
+            break
     return min(seconds)
 
 
@@ -124,6 +146,19 @@ def _graph_memory(update: PolicyUpdate, data: TensorDictBase, horizons: Sequence
         before = _held_memory(device)
         objective.env.imagine(start, objective.actor, max(horizons))
     return min(KEPT_GRAPHS, len(set(horizons))) * max(0, (peak_memory(device) or 0) - before)
+
+
+def _try_objective(update: PolicyUpdate, starts: TensorDictBase) -> None:
+    """Imagine 2 steps and learn from them: an error of somebody's objective becomes one line, before the run begins."""
+    objective = update.objective
+    if type(objective).__module__.startswith("torchrl_glam."):
+        return
+    try:
+        update(starts, 2)
+    except (UsageError, FloatingPointError):
+        raise
+    except Exception as error:
+        raise UsageError(f"objective={objective.name} cannot take a step: {describe_error(error)}") from error
 
 
 def _held_memory(device: torch.device) -> int:

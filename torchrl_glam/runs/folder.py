@@ -162,13 +162,12 @@ class RunFolder:
     def _stop_if_finished(self) -> None:
         result, option = self._read_json(RESULT), self._config.LENGTH
         try:
-            steps, mean = int(result[option]), float(result["mean"])
+            steps = int(result[option])
+            evaluation = "no evaluation" if result["mean"] is None else f"evaluation {float(result['mean']):.2f}"
         except (ValueError, KeyError, TypeError):
             return  # it is written last, and whole
         if self._config.num_steps <= steps:
-            raise Stopped(
-                f"run_dir={self.path} is finished: {steps} steps, evaluation {mean:.2f}. {self._config.AGAIN}"
-            )
+            raise Stopped(f"run_dir={self.path} is finished: {steps} steps, {evaluation}. {self._config.AGAIN}")
 
     def _read_json(self, name: str) -> dict[str, Any]:
         """Return the object in a JSON file; an empty one if the file is missing or damaged."""

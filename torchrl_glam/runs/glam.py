@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tensordict import TensorDictBase
 from torch import nn
+from torchrl.data import TensorDictReplayBuffer
 
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
 from torchrl_glam.modules.ssm import describe_backend
+from torchrl_glam.runs.check import LONG, advise_on_time
+from torchrl_glam.runs.checkpoint import TrainedNetworks
+from torchrl_glam.runs.checkpoint.checkpoints import CHECKPOINTS, newest_first
+from torchrl_glam.runs.initial import InitialWeights
+from torchrl_glam.runs.progress import Pace
 from torchrl_glam.runs.run import Run
 from torchrl_glam.runs.summary import choices, describe_result, make_score
 from torchrl_glam.training import Objective, episode_returns
@@ -35,6 +41,7 @@ class GLAMRun(Run):
     def __init__(self, config: GLAMConfig) -> None:
         super().__init__(config)
         self.config = config
+        self._pace = Pace()
 
     def announce(self, world_model: GLAMWorldModel, objective: Objective, seconds: float) -> None:
         """Print the first line: what runs where, its size, its time; ``seconds`` is an estimate for the whole run."""
@@ -53,6 +60,21 @@ class GLAMRun(Run):
             f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
             f"{config.total_frames} frames, about {duration(seconds)} and the evaluation | {config.run_dir}",
         )
+        if seconds > LONG:
+            self.write(f"warning: about {duration(seconds)} on this machine: {advise_on_time(config)}")
+
+    def resume(self, networks: TrainedNetworks, replay: TensorDictReplayBuffer | None, **parts: Any) -> None:
+        """Resume as :meth:`Run.resume` does; a run without a checkpoint begins with the weights of ``init_from``.
+
+        Raises:
+            UsageError: also if ``init_from`` has no weights, or none that fit.
+        """
+        initial = None
+        if self.config.init_from is not None and not newest_first(self.folder / CHECKPOINTS):
+            initial = InitialWeights(self.config.init_from, self.config.init_parts)
+        super().resume(networks, replay, **parts)
+        if initial is not None:
+            self.write(initial.copy_to(networks.networks, parts["policy"].objective.losses))
 
     def collect(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[range, TensorDictBase]]:
         """Number the collector's real steps as :meth:`track` does, and log the returns of episodes that end.
@@ -66,6 +88,15 @@ class GLAMRun(Run):
                 self.progress.add_return(episode_return)
             yield frames, step
 
+    def log_updates(self, frame: int) -> None:
+        """Log as :meth:`Run.log_updates`; correct the estimate of the time by what updates have taken."""
+        first = not self.timed
+        if (seconds := self._pace.seconds_left(frame, self.config.total_frames)) is not None:
+            self.timed = {"left": duration(seconds)}
+            if first:
+                self.write(f"about {duration(seconds)} left and the evaluation, by the time that updates take here")
+        super().log_updates(frame)
+
     def finish(self, played: Sequence[Episode]) -> None:
         """Log and print the evaluation, write the final weights and the result.
 
@@ -73,8 +104,10 @@ class GLAMRun(Run):
             played: episodes of the evaluation.
         """
         config, total = self.config, self.progress.seconds()
-        score = make_score(config, played)
-        self.log(config.total_frames, {"evaluation/return": score.mean})
+        score = "none, evaluation.episodes=0"
+        if played:
+            score = str(made := make_score(config, played))
+            self.log(config.total_frames, {"evaluation/return": made.mean})
         result = describe_result(
             config,
             played,

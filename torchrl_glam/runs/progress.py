@@ -136,6 +136,33 @@ class Health:
         return values
 
 
+class Pace:
+    """The time that a run still takes, by the frames it has done: not the first ones, in which updates are compiled.
+
+    Args:
+        clock: seconds, from any start.
+
+    Examples:
+        >>> from torchrl_glam.runs.progress import Pace
+        >>> now = iter([0.0, 90.0, 100.0])
+        >>> pace = Pace(clock=lambda: next(now))
+        >>> [pace.seconds_left(frame, total=1000) for frame in (100, 200, 300)]
+        [None, None, 70.0]
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._seen = clock, 0
+        self._start = (0, 0.0)
+
+    def seconds_left(self, frame: int, total: int) -> float | None:
+        """Return the seconds until ``total`` frames; None at the first two calls. Call it at equal distances."""
+        now, self._seen = self._clock(), self._seen + 1
+        if self._seen <= 2:
+            self._start = frame, now
+            return None
+        return (total - frame) * (now - self._start[1]) / (frame - self._start[0])
+
+
 def replay_age(batch: TensorDictBase, replay: TensorDictReplayBuffer) -> Tensor:
     """Return the mean number of real steps since the records of ``batch`` were written, as a scalar on its device.
 

@@ -65,6 +65,7 @@ class Run:
         self._metric_files = MetricFiles(self.folder / METRICS, self._folder.run_id)
         self.loggers: list[Logger] = []
         self.progress = Progress()
+        self.timed: dict[str, str] = {}  # shown in the bar, and not saved
         self.bar = tqdm(disable=True)
         self.device_name, self.training_seconds = "", 0.0
         logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage that it makes
@@ -171,7 +172,7 @@ class Run:
             values |= {f"{name}/{key}": value.float().mean().item() for key, value in of_update.items()}
         self.log(frame, values | self._health(frame))
         self.progress.shown |= {short: f"{values[key]:.3g}" for key, short in self.in_bar.items() if key in values}
-        self.bar.set_postfix(self.progress.shown, refresh=False)
+        self.bar.set_postfix(self.progress.shown | self.timed, refresh=False)
 
     def log(self, frame: int, values: dict[str, float]) -> None:
         """Log scalars at ``frame`` to every logger.

@@ -39,7 +39,7 @@ def describe_result(
         evaluation_seconds: by the clock.
         seconds: of the training; None where there was none.
     """
-    score = make_score(config, played)
+    score = make_score(config, played) if played else None
     trained = {} if seconds is None else {"seconds": seconds, "steps_per_second": total_frames / seconds}
     return {
         "env": config.env.name,
@@ -50,11 +50,11 @@ def describe_result(
         "total_frames": total_frames,
         "config_hash": config_hash(config),
         "greedy": config.evaluation.greedy,
-        "returns": score.returns,
+        "returns": score.returns if score else [],
         "lengths": [episode.length for episode in played],
         "cut": sum(episode.cut for episode in played),
-        "mean": score.mean,
-        "human_normalised": score.human_normalised,
+        "mean": score.mean if score else None,  # of no episodes
+        "human_normalised": score.human_normalised if score else None,
         **trained,
         "evaluation_seconds": evaluation_seconds,
         "device": device,

@@ -134,9 +134,11 @@ def play_episodes(
         env, policy, episodes, greedy, progress, max_steps: as in :func:`evaluate`.
         on_step: is called with the record [1] of each real step, as a collector yields it, before it counts.
     """
+    played: list[Episode] = []
+    if not episodes:
+        return played
     counter = StepCounter(max_steps, step_count_key="evaluation_steps")
     collector = make_step_collector(TransformedEnv(env, counter, auto_unwrap=False), policy, greedy=greedy)
-    played: list[Episode] = []
     with progress_bar(total=episodes, desc="evaluation", unit="episode", disable=not progress) as bar:
         for step in collector:
             if on_step is not None:

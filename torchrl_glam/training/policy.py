@@ -10,9 +10,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torchrl.data import TensorDictReplayBuffer
 
+from torchrl_glam.errors import UsageError
 from torchrl_glam.training.objective import Objective
 from torchrl_glam.training.state import load_optimizer, load_own_state, own_state
-from torchrl_glam.training.steps import autocast, checked_loss, optimizer_step, step_metrics
+from torchrl_glam.training.steps import autocast, check_terms, checked_loss, optimizer_step, step_metrics
 
 
 class PolicyUpdate:
@@ -50,8 +51,11 @@ class PolicyUpdate:
         while True:
             with autocast(self.parameters[0].device, self.precision):  # not round a backward pass
                 terms = next(steps, None)
+            if terms is None and not done:
+                raise UsageError(f"objective={self.objective.name} yields no terms: yield those of each gradient step")
             if terms is None:
                 return done[0] if len(done) == 1 else torch.stack(done).mean(0)
+            check_terms(terms)
             norm = optimizer_step(checked_loss(terms), self.parameters, self.optimizer, self.max_norm)
             self._last = step_metrics(terms, norm, self._last)
             done.append(self._last.copy())

@@ -9,9 +9,11 @@ from functools import partial
 
 import cv2
 import pytest
+from filelock import FileLock
 
 from tests.support.paths import EXAMPLES
 from tests.support.saved import save_run
+from torchrl_glam.tools.diagnosis.writing import describe_state
 
 PARTS = ["reward", "termination", "probes", "frames", "value", "dream", "policy"]
 
@@ -42,7 +44,7 @@ def refused(refuse):
 
 
 def read(path):
-    return json.loads((path / "diagnosis.json").read_text())
+    return json.loads(path.with_name(f"{path.name}.json").read_text())
 
 
 def test_a_run_from_beginning_to_end(tmp_path, diagnose):
@@ -50,9 +52,13 @@ def test_a_run_from_beginning_to_end(tmp_path, diagnose):
     run_dir = tmp_path / "run"
     diagnose("env.name=tests.support.games:CatchBall-v0", "preset=debug", f"run_dir={run_dir}", example="glam_atari")
     printed = diagnose(f"run_dir={run_dir}", "fresh=150", "seed=3")
-    (path,) = run_dir.glob("diagnosis-*-seed3")
-    assert (path / "diagnosis.md").read_text() in printed
-    assert cv2.imread(str(path / "diagnosis.png")).std() > 0
+    path = run_dir / "diagnosis-160-seed3"
+    shown = printed.split("\n\n", 1)[1]
+    assert shown.startswith("# tests.support.games:CatchBall-v0: finished, 160 steps\n")
+    assert "**learned by heart?**" in shown.splitlines()[-1]
+    assert len(shown.splitlines()) < 30
+    assert path.with_name(f"{path.name}.md").read_text().startswith(shown)
+    assert cv2.imread(f"{path}.png").std() > 0
     found = read(path)
     assert list(found["verdicts"]) == ["replay", "fresh", "memory"]
     assert found["fresh"]["number"] == 150
@@ -83,7 +89,7 @@ def test_the_counts_are_those_of_the_records(tmp_path, diagnose):
 def test_the_same_seed_says_the_same(folder, diagnose, tmp_path):
     for name, seed in {"one": 3, "two": 3, "other": 4}.items():
         diagnose(f"run_dir={folder}", "fresh=80", f"seed={seed}", f"out={tmp_path / name}")
-    one, two, other = ((tmp_path / name / "diagnosis.json").read_text() for name in ("one", "two", "other"))
+    one, two, other = ((tmp_path / f"{name}.json").read_text() for name in ("one", "two", "other"))
     assert one == two
     assert one != other.replace('"seed": 4', '"seed": 3')
 
@@ -110,7 +116,14 @@ def test_without_matplotlib(folder, diagnose, tmp_path, monkeypatch):
     monkeypatch.setattr("torchrl_glam.presentation.has_matplotlib", False)
     printed = diagnose(f"run_dir={folder}", f"out={tmp_path / 'out'}")
     assert 'matplotlib is missing: pip install "torchrl_glam[report]"' in printed
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["diagnosis.json", "diagnosis.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "out.md"]
+
+
+def test_a_run_that_has_not_ended(folder):
+    assert describe_state(folder, 1230, 20_000) == "stopped at 1,230 of 20,000 steps"
+    with FileLock(folder / ".lock"):
+        assert describe_state(folder, 1230, 20_000) == "in training, at 1,230 of 20,000 steps"
+    assert describe_state(folder, 20_000, 20_000) == "finished, 20,000 steps"
 
 
 WRONG = {

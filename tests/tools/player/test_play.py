@@ -26,7 +26,7 @@ def test_it_says_where_and_ends_cleanly(run_folder, ending):
         try:
             line = process.stdout.readline()
             address = re.fullmatch(
-                r"play tests.support.games:CatchBall-v0 at (http://127.0.0.1:\d+/) \(Ctrl-C ends\)\n", line
+                r"play tests.support.games:CatchBall-v0 at (http://127.0.0.1:\d+/\?token=\S+) \(Ctrl-C ends\)\n", line
             )
             with urllib.request.urlopen(address[1], timeout=60) as page:
                 assert b"<canvas" in page.read()

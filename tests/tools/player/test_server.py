@@ -22,6 +22,8 @@ from torchrl_glam.tools.player.pace import Player
 from torchrl_glam.tools.player.server import make_app, serve
 
 SECONDS = 40.0
+TOKEN = "secret"
+PAGE, SOCKET = f"/?token={TOKEN}", f"/socket?token={TOKEN}"
 CONTENT = (WSMsgType.TEXT, WSMsgType.BINARY)
 
 
@@ -41,7 +43,7 @@ async def serving():
     player = Player(FakeSession(), speed=50)
     running = asyncio.create_task(player.run())
     try:
-        async with TestClient(TestServer(make_app(player))) as client:
+        async with TestClient(TestServer(make_app(player, TOKEN))) as client:
             yield client, player
     finally:
         running.cancel()
@@ -77,7 +79,7 @@ def run(scenario):
 
 @run
 async def test_the_page_is_one_file_that_asks_nobody(client, player):
-    answer = await client.get("/")
+    answer = await client.get(PAGE)
     text = await answer.text()
     assert answer.status == 200
     assert answer.content_type == "text/html"
@@ -87,7 +89,7 @@ async def test_the_page_is_one_file_that_asks_nobody(client, player):
 
 @run
 async def test_a_tab_is_greeted_and_then_told(client, player):
-    tab = await client.ws_connect("/socket")
+    tab = await client.ws_connect(SOCKET)
     hello = await receive(tab)
     assert (hello["type"], hello["env"], hello["frame"], hello["real"]) == ("hello", "ALE/Pong-v5", 100_000, False)
     assert hello["controls"] == [["← A", "LEFT"]]
@@ -102,7 +104,7 @@ async def test_a_tab_is_greeted_and_then_told(client, player):
 
 @run
 async def test_what_a_tab_says_is_done(client, player):
-    tab = await client.ws_connect("/socket")
+    tab = await client.ws_connect(SOCKET)
     await tab.send_json({"keys": ["ArrowUp", "KeyQ"]})  # no key of ours, the second
     await until(lambda: player.session.told[-1:] == ["ArrowUp"])
     await tab.send_json({"speed": 7})
@@ -142,7 +144,7 @@ MALFORMED = [
 @pytest.mark.parametrize("text", MALFORMED)
 def test_what_means_nothing_is_answered_in_a_line(text):
     async def scenario(client, player):
-        tab = await client.ws_connect("/socket")
+        tab = await client.ws_connect(SOCKET)
         await tab.send_str(text)
         told = await receive(tab, type="error")
         assert told["message"]
@@ -156,7 +158,7 @@ def test_what_means_nothing_is_answered_in_a_line(text):
 
 @run
 async def test_bytes_are_no_message(client, player):
-    tab = await client.ws_connect("/socket")
+    tab = await client.ws_connect(SOCKET)
     await tab.send_bytes(b"\x00\xff")
     await receive(tab, type="error")
     await receive(tab, type="state")
@@ -164,7 +166,7 @@ async def test_bytes_are_no_message(client, player):
 
 @run
 async def test_too_long_a_message_closes_its_tab_alone(client, player):
-    tab, other = await client.ws_connect("/socket"), await client.ws_connect("/socket")
+    tab, other = await client.ws_connect(SOCKET), await client.ws_connect(SOCKET)
     await tab.send_str(json.dumps({"keys": ["ArrowUp"] * 10_000}))
     while (message := await asyncio.wait_for(tab.receive(), SECONDS)).type in CONTENT:
         pass
@@ -174,7 +176,7 @@ async def test_too_long_a_message_closes_its_tab_alone(client, player):
 
 @run
 async def test_two_tabs_play_the_same_game(client, player):
-    tabs = [await client.ws_connect("/socket") for _ in range(2)]
+    tabs = [await client.ws_connect(SOCKET) for _ in range(2)]
     await tabs[0].send_json({"keys": ["ArrowUp"]})
     await tabs[1].send_json({"keys": ["Space"]})
     await until(lambda: player.session.told[-1:] == ["ArrowUp Space"])
@@ -185,7 +187,7 @@ async def test_two_tabs_play_the_same_game(client, player):
 
 @run
 async def test_a_tab_that_goes_lets_go_of_its_keys(client, player):
-    tabs = [await client.ws_connect("/socket") for _ in range(2)]
+    tabs = [await client.ws_connect(SOCKET) for _ in range(2)]
     await tabs[1].send_json({"keys": ["Space"]})
     await until(lambda: player.session.told[-1:] == ["Space"])
     tabs[1]._response.connection.transport.abort()  # no goodbye
@@ -207,6 +209,8 @@ async def test_a_tab_that_goes_lets_go_of_its_keys(client, player):
         ({"Origin": "http://[::"}, 403),
         ({"Host": "evil.example:8000"}, 403),  # a name that somebody lets lead here
         ({"Host": "[::"}, 403),
+        ({"Host": "localhost:x"}, 403),
+        ({"Host": "localhost:99999999"}, 403),
         ({"Host": "localhost:8000", "Origin": "http://localhost:8000"}, 101),
     ],
 )
@@ -215,14 +219,49 @@ def test_other_websites_are_refused(headers, status):
         mine = f"http://{client.host}:{client.port}"
         sent = {name: mine if value == "same" else value for name, value in headers.items()}
         if status == 101:
-            await receive(await client.ws_connect("/socket", headers=sent), type="hello")
+            await receive(await client.ws_connect(SOCKET, headers=sent), type="hello")
             return
         with pytest.raises(WSServerHandshakeError) as refused:
-            await client.ws_connect("/socket", headers=sent)
+            await client.ws_connect(SOCKET, headers=sent)
         assert refused.value.status == status
-        assert (await client.get("/", headers=sent)).status == status
+        assert (await client.get(PAGE, headers=sent)).status == status
 
     run(scenario)()
+
+
+@pytest.mark.parametrize("token", ["", "?token=", "?token=Secret", "?token=%ff", "?token=é", "?Token=secret"])
+def test_who_does_not_know_the_token_is_refused(token):
+    async def scenario(client, player):
+        answer = await client.get(f"/{token}")
+        assert (answer.status, await answer.text()) == (
+            403,
+            "open the address that the player printed, with its token\n",
+        )
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await client.ws_connect(f"/socket{token}")
+        assert refused.value.status == 403
+
+    run(scenario)()
+
+
+@run
+async def test_a_tab_that_sends_a_thousand_commands_delays_no_other(client, player):
+    flood, other = await client.ws_connect(SOCKET), await client.ws_connect(SOCKET)
+    await receive(other, type="state")
+    player.session.may_step.clear()  # as slow as can be
+    await until(lambda: player.session.told)
+    for _ in range(1000):
+        await flood.send_json({"command": "step"})
+    refused = await receive(flood, type="error")
+    assert refused["message"] == "4 commands wait already: step was dropped, send it again later"
+    await other.send_json({"command": "restart"})
+    await until(lambda: "restart" in [order for waiting in player._orders.values() for order in waiting])
+    before = len(player.session.told)
+    player.session.may_step.set()
+    await until(lambda: "restart" in player.session.told)
+    assert player.session.told.index("restart") <= before + 3
+    await until(lambda: not player._orders)
+    assert len(player.session.told) <= before + 8
 
 
 def serve_on(port):
@@ -249,9 +288,9 @@ def test_serving_ends_with_open_tabs():
         player = Player(FakeSession())
         serving = asyncio.create_task(serve(player, 0, ready.set_result))
         address = await asyncio.wait_for(ready, SECONDS)
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
-        async with TestClient(TestServer(make_app(player))) as other:  # any client will do
-            tab = await other.session.ws_connect(address + "socket")
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=\S{20,}", address)
+        async with TestClient(TestServer(make_app(player, TOKEN))) as other:  # any client will do
+            tab = await other.session.ws_connect(address.replace("?", "socket?"))
             await receive(tab, type="state")
             serving.cancel()
             while (message := await asyncio.wait_for(tab.receive(), SECONDS)).type in CONTENT:
@@ -266,4 +305,4 @@ def test_serving_ends_with_open_tabs():
 def test_without_the_web_library(monkeypatch):
     monkeypatch.setattr(server, "_has_aiohttp", False)
     with pytest.raises(UsageError, match=r'pip install "torchrl_glam\[play\]"'):
-        make_app(Player(FakeSession()))
+        make_app(Player(FakeSession()), TOKEN)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from omegaconf import DictConfig
 
@@ -22,6 +25,7 @@ from torchrl_glam.machine.terminal import LabelledLines
 from torchrl_glam.runs.stop import StopSignals
 
 STOP = ".stop"  # a file in the study's folder: the runs are to save themselves and end
+LOOK = 0.5  # seconds between two looks at the study's process
 
 
 class State(Enum):
@@ -42,6 +46,27 @@ class Outcome:
     status: int = 0
 
 
+@dataclass(frozen=True)
+class Process:
+    """A process of this machine that is not mistaken for a later one of the same number."""
+
+    number: int
+    began: float
+
+    @classmethod
+    def this(cls) -> Process:
+        """Return the process that asks."""
+        return cls(os.getpid(), psutil.Process().create_time())
+
+    def is_alive(self) -> bool:
+        """Return False once it has ended, in whatever way."""
+        try:
+            process = psutil.Process(self.number)
+            return process.create_time() == self.began and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
 @dataclass
 class Job:
     """Runs with given options and returns the outcome, because an error would end the other runs too.
@@ -55,6 +80,7 @@ class Job:
         home: the working folder that relative paths are meant from.
         parallel: several runs write to one terminal, and the study's process stops them by a file.
         on_gpu: that process finds a GPU on this machine, as a run would that it ran itself.
+        study: that process, if its workers are to end when it does: killed, it cannot tell them.
     """
 
     run: Callable[[DictConfig], None]
@@ -63,6 +89,7 @@ class Job:
     home: str
     parallel: bool
     on_gpu: bool
+    study: Process | None = None
     stopped: bool = False
 
     def __call__(self, options: DictConfig) -> Outcome:
@@ -78,8 +105,30 @@ class Job:
         if not self.parallel:
             return self._attempt(options, label)
         StopSignals.file = stop
-        with redirect_stdout(LabelledLines(sys.stdout, label)):
+        with redirect_stdout(LabelledLines(sys.stdout, label)), self._end_with_study():
             return self._attempt(options, label)
+
+    @contextlib.contextmanager
+    def _end_with_study(self) -> Iterator[None]:
+        """Once the study's process is gone, let the run save itself, and end this worker."""
+        if self.study is None:
+            yield
+            return
+        study, over = self.study, threading.Event()
+
+        def watch() -> None:
+            while not over.wait(LOOK):
+                if not study.is_alive():
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+            if not study.is_alive():
+                os._exit(1)  # there is nobody to return to, and the worker would begin with the next run
 
     def _attempt(self, options: DictConfig, label: str) -> Outcome:
         try:

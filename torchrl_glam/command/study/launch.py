@@ -24,8 +24,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from torchrl_glam.command.explain import SHORT_ERRORS, explain
-from torchrl_glam.command.study.job import STOP, Job, Outcome, State, print_line
+from torchrl_glam.command.explain import SHORT_ERRORS, explain, reading_options
+from torchrl_glam.command.study.job import STOP, Job, Outcome, Process, State, print_line
 from torchrl_glam.command.study.plan import PlannedRun, plan_runs
 from torchrl_glam.config import Device
 from torchrl_glam.config.quoting import quote_override
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torchrl_glam.command.cli import Command
 
 RAY_LINES = 1.0  # seconds until the last lines of Ray's workers are here
+ON_THIS_MACHINE = ("joblib", "submitit_local")  # launchers whose workers are its processes; Ray ends its own
 BASIC = "basic"  # Hydra's own launcher: one run after the other, in this process
 
 
@@ -58,8 +59,9 @@ def run_study(command: Command[Any], arguments: list[str]) -> int:
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         given = [*arguments, "hydra.mode=MULTIRUN"]
-        options = hydra.compose_config(command.config_name, given, RunMode.MULTIRUN, with_log_configuration=False)
-        folder, runs = plan_runs(options, hydra.config_loader, command.schema)
+        with reading_options():
+            options = hydra.compose_config(command.config_name, given, RunMode.MULTIRUN, with_log_configuration=False)
+            folder, runs = plan_runs(options, hydra.config_loader, command.schema)
         with read_write(options), open_dict(options):
             options.hydra.sweep.dir = folder
             options.hydra.overrides.hydra.append(quote_override("hydra.sweep.dir", folder))  # for each run's own
@@ -151,6 +153,7 @@ class Study:
             home=os.getcwd(),
             parallel=self.parallel,
             on_gpu=self.launcher != "submitit_slurm" and torch.cuda.is_available(),
+            study=Process.this() if self.launcher in ON_THIS_MACHINE else None,
         )
         paths = [sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # workers import the same modules as the script

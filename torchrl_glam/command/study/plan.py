@@ -18,12 +18,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from torchrl_glam.command.arguments import expand_arguments
-from torchrl_glam.command.explain import GROUP
+from torchrl_glam.command.explain import GROUP, reading_options
 from torchrl_glam.config import RunConfig
 from torchrl_glam.config.quoting import quote_override
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.folder import is_harmless
 
+NAME = "<name>"  # in a run_dir of configs/, the place of :func:`run_name`
 LONGEST = 120  # characters of a folder's name; a longer one is cut, and gets a hash
 
 
@@ -102,6 +103,19 @@ def run_name(options: dict[str, str], swept: set[str], study: DictConfig, schema
     return os.path.join(_plain(value(schema.SUBJECT), "/"), f"{_plain(parts)}-seed{value('seed')}".lstrip("-"))
 
 
+def name_run(given: list[str], options: DictConfig, schema: type[RunConfig]) -> str:
+    """Return the :func:`run_name` of a run by itself, which also tells the preset.
+
+    Args:
+        given: its options, ``name=value``.
+        options: as composed of them.
+        schema: knows which options are harmless.
+    """
+    overrides = OverridesParser.create().parse_overrides(given)
+    named = {str(each.key_or_group): each.input_line or "" for each in overrides}
+    return run_name({**named, "preset": quote_override("preset", options.preset)}, set(), options, schema)
+
+
 def task_overrides(hydra: Any) -> list[str]:
     """Return the options given, as they were written, without those of ``hydra``, whose node this is."""
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
@@ -130,10 +144,11 @@ def _compose(named: dict[str, str], study: DictConfig, loader: ConfigLoader) -> 
     """Compose the options of one run, as its launcher will."""
     overrides = list(named.values())
     try:
-        options = loader.load_sweep_config(study, overrides)
+        with reading_options():
+            options = loader.load_sweep_config(study, overrides)
         HydraConfig.instance().set_config(options)  # for ${hydra:...}
         run_dir = str(options.run_dir)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, UsageError) as error:
         return PlannedRun(_value(named["run_dir"]), overrides, error=error)
     with read_write(options), open_dict(options):
         del options["hydra"]

@@ -21,6 +21,7 @@ from torchrl_glam.presentation import (
     PURPLE,
     SKY,
     VERMILION,
+    legend_below,
     make_panels,
     save_figure,
     share_legend,
@@ -94,7 +95,7 @@ def plot_scaling(path: Path, studies: Sequence[ScalingStudy]) -> None:
         axes.minorticks_off()
         axes.set(title=study.title, xlabel="fraction of the data", ylabel=study.unit)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        legend_below(axes)
     figure.suptitle("Bars: standard deviation over seeds", fontsize="medium")
     save_figure(figure, path)
 

@@ -91,7 +91,8 @@ class Teacher:
                 return min(row, key=lambda snapshot: abs(snapshot.mean - target))
         raise UsageError(
             f"no three snapshots in a row in {self.folder} reach medium={fraction:g}, a mean return of {target:.1f} "
-            "(with sampled actions, where the expert's are not): choose less, or train longer (total_frames)"
+            "(with sampled actions, where the expert's are not): choose less, or let another teacher train longer, "
+            f"total_frames={2 * self.options['total_frames']} teacher_dir={self.folder}-longer"
         )
 
     def save_policy(self, frame: int, model: Model) -> None:

@@ -13,7 +13,7 @@ from torch.utils.benchmark import Measurement
 
 from torchrl_glam import factory
 from torchrl_glam.envs import GLAMImaginedEnv
-from torchrl_glam.presentation import csv_text, make_figure, save_figure
+from torchrl_glam.presentation import csv_text, make_figure, save_figure, share_legend
 from torchrl_glam.runs.files import write_file
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Variant, variant_config
 from torchrl_glam.tools.benchmarks.timing import measure, time_table
@@ -95,7 +95,7 @@ def draw_scaling(points: list[Point], config: BenchmarkConfig, path: Path) -> No
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend()
+    share_legend(figure, list(panels))
     save_figure(figure, path)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torchrl_glam.presentation import BLUE, GREEN, GREY, ORANGE, VERMILION, make_figure, save_figure
+from torchrl_glam.presentation import BLUE, GREEN, GREY, ORANGE, VERMILION, legend_below, make_figure, save_figure
 from torchrl_glam.tools.diagnosis.diagnose import Diagnosis
 from torchrl_glam.tools.diagnosis.parts import Event
 
@@ -20,7 +20,7 @@ def draw(path: Path, title: str, found: dict[str, Diagnosis]) -> None:
     Raises:
         UsageError: if the file cannot be written.
     """
-    figure = make_figure(15, 8.5)
+    figure = make_figure(15, 11)
     figure.suptitle(title)
     panels = figure.subplots(2, 3).flatten()
     for (source, diagnosis), style in zip(found.items(), STYLES, strict=False):
@@ -28,8 +28,7 @@ def draw(path: Path, title: str, found: dict[str, Diagnosis]) -> None:
             plot(panel, diagnosis, source, style)
     for panel in panels:
         panel.grid(alpha=0.3)
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=8)
+        legend_below(panel)
     save_figure(figure, path)
 
 

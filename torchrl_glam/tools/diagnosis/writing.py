@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from torchrl_glam.presentation import NOTHING, escape_html, markdown
 from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
@@ -12,25 +15,46 @@ from torchrl_glam.tools.diagnosis.measures import Calibration
 from torchrl_glam.tools.diagnosis.parts import FORGOTTEN, MOVED, Event, PolicyPart
 from torchrl_glam.tools.diagnosis.verdicts import judge, judge_memory
 
+LOCK = ".lock"  # in a run's folder, taken by the process that trains it
 SHOWN = (0, 1, 4, 8, HORIZON)  # steps in the tables; all of them are in the JSON file
 GUESSES = ("reconstructed", "imagined", "context frame")
 
 
 def to_json(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
-    """Return the text of ``diagnosis.json``; a number that does not exist is ``null``."""
+    """Return the text of the JSON file; a number that does not exist is ``null``."""
     verdicts = {source: judge(diagnosis) for source, diagnosis in found.items()} | _memory(found)
     everything = {**title, "verdicts": verdicts, **{source: asdict(entry) for source, entry in found.items()}}
     return json.dumps(everything, indent=1, allow_nan=False) + "\n"
 
 
-def to_markdown(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
-    """Return the text of ``diagnosis.md``: verdicts first, then the tables of each source."""
-    lines = [f"# {title['env']}, {title['frame']} steps of training", ""]
+def to_screen(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
+    """Return the text for the screen: where the run stands, and the verdicts, the last of them on its memory."""
+    lines = [f"# {title['env']}: {title['state']}", ""]
     for source, diagnosis in found.items():
         lines += [f"**{source}**, {diagnosis.number} steps:", ""]
         lines += [f"* {part}: {line}" for part, line in judge(diagnosis).items()]
         lines += [""]
-    lines += [f"**learned by heart?** {line}\n" for line in _memory(found).values()]
+    return "\n".join([*lines, *(f"**learned by heart?** {line}\n" for line in _memory(found).values())])
+
+
+def describe_state(folder: Path, frame: int, total: int) -> str:
+    """Return how far the run in ``folder`` is, and whether it is still trained."""
+    if frame >= total:
+        return f"finished, {frame:,} steps"
+    lock = FileLock(folder / LOCK)
+    try:
+        if (folder / LOCK).exists():
+            with lock.acquire(timeout=0):
+                pass
+    except (OSError, Timeout) as error:
+        if isinstance(error, Timeout):
+            return f"in training, at {frame:,} of {total:,} steps"
+    return f"stopped at {frame:,} of {total:,} steps"
+
+
+def to_markdown(title: dict[str, Any], found: dict[str, Diagnosis]) -> str:
+    """Return the text of the Markdown file: verdicts first, then the tables of each source."""
+    lines = [to_screen(title, found)]
     for source, diagnosis in found.items():
         lines += [f"## {source}", "", *_tables(diagnosis)]
     return escape_html("\n".join(lines))

@@ -127,6 +127,6 @@ def plot_errors(path: Path, comparison: Comparison) -> bool:
         axes.plot(range(1, error.shape[1] + 1), error.mean(0), marker=".", label=name)
     axes.set(xlabel="steps after the context", ylabel="mean absolute error, of 1", ylim=(0, None))
     axes.grid(alpha=0.3)
-    axes.legend()
+    presentation.share_legend(figure, [axes])
     presentation.save_figure(figure, path)
     return True

@@ -21,6 +21,7 @@ AFTER_AN_END = 1.5
 """Seconds before the agent continues after an end; a person decides when."""
 COMMANDS = ("switch", "restart", "step", "pause", "agent")
 TICK, SHOW = "tick", "show"  # internal orders: it is time for a step; tell the listeners
+MOST_WAITING = 4  # commands of one listener
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ class Player:
         self._held: dict[Hashable, frozenset[str]] = {}
         self._tapped: set[str] = set()  # pressed since the last step, even if released again
         self._listeners: dict[Hashable, asyncio.Queue[Update]] = {}
-        self._orders: asyncio.Queue[str] = asyncio.Queue()
+        self._orders: dict[Hashable, deque[str]] = {}  # waiting, by who gave them: the first one's turn is next
+        self._ordered = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="player")
         self._at_an_end = False
         self._ticks: deque[float] = deque(maxlen=16)
@@ -57,13 +59,14 @@ class Player:
     def join(self, who: Hashable) -> asyncio.Queue[Update]:
         """Listen. The queue holds the newest update; older ones that nobody took are dropped."""
         self._listeners[who] = asyncio.Queue(maxsize=1)
-        self._orders.put_nowait(SHOW)
+        self._put(SHOW, SHOW, most=1)
         return self._listeners[who]
 
     def leave(self, who: Hashable) -> None:
-        """Stop listening, and release all keys."""
+        """Stop listening, and release all keys; orders that wait are dropped."""
         self._listeners.pop(who, None)
         self._held.pop(who, None)
+        self._orders.pop(who, None)
 
     def hold(self, who: Hashable, keys: frozenset[str]) -> None:
         """Set the keys that ``who`` holds from now on."""
@@ -71,21 +74,31 @@ class Player:
             self._tapped |= keys - self._held.get(who, frozenset())
         self._held[who] = keys
 
-    def order(self, command: str) -> None:
-        """Carry out one of ``COMMANDS`` as soon as the current step is done.
+    def order(self, command: str, who: Hashable = None) -> None:
+        """Carry out one of ``COMMANDS`` as soon as the current step is done; who gives several takes turns with others.
 
         Raises:
-            UsageError: for another command.
+            UsageError: for another command, or if ``MOST_WAITING`` of ``who`` wait already.
         """
         if command not in COMMANDS:
-            raise UsageError(f"there is no command {command!r}: use one of {', '.join(COMMANDS)}")
-        self._orders.put_nowait(command)
+            raise UsageError(f"there is no command {command[:20]!r}: use one of {', '.join(COMMANDS)}")
+        if not self._put(command, who, most=MOST_WAITING):
+            raise UsageError(f"{MOST_WAITING} commands wait already: {command} was dropped, send it again later")
+
+    def _put(self, order: str, who: Hashable, most: int) -> bool:
+        """Let an order wait for its turn; return False if ``most`` of ``who`` do so already."""
+        waiting = self._orders.setdefault(who, deque())
+        if len(waiting) == most:
+            return False
+        waiting.append(order)
+        self._ordered.set()
+        return True
 
     def set_speed(self, speed: float) -> None:
         """Set the steps per second."""
         self.speed = speed
         self._ticks.clear()
-        self._orders.put_nowait(SHOW)
+        self._put(SHOW, SHOW, most=1)
 
     async def run(self) -> None:
         """Play until cancelled; then end the worker's thread."""
@@ -112,12 +125,20 @@ class Player:
 
     async def _next_order(self, seconds: float) -> str:
         """Return the next order, or ``TICK`` after so many seconds."""
-        if not self._orders.empty():
-            return self._orders.get_nowait()
-        try:
-            return await asyncio.wait_for(self._orders.get(), max(seconds, 0.0) if self._playing else None)
-        except asyncio.TimeoutError:  # not the builtin before Python 3.11
+        if not self._orders:
+            self._ordered.clear()
+            try:
+                await asyncio.wait_for(self._ordered.wait(), max(seconds, 0.0) if self._playing else None)
+            except asyncio.TimeoutError:  # not the builtin before Python 3.11
+                return TICK
+        who = next(iter(self._orders), None)
+        waiting = self._orders.pop(who, None)
+        if not waiting:  # who gave the order has left meanwhile
             return TICK
+        order = waiting.popleft()
+        if waiting:
+            self._orders[who] = waiting  # behind the others
+        return order
 
     def _obey(self, order: str) -> None:
         """Apply an order to the pace."""

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import importlib.util
 import json
+import secrets
 import signal
 from collections.abc import Callable
 from importlib.resources import files
@@ -34,6 +35,7 @@ HEADERS = {
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
         "img-src data: blob:; connect-src 'self'; frame-ancestors 'none'"
     ),
+    "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -44,11 +46,12 @@ def check_aiohttp() -> None:
         raise UsageError('the player needs the package aiohttp: pip install "torchrl_glam[play]"')
 
 
-def make_app(player: Player) -> web.Application:
-    """Make the page at ``/`` and its websocket at ``/socket``; all tabs see and play the same session.
+def make_app(player: Player, token: str) -> web.Application:
+    """Make the page at ``/?token=...`` and its websocket at ``/socket``; all tabs see and play the same session.
 
     Args:
         player: is run by the caller, such as :func:`serve`.
+        token: a secret that the address must hold: whoever else uses this machine can reach the port.
 
     Raises:
         UsageError: if aiohttp is not installed.
@@ -58,11 +61,11 @@ def make_app(player: Player) -> web.Application:
     tabs: set[web.WebSocketResponse] = set()
 
     async def show_page(request: web.Request) -> web.Response:
-        _refuse_strangers(request)
+        _refuse_strangers(request, token)
         return web.Response(text=page, content_type="text/html", headers=HEADERS)
 
     async def open_socket(request: web.Request) -> web.WebSocketResponse:
-        _refuse_strangers(request)
+        _refuse_strangers(request, token)
         socket = web.WebSocketResponse(heartbeat=20.0, max_msg_size=LONGEST_MESSAGE)
         await socket.prepare(request)
         tabs.add(socket)
@@ -82,11 +85,17 @@ def make_app(player: Player) -> web.Application:
     return app
 
 
-def _refuse_strangers(request: web.Request) -> None:
-    """Refuse other websites, which a browser allows to talk to this machine, and other names of this machine."""
+def _refuse_strangers(request: web.Request, token: str) -> None:
+    """Refuse other websites, which a browser allows to talk to this machine, other names of it, and other users."""
     origin = request.headers.get("Origin")
-    if request.url.host not in LOCAL_NAMES or origin not in (None, f"http://{request.host}"):
+    try:
+        host = request.url.host
+    except ValueError:  # such as Host: localhost:x
+        host = None
+    if host not in LOCAL_NAMES or origin not in (None, f"http://{request.host}"):
         raise web.HTTPForbidden(text="the player answers only its own page on this machine\n")
+    if not secrets.compare_digest(request.query.get("token", "").encode(errors="replace"), token.encode()):
+        raise web.HTTPForbidden(text="open the address that the player printed, with its token\n")
 
 
 async def _attend(socket: web.WebSocketResponse, player: Player) -> None:
@@ -148,7 +157,7 @@ def receive(player: Player, who: object, text: str | None) -> str:
         player.hold(who, frozenset(CODES).intersection(value))
     elif kind == "command" and isinstance(value, str):
         try:
-            player.order(value)
+            player.order(value, who)
         except UsageError as error:
             return str(error)
     elif kind == "speed" and type(value) in (int, float) and SLOWEST <= value <= FASTEST:
@@ -182,11 +191,13 @@ async def serve(player: Player, port: int, announce: Callable[[str], None]) -> N
     Raises:
         UsageError: if the port is taken or invalid, or aiohttp is not installed.
     """
-    runner = web.AppRunner(make_app(player), access_log=None, shutdown_timeout=1.0)
+    check_aiohttp()
+    token = secrets.token_urlsafe(16)
+    runner = web.AppRunner(make_app(player, token), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await _listen(web.TCPSite(runner, HOST, port), port)
-        announce(f"http://{HOST}:{runner.addresses[0][1]}/")
+        announce(f"http://{HOST}:{runner.addresses[0][1]}/?token={token}")
         await player.run()
     finally:
         await runner.cleanup()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
+
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path

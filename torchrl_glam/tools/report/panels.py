@@ -29,6 +29,7 @@ from torchrl_glam.tools.report.statistics import (
 IMPROVEMENT = "probability of improvement"
 COLUMNS = ["games", "method", "whose", "seeds", "quantity", "value", "low", "high"]  # of Panel.aggregates
 WINDOW = 10  # episodes of the moving average of a learning curve; fewer at its start
+FEW = 20  # points of a curve below which each is marked
 POINTS = 40  # steps at which a panel's learning curve is computed
 
 Lines = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -155,6 +156,11 @@ def moving_average(curve: pd.Series) -> pd.Series:
         {100: 1.0, 200: 2.0, 300: 3.0}
     """
     return curve.rolling(WINDOW, min_periods=1).mean()
+
+
+def few_marker(curve: pd.Series) -> str:
+    """Return the marker of a curve's points: a line of one or a few points could not be seen without."""
+    return "." if len(curve) < FEW else ""
 
 
 def learning_curves(panel: Panel) -> tuple[Lines, list[str]]:

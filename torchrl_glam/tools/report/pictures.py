@@ -16,6 +16,7 @@ from torchrl_glam.tools.report.panels import (
     WINDOW,
     Lines,
     Panel,
+    few_marker,
     learning_curves,
     moving_average,
     profiles,
@@ -24,8 +25,11 @@ from torchrl_glam.tools.report.statistics import AGGREGATES
 from torchrl_glam.tools.report.tables import span
 
 COLOURS = (figures.BLUE, figures.VERMILION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY, figures.BLACK)
-STYLES = tuple(zip(COLOURS, "os^DvPX", strict=True))
-"""Colour and marker of each method in turn; they repeat from the eighth method on."""
+MARKERS, LINES = "os^DvPX", ("-", "--", ":", "-.")
+STYLES = tuple(
+    (COLOURS[place % 7], MARKERS[(place + place // 7) % 7], LINES[place // 7]) for place in range(7 * len(LINES))
+)
+"""Colour, marker and line of each method in turn: the colours repeat from the eighth on, with others of these."""
 
 PICTURES = {
     "aggregates": "aggregates",
@@ -42,7 +46,7 @@ EFFICIENCY = (
 )
 INTERVAL = "95 % intervals: stratified bootstrap over seeds"
 
-Styles = Mapping[str, tuple[str, str]]
+Styles = Mapping[str, tuple[str, str, str]]
 
 
 def draw(out: Path, runs: pd.DataFrame, panels: list[Panel]) -> tuple[dict[str, str], list[str]]:
@@ -118,7 +122,7 @@ def plot_aggregates(panel: Panel, styles: Styles) -> Any:
     for row, ((whose, method), own) in enumerate(by_method):
         ours = whose == "ours"
         names.append(f"{method} ({count(own['seeds'].iloc[0], 'seed')})" if ours else f"{method}, published")
-        style = (*styles[method], None) if ours else (figures.GREY, "o", "white")
+        style = (*styles[method][:2], None) if ours else (figures.GREY, "o", "white")
         for number in own[own["quantity"].isin(AGGREGATES)].itertuples():
             _draw_estimate(panels[number.quantity], row, number, *style)
     for name, axes in panels.items():
@@ -137,7 +141,7 @@ def plot_improvement(panel: Panel) -> Any:
     figure = make_figure(8, 1.6 + 0.4 * len(pairs))
     axes = figure.subplots()
     for row, pair in enumerate(pairs.itertuples()):
-        _draw_estimate(axes, row, pair, *STYLES[0])
+        _draw_estimate(axes, row, pair, *STYLES[0][:2])
     axes.axvline(0.5, color="black", linestyle="--", linewidth=1)
     _name_rows(axes, [pair.replace(" > ", "  >  ") for pair in pairs["method"]])
     axes.set(xlim=(-0.02, 1.02), xlabel="probability that a run of the first beats one of the second in a game")
@@ -152,9 +156,10 @@ def plot_lines(panel: Panel, lines: Lines, styles: Styles, title: str, x_label: 
     axes = figure.subplots()
     for label, (places, estimates) in lines.items():
         points, low, high = estimates.T
-        colour, marker = styles[label]
+        colour, marker, line = styles[label]
         name = f"{label} ({count(len(panel.scores[label]), 'seed')})"
-        axes.plot(places, points, color=colour, marker=marker, markevery=max(len(points) // 10, 1), label=name)
+        every = max(len(points) // 10, 1)
+        axes.plot(places, points, color=colour, marker=marker, linestyle=line, markevery=every, label=name)
         if not np.isnan(low[0]):
             axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, None))
@@ -165,10 +170,11 @@ def plot_lines(panel: Panel, lines: Lines, styles: Styles, title: str, x_label: 
     return figure
 
 
-def _draw_run(axes: Any, run: Any, name: str, colour: str, marker: str) -> None:
+def _draw_run(axes: Any, run: Any, name: str, colour: str, marker: str, line: str) -> None:
     if run.curve is not None:
         curve = moving_average(run.curve)
-        axes.plot(curve.index, curve, color=colour, linewidth=1, alpha=0.8, label=name)
+        style = {"color": colour, "linestyle": line, "marker": few_marker(curve)}
+        axes.plot(curve.index, curve, linewidth=1, alpha=0.8, label=name, **style)
     axes.plot(run.total_frames, run.mean, marker=marker, color=colour, markeredgecolor="white", clip_on=False)
 
 

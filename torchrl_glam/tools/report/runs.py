@@ -125,6 +125,8 @@ def read_run(path: Path) -> AtariRun | str:
         content = read_json(path)
         if not isinstance(content, dict) or not {"env", "returns", "protocol"} <= content.keys():
             return "an offline run" if isinstance(content, dict) and "dataset" in content else "another kind"
+        if content["returns"] == []:
+            return "a run without an evaluation"
         return _checked(path, content)
     except UsageError as error:
         raise UsageError(f"{path}: {error}; correct the file or move it elsewhere") from error
