@@ -133,7 +133,7 @@ class Command(Generic[Config]):
             preset = "paper" if resolve_device(options.device).type == "cuda" else "cpu"
             kept = [override for override in given if not override.startswith("preset=")]
             options = hydra.compose(self.config_name, overrides=[*kept, f"preset={preset}"])
-        config = OmegaConf.to_object(options)
+        config: Any = OmegaConf.to_object(options)
         if not isinstance(config, self.schema):
             raise TypeError(f"{self.config_name} composes {type(config).__name__}, not {self.schema.__name__}")
         check_names(config)

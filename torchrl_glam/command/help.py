@@ -73,7 +73,8 @@ def _options(schema: type[Any]) -> dict[str, str]:
     for name in MATTER:
         group, _, last = name.rpartition(".")
         node = OmegaConf.select(defaults, group) if group else defaults
-        if node is not None and last in OmegaConf.get_type(node).__dataclass_fields__:
-            comments = field_comments(OmegaConf.get_type(node))  # type: ignore[arg-type]
+        kind: Any = OmegaConf.get_type(node)
+        if kind is not None and last in kind.__dataclass_fields__:
+            comments = field_comments(kind)
             shown[show_option(last, node, f"{group}." if group else "")] = comments.get(last, "")
     return shown
