@@ -89,8 +89,8 @@ def hydra_command(
                     sys.stdout.write(help_page(config_dir, config_name, schema, main))
                     return
                 arguments = sys.argv[1:] = expand_arguments(sys.argv[1:])
-                check_given(arguments, config_dir)
                 overrides = study_arguments(arguments) if _has_studies(config_dir, config_name) else None
+                check_given(arguments if overrides is None else overrides, config_dir)
                 if overrides is not None:
                     composed = True
                     sys.exit(run_study(command, overrides))
