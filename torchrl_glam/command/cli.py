@@ -136,8 +136,9 @@ class Command(Generic[Config]):
         if not isinstance(config, self.schema):
             raise TypeError(f"{self.config_name} composes {type(config).__name__}, not {self.schema.__name__}")
         check_names(config)
-        if isinstance(config, RunConfig) and NAME in config.run_dir:
-            config.run_dir = config.run_dir.replace(NAME, name_run(given, options, type(config)))
+        if NAME in (run_dir := getattr(config, "run_dir", "")):
+            schema: Any = self.schema
+            config.run_dir = run_dir.replace(NAME, name_run(given, options, schema))  # type: ignore[attr-defined]
         self.prepare(config, [override.lstrip("+~").split("=")[0] for override in given])
         return config
 

@@ -144,10 +144,9 @@ def check_values(options: Any, prefix: str = "") -> None:
                 wanted = f"of at least {least}" if value < least else f"from {least} to {most}"
                 raise UsageError(f"{name}={value}: give a whole number {wanted}")
         elif type(value) is float:
-            most = 1.0 if option.name in SHARES else math.inf
-            if not (math.isfinite(value) and 0.0 <= value <= most):
-                wanted = "a number from 0 to 1" if option.name in SHARES else "a number from 0 up, a finite one"
-                raise UsageError(f"{name}={value}: give {wanted}")
+            share = option.name in SHARES
+            if not (math.isfinite(value) and 0.0 <= value <= (1.0 if share else math.inf)):
+                raise UsageError(f"{name}={value}: give a number from 0 {'to 1' if share else 'up, a finite one'}")
 
 
 def _is_finite(number: Any) -> bool:
