@@ -22,7 +22,7 @@ from torchrl_glam import factory
 from torchrl_glam.command.cli import hydra_command
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config.checks import check_run
-from torchrl_glam.errors import check_least
+from torchrl_glam.errors import UsageError
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.runs.folder import RunFolder
 from torchrl_glam.runs.summary import describe_result, make_score
@@ -31,7 +31,8 @@ from torchrl_glam.training.evaluation import play_episodes
 
 def check(config: GLAMConfig, given: list[str]) -> None:
     """Refuse values that are out of range, but allow 0 frames."""
-    check_least(config.evaluation, {"episodes": 1})
+    if config.evaluation.episodes == 0:
+        raise UsageError("evaluation.episodes=0: give a whole number of at least 1")
     check_run(replace(config, total_frames=1))
 
 

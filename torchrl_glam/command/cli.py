@@ -90,8 +90,8 @@ def hydra_command(
                     sys.stdout.write(help_page(config_dir, config_name, schema, main))
                     return
                 arguments = sys.argv[1:] = expand_arguments(sys.argv[1:])
-                check_given(arguments, config_dir)
                 overrides = study_arguments(arguments) if _has_studies(config_dir, config_name) else None
+                check_given(arguments if overrides is None else overrides, config_dir)
                 if overrides is not None:
                     composed = True
                     sys.exit(run_study(command, overrides))
@@ -137,8 +137,9 @@ class Command(Generic[Config]):
         if not isinstance(config, self.schema):
             raise TypeError(f"{self.config_name} composes {type(config).__name__}, not {self.schema.__name__}")
         check_names(config)
-        if isinstance(config, RunConfig) and NAME in config.run_dir:
-            config.run_dir = config.run_dir.replace(NAME, name_run(given, options, type(config)))
+        if NAME in (run_dir := getattr(config, "run_dir", "")):
+            schema: Any = self.schema
+            config.run_dir = run_dir.replace(NAME, name_run(given, options, schema))  # type: ignore[attr-defined]
         self.prepare(config, [override.lstrip("+~").split("=")[0] for override in given])
         return config
 

@@ -73,8 +73,8 @@ def _options(schema: type[Any]) -> dict[str, str]:
     for name in MATTER:
         group, _, last = name.rpartition(".")
         node = OmegaConf.select(defaults, group) if group else defaults
-        kind: Any = OmegaConf.get_type(node)
-        if kind is not None and last in kind.__dataclass_fields__:
-            comments = field_comments(kind)
-            shown[show_option(last, node, f"{group}." if group else "")] = comments.get(last, "")
+        owner: Any = None if node is None else OmegaConf.get_type(node)
+        if owner is not None and last in owner.__dataclass_fields__:
+            comment = field_comments(owner).get(last, "")
+            shown[show_option(last, node, f"{group}." if group else "")] = comment
     return shown

@@ -209,7 +209,7 @@ SEQUENCES = "width, num_layers, num_heads, dropout, max_length, norm_first, expa
         ("objective.name=ppo", "objective.name cannot be set by itself: choose a part as a whole, by objective="),
         ("world_model.dynamics=storm", "world_model.dynamics cannot be set by itself: .* by dynamics="),
         ("model_loss._target_=os.system", "model_loss._target_ is no option: give those below it, or choose dynamics"),
-        ("run_dir=", "run_dir= names no folder: give one"),
+        ("run_dir=", "run_dir= is empty: give a value"),
         ("objective=ppo objective.updates=3", "no option objective.updates: .*objective=ppo has epochs, minibatches, "),
         ("objective=discrete_sac objective.epochs=3", "objective=discrete_sac has .*updates, batch_size, cap"),
         ("objective.minibatch=3", f"did you mean objective.minibatches. objective=glam has {ON_POLICY}$"),
