@@ -68,8 +68,8 @@ WRONG = {
     f"dynamics={'a' * 5000}": f"dynamics={'a' * 31}...{'a' * 39}: choose one of ",
     f"seed={'a' * 5000}": f"seed={'a' * 35}...",
     "+x=1": "there is no option x: the options there are seed, ",
-    "agent_optimizer.eps=inf": "agent_optimizer.eps=inf: give a number from 0 up, a finite one",
-    "agent_optimizer.lr=1e999": "agent_optimizer.lr=inf: give a number from 0 up, a finite one",
+    "agent_optimizer.eps=inf": "agent_optimizer.eps=inf: give a finite number of at least 0",
+    "agent_optimizer.lr=1e999": "agent_optimizer.lr=inf: give a finite number of at least 0",
     "world_model.num_classes=1" + "0" * 23: "world_model.num_classes=1"
     + "0" * 23
     + ": give a whole number from 1 to 2147483647",
