@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data import OneHot
+from torchrl.data import Bounded, OneHot
 
 from tests.support.updates import make_agent, make_glam_objective
 from torchrl_glam.envs import GLAMImaginedEnv
+from torchrl_glam.errors import UsageError
+from torchrl_glam.modules import make_actor, make_critic
 from torchrl_glam.modules.heads import symlog_two_hot_loss
 from torchrl_glam.objectives import GLAMModelLoss
 
@@ -57,3 +61,27 @@ def test_without_a_weight_there_are_none(parts):
     objective, _, _, latents = parts
     objective.agent.replay_value_coeff = 0.0
     assert objective.real_terms(latents) == {}
+
+
+@pytest.mark.parametrize(("target", "grows"), [(0.9, True), (0.1, False)])
+def test_the_coefficient_of_the_entropy_is_adapted_to_its_target(parts, target, grows):
+    """``coeff * exp(0.02 (target - H / log n))``, within its bounds; it lies in the loss, and is saved with it."""
+    objective, _, batch, _ = parts
+    objective.agent.entropy_target, objective.agent.replay_value_coeff = target, 0.0
+    before = float(objective.losses[0].entropy_coeff)
+    for terms in objective.terms(batch, 4):
+        share = float(terms["entropy"]) / math.log(3)
+        assert float(terms["entropy_coeff"]) == pytest.approx(
+            before * math.exp(0.02 * (target - share)), rel=5e-3
+        )  # of samples
+    assert (float(objective.losses[0].entropy_coeff) > before) == grows
+    assert "entropy_coeff" in objective.losses[0].state_dict()
+
+
+def test_a_target_of_the_entropy_wants_discrete_actions(make_world_model):
+    world_model = make_world_model(action_size=2)
+    env = GLAMImaginedEnv(world_model, Bounded(-1.0, 1.0, shape=(2,)), batch_size=4)
+    actor = make_actor(world_model.state_size, 8, env.action_spec, hidden=8)
+    critic = make_critic(world_model.state_size, 8, hidden=8)
+    with pytest.raises(UsageError, match=r"entropy_target is for discrete actions"):
+        make_glam_objective(env, actor, critic, entropy_target=0.4)

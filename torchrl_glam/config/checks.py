@@ -48,6 +48,7 @@ SHARES = (
     "fraction",
     "tau",
     "gae_lambda",
+    "entropy_target",
 )
 
 

@@ -14,6 +14,7 @@ class AgentConfig:
     gamma: float = 0.985
     lmbda: float = 0.95  # not discrete_sac
     entropy_coeff: float = 3e-4  # glam, a2c, ppo, dreamer_v3
+    entropy_target: float | None = None  # share of the most that is possible, to hold by adapting the coefficient; glam
     slow_critic_rate: float = 0.02  # 1 - decay 0.98; wherever there are target parameters
     replay_value_coeff: float = 0.0  # weight of the critic's loss on real returns (DreamerV3: 0.3); glam, starts=batch
     return_norm_rate: float = 0.01  # 1 - decay 0.99; glam, dreamer_v3

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from torchrl.data import OneHot
 from torchrl.objectives import SoftUpdate
 
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.actor_critic import make_critic
 from torchrl_glam.objectives import GLAMCriticLoss
 from torchrl_glam.objectives.returns import make_return_norm
+from torchrl_glam.training.metrics import policy_entropy
 from torchrl_glam.training.on_policy import OnPolicyObjective
+
+ENTROPY_RATE, ENTROPY_COEFFS = 0.02, (1e-6, 0.1)  # per update; bounds
 
 
 class GLAMObjective(OnPolicyObjective):
@@ -23,6 +30,10 @@ class GLAMObjective(OnPolicyObjective):
     """
 
     def _make_losses(self) -> None:
+        if self.agent.entropy_target is not None and not isinstance(self.env.action_spec, OneHot):
+            raise UsageError(
+                "agent.entropy_target is for discrete actions: leave it out, and choose agent.entropy_coeff"
+            )
         agent, self.critic = self.agent, self.make_critic(make_critic)
         self.return_norm = make_return_norm(
             agent.return_percentiles, rate=agent.return_norm_rate, device=self.env.device
@@ -39,7 +50,21 @@ class GLAMObjective(OnPolicyObjective):
         """Write lambda returns under critic and slow critic, and advantages; see :meth:`OnPolicyObjective.estimate`."""
         self.critic_loss.estimate(rollout, consecutive=True)
         self.return_norm.update(rollout["value_target"])
-        return {"return_scale": self.return_norm.scale().squeeze(-1)}
+        metrics = {"return_scale": self.return_norm.scale().squeeze(-1)}
+        if self.agent.entropy_target is not None:
+            metrics["entropy_coeff"] = self._adapt_entropy(rollout, self.agent.entropy_target)
+        return metrics
+
+    def _adapt_entropy(self, rollout: TensorDictBase, target: float) -> Tensor:
+        """Raise the entropy's coefficient while the policy has less than the target, lower it while it has more.
+
+        One coefficient does not suit a whole run: advantages grow and shrink with what the world model predicts. This
+        goes beyond GLAM; SAC (arXiv 1812.05905, section 5) adapts its temperature for the same reason.
+        """
+        coeff: Tensor = self.losses[0].entropy_coeff
+        share = policy_entropy(rollout)["entropy"] / math.log(self.env.action_spec.shape[-1])
+        coeff.mul_((ENTROPY_RATE * (target - share)).exp()).clamp_(*ENTROPY_COEFFS)
+        return coeff.clone()
 
     def real_terms(self, data: TensorDictBase) -> dict[str, Tensor]:
         """Return the critic's losses on the batch of the world model, if the agent wants them (DreamerV3).
