@@ -72,7 +72,7 @@ WRONG = {
     "agent_optimizer.lr=1e999": "agent_optimizer.lr=inf: give a finite number of at least 0",
     "world_model.num_classes=1" + "0" * 23: "world_model.num_classes=1"
     + "0" * 23
-    + ": give a whole number from 1 to 2147483647",
+    + ": give a whole number from 1 to 65536",
     "threads=99999999999": "threads=99999999999: give a whole number from 1 to 1024",
 }
 

@@ -174,7 +174,7 @@ BAD_INPUTS = {
     "no room for a sequence": (["replay.capacity=10"], ["replay.capacity=10", "16 frames"]),
     "too short a sequence": (["replay.batch_length=4"], ["replay.batch_length=4", "first_valid + 2 = 5"]),
     "unimix above 1": (["world_model.unimix=2"], ["world_model.unimix=2", "from 0 to 1"]),
-    "negative learning rate": (["model_optimizer.lr=-1"], ["model_optimizer.lr=-1", "from 0"]),
+    "negative learning rate": (["model_optimizer.lr=-1"], ["model_optimizer.lr=-1", "at least 0"]),
     "no channels": (["world_model.channels=[]"], ["world_model.channels=[]", "at least 1"]),
     "backend that cannot run here": (["world_model.dynamics.backend=triton"], ["triton", "auto, reference, torch"]),
     "unknown scan backend": (["world_model.dynamics.backend=cuda"], ["cuda", "torch"]),
@@ -188,7 +188,7 @@ BAD_INPUTS = {
     ),
     "more starts than a batch has": (
         ["imagination.starts=batch", "imagination.batch_size=49"],
-        ["imagination.starts=batch", "48 starts", "imagination.batch_size=49", "at most 48"],
+        ["imagination.starts=batch", "32 starts", "imagination.batch_size=49", "at most 32"],
     ),
     "unknown way to resume": (["resume=maybe"], ["resume=maybe", "auto, true, false, force"]),
     "nothing to resume": (["resume=true"], ["resume=true", "holds no run"]),
@@ -226,7 +226,10 @@ def test_a_run_dir_that_cannot_be_used_is_left_as_it_is(taken, tmp_path, refused
     precious, wanted = folder, "cannot be written"
     if taken == "by a run":
         folder.mkdir()
-        precious, wanted = folder / "config.yaml", "config.yaml holds no options of this command"
+        precious, wanted = (
+            folder / "config.yaml",
+            "holds files of something else where a run puts its own (config.yaml)",
+        )
     precious.write_text("precious")
     line = refused("preset=debug", f"run_dir={folder}")
     assert wanted in line

@@ -27,7 +27,7 @@ def test_a_run_folder_and_a_csv_file_share_a_picture(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(folder), str(tmp_path / "other.csv"), f"out={out}"])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     with Image.open(out) as image:
-        assert image.size == (720, 420)
+        assert image.size == (720, 446)
 
 
 def test_bad_input_is_one_line(refused, tmp_path):

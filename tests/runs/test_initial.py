@@ -23,8 +23,8 @@ def saved(tmp_path_factory):
 
 def make(saved, shake, action_size=None):
     """Networks of that run's sizes with other weights, for an environment with so many actions; their losses."""
-    config = load_run(saved).config
-    spec = OneHot(action_size or load_run(saved).action_spec.shape[-1])
+    config = load_run(saved, trust=True).config
+    spec = OneHot(action_size or load_run(saved, trust=True).action_spec.shape[-1])
     world_model = shake(factory.make_world_model(config, spec, torch.device("cpu")))
     actor = factory.make_actor(config, world_model, spec)
     objective = factory.make_objective(config, factory.make_imagined_env(config, world_model, spec), actor)

@@ -76,7 +76,7 @@ def shorten(text: str) -> str:
     Examples:
         >>> from torchrl_glam.command.explain import shorten
         >>> shorten(f"seed={'9' * 5000}: give a whole number")
-        'seed=99999999999999999999999999999999999...9999999999999999999999999999999999999999: give a whole number'
+        'seed=99999999999999999999999999999999999...999999999999999999999999999999999999999: give a whole number'
     """
     words = (word if len(word) <= LONGEST_WORD else f"{word[:40]}...{word[-40:]}" for word in text.split(" "))
     whole = " ".join(words)

@@ -21,8 +21,8 @@ def write_override(name: str, value: str) -> str:
 
     Examples:
         >>> from torchrl_glam.config.quoting import write_override
-        >>> write_override("run_dir", "runs/a"), write_override("run_dir", "a,b"), write_override("run_dir", "007")
-        ('run_dir=runs/a', "run_dir='a,b'", "run_dir='007'")
+        >>> write_override("run_dir", "runs/a"), write_override("run_dir", "a,b"), write_override("run_dir", "7")
+        ('run_dir=runs/a', "run_dir='a,b'", "run_dir='7'")
     """
     plain = f"{name}={value}"
     try:

@@ -86,8 +86,8 @@ def _check_metadata(dataset_id: str, root: Path) -> dict[str, str]:
         for name in ("total_episodes", "total_steps"):
             want(0 <= whole_number(name, metadata.get(name)) <= max(room, 10**6), f"{name} is out of range")
         for name in ("ref_min_score", "ref_max_score"):
-            if metadata.get(name) is not None:
-                number(name, metadata[name])
+            if (score := metadata.get(name)) is not None and score == score:  # NaN: there is none
+                number(name, score)
         specs = [parse_json(_read_text(metadata, name)) for name in SPECS if metadata.get(name) is not None]
         want(all(isinstance(spec, dict) for spec in specs), "its environment has no names")
     except UsageError as error:

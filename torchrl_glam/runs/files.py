@@ -129,6 +129,15 @@ def _digest(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def set_aside(path: Path) -> None:
+    """Rename what is not used, so that it is not taken for a newer checkpoint later."""
+    free, number = path.with_name(f"rejected-{path.name}"), 1
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"rejected-{path.name}.{number}")
+    os.replace(path, free)
+
+
 def sync(path: Path) -> None:
     """Flush a file, or a folder's list of files, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

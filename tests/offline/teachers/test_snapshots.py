@@ -32,7 +32,7 @@ from torchrl_glam.offline.teachers.training import make_model
 
 def make_scores(*means, random=0.0, expert=100.0):
     snapshots = [Snapshot(10 * number, [mean, mean]) for number, mean in enumerate(means, 1)]
-    return Teacher("folder", {}, "PPO", [random], [expert], 40, snapshots)
+    return Teacher("folder", {"total_frames": 10}, "PPO", [random], [expert], 40, snapshots)
 
 
 @pytest.mark.parametrize(

@@ -115,11 +115,13 @@ def test_only_this_runs_own_files_ever_go(tmp_path):
 
 
 def test_a_chunk_is_not_written_over_somebody_elses_file(tmp_path):
-    (tmp_path / "records-000000000000-000000000005.safetensors").write_text("mine")
+    name = "records-000000000000-000000000005.safetensors"
+    (tmp_path / name).write_text("mine")
     replay, _ = make(10)
     replay.extend(records(0, 5))
-    with pytest.raises(FileExistsError, match="is not this run's"):
-        ReplayFiles(replay, tmp_path, "one").state_dict()
+    ReplayFiles(replay, tmp_path, "one").state_dict()
+    assert (tmp_path / f"rejected-{name}").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"rejected-{name}"}
 
 
 def test_a_chunk_that_a_killed_process_left_goes(tmp_path):

@@ -28,7 +28,6 @@ def test_old_files_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"returns": []}, "there are no returns"),
         ({"returns": [1, "2"]}, "returns is '2' and not a number"),
         ({"returns": [math.nan]}, "returns is nan and not finite"),
         ({"mean": 7.0}, "mean is 7.0, but that of its returns is 2"),

@@ -24,13 +24,12 @@ from torchrl_glam.runs.checkpoint.listing import (
     newest_first,
     replay_state,
     run_id_of,
-    set_aside,
     verify,
 )
 from torchrl_glam.runs.checkpoint.replay_files import ReplayFiles
 from torchrl_glam.runs.checkpoint.state_file import STATES
 from torchrl_glam.runs.checkpoint.weights_file import NETWORKS, WEIGHTS, TrainedNetworks, Weights, read_weights
-from torchrl_glam.runs.files import check_sums, sync, write_sums
+from torchrl_glam.runs.files import check_sums, set_aside, sync, write_sums
 
 
 @dataclass

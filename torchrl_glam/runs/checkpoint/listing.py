@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -100,12 +99,3 @@ def replay_state(checkpoint: Path) -> dict[str, Any] | None:
     except DamagedError:
         return None
     return state if isinstance(state, dict) and "chunks" in state else None
-
-
-def set_aside(path: Path) -> None:
-    """Rename what is not used, so that it is not taken for a newer checkpoint later."""
-    free, number = path.with_name(f"rejected-{path.name}"), 1
-    while os.path.lexists(free):
-        number += 1
-        free = path.with_name(f"rejected-{path.name}.{number}")
-    os.replace(path, free)

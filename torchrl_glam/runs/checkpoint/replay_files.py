@@ -5,7 +5,6 @@ A checkpoint names the chunks that it needs, so that it costs what was collected
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +17,7 @@ from torchrl.data import TensorDictReplayBuffer
 
 from torchrl_glam.data.replay import KEYS, PackPixels
 from torchrl_glam.errors import DamagedError, UsageError
-from torchrl_glam.runs.files import METADATA, read_tensors, seal, sha256, unseal, write_tensors
+from torchrl_glam.runs.files import METADATA, read_tensors, seal, set_aside, sha256, unseal, write_tensors
 from torchrl_glam.runs.foreign import parse_json
 
 REPLAY = "replay"
@@ -108,7 +107,7 @@ class ReplayFiles:
         name = f"records-{start:012d}-{stop:012d}.safetensors"
         path, tensors = self.folder / name, {key: entry.contiguous() for key, entry in records.items()}
         if path.exists() and not self._is_own(path):
-            raise FileExistsError(errno.EEXIST, f"{REPLAY}/{name} is not this run's: move it away")
+            set_aside(path)  # somebody else's, or damaged
         write_tensors(path, tensors, seal({"run": self._run_id}, tensors), tag=f".{self._run_id}")
         self._own.add(name)
         return {"file": name, "start": start, "stop": stop, "sha256": sha256(path)}
