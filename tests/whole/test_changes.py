@@ -75,4 +75,4 @@ def test_the_change_costs_what_the_page_says_and_runs(page, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "run" / "result.json").exists()
     if page == "head":
-        assert (tmp_path / "run" / "metrics" / "scalars" / "world_model" / "loss_event.csv").exists()
+        assert (tmp_path / "run" / "metrics" / "scalars" / "world_model" / "loss_occurrence.csv").exists()

@@ -77,7 +77,8 @@ def check(found: dict[str, dict[str, Any]]) -> None:
 def test_objectives_of_each_kind(fake):
     """One whose imagination is captured, one that imagines with gradients, one that keeps transitions; MambaDM."""
     glam = "objective=glam training.precision=bfloat16 imagination.starts=batch"
-    check(fake("CatchBall", glam, "objective=dreamer_v3", "objective=discrete_sac", "offline"))
+    check(fake("CatchBall", glam, "objective=dreamer_v3", "objective=discrete_sac"))
+    check(fake("CatchBall", "offline"))  # in a process of its own: after the others the fakes can crash it
 
 
 @pytest.mark.slow

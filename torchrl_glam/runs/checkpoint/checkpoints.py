@@ -141,9 +141,10 @@ class Checkpoints:
                 set_aside(rejected)
             return Restored(self._networks.frame, list(skipped.values()))
         if found:
+            newest, *others = skipped.values()
+            more = f"; and {len(others)} older ones" if others else ""
             raise UsageError(
-                f"{self._folder.parent} cannot be resumed ({'; '.join(skipped.values())}): restore the files, or "
-                "choose another run_dir"
+                f"{self._folder.parent} cannot be resumed ({newest}{more}): restore the files, or choose another run_dir"
             )
         return Restored(0)
 
