@@ -1,10 +1,8 @@
 """GLAM in one file of plain PyTorch: world model, imagination, actor, critic, and a game that it learns.
 
     python examples/glam_minimal.py seed=1    # options are the names in Config
-
 GLAM: "Global-Local Variation Awareness in Mamba-based World Model", AAAI 2025, arXiv 2501.11949. STORM: 2310.09615.
 Mamba: 2312.00752. tests/examples/test_glam_minimal.py shows that the package computes the same from the same weights.
-
     x_t       frame                                             b    batch
     z_t       latent: k one-hot vectors of c classes            t    time
     a_t       action, one-hot                                   k c  categoricals of z_t, their classes
@@ -15,13 +13,13 @@ Mamba: 2312.00752. tests/examples/test_glam_minimal.py shows that the package co
     h_t       belief, u^g_t + u^l_t                             m    bins of a two-hot distribution
     r_t, c_t  reward after a_t, end of the episode (0 or 1)     n    horizon of imagination
     Delta_t   change of z from t to t+1, as a distribution      f    width of [z_t, h_{t-1}], the state of the agent
-
 h_t knows e_0 .. e_t; from it the heads predict r_t, c_t and z_{t+1}. "Differs" marks a difference from the paper.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import sys
 from itertools import pairwise
 from typing import Any
@@ -251,8 +249,7 @@ class CatchBall:
     def step(self, action: int) -> tuple[float, bool]:
         """Move the paddle (0 stay, 1 left, 2 right), let the ball fall; return r and c."""
         self.t, self.paddle = self.t + 1, min(max(self.paddle + (0, -8, 8)[action], 0), 48)
-        caught = self.t % 12 == 0 and abs(self.balls[self.t // 12 - 1] - self.paddle - 2) <= 8
-        return float(caught), self.t == 60
+        return float(self.t % 12 == 0 and abs(self.balls[self.t // 12 - 1] - self.paddle - 2) <= 8), self.t == 60
 
 
 def update(adam: torch.optim.Optimizer, terms: dict[str, Tensor], max_norm: float) -> None:
@@ -297,4 +294,7 @@ def main(**options: Any) -> list[float]:
 
 
 if __name__ == "__main__":
+    good = re.compile(r"(?!channels)[a-z]\w*=\d+|\w+_lr=\d*\.?\d+(e-\d+)?").fullmatch
+    if wrong := [option for option in sys.argv[1:] if not (good(option) and hasattr(Config, option.split("=")[0]))]:
+        sys.exit(print(f"{wrong[0]}: give NAME=NUMBER, a name and a number as in Config", file=sys.stderr) or 2)
     main(**dict(option.split("=") for option in sys.argv[1:]))

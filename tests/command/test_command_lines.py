@@ -73,6 +73,16 @@ WRONG = {
     "world_model.num_classes=1" + "0" * 23: "world_model.num_classes=1"
     + "0" * 23
     + ": give a whole number from 1 to 65536",
+    "init_from=nowhere": "init_from=nowhere: there is no such folder; give the folder of a run or an export",
+    "'run_dir=a\\${b}'": "run_dir=a${b} holds ${, which a run's options cannot: write the value without",
+    "preset=debug --cfg job seed=1": "flags go before all options: --cfg job preset=debug seed=1",
+    "+preset=debug": "+preset=debug would choose a second preset: write preset=debug, without the +",
+    "+decoder=torch.nn.Linear": "+decoder=torch.nn.Linear would choose a second decoder: write decoder=torch",
+    "--shell-completion install=bash": "--shell-completion is no flag of this command: --help lists the flags",
+    "--config-path=..": "--config-path is no flag of this command: --help lists the flags",
+    "agent.bootstrap=???": "agent.bootstrap=??? is no value: give one, or leave it out",
+    "init_parts=glob(*)": "init_parts=[glob(*)]: glob is for env.name and for groups of options: give the values",
+    "objective.kwargs=[[1]]": "objective.kwargs=[[1]]: give names and values, {NAME: VALUE}",
     "threads=99999999999": "threads=99999999999: give a whole number from 1 to 1024",
 }
 

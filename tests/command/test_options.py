@@ -88,7 +88,8 @@ WRONG = {
     "Hydra's own": (["folder=a", "hydra.run.dir=b"], "there is no option hydra.run.dir"),
     "added": (["folder=a", "+more=b"], "there is no option +more"),
     "nested": (["folder=a", "env.name=b"], "there is no option env.name"),
-    "a name that is not there": (["folder=${nothing}"], "Interpolation key 'nothing' not found full_key: folder"),
+    "a name to fill in": (["folder=${nothing}"], "folder=${nothing} holds ${, and nothing is filled in here: write"),
+    "an environment variable": (["folder=a/${oc.env:HOME}"], "folder=a/${oc.env:HOME} holds ${, and nothing is"),
     "question marks": (["folder=???"], "give folder=...; --help lists the options"),
 }
 

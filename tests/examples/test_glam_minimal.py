@@ -340,3 +340,11 @@ def test_it_is_one_short_file_of_plain_torch():
     imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     imported += [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
     assert {module.split(".")[0] for module in imported} <= {"torch", "numpy", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("option", ["--x", "--help", "seed", "seed=x", "seed=1.5", "channels=8", "nothing=1", "c=1=2"])
+def test_a_wrong_option_is_answered_in_one_line(option, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), option])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert capsys.readouterr().err == f"{option}: give NAME=NUMBER, a name and a number as in Config\n"

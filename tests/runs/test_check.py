@@ -63,6 +63,10 @@ def test_a_machine_with_room_is_ready(roomy, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_evaluation_is_none_announced(roomy, tmp_path):
+    assert check(tmp_path / "run", "evaluation.episodes=0")["time"].text == "about 60 min for 160 frames"
+
+
 def test_the_frames_left_count(roomy, tmp_path):
     findings = check(tmp_path, frame=120)
     assert "resumes from frame 120" in findings["folder"].text

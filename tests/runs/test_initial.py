@@ -8,9 +8,11 @@ from torchrl.data import OneHot
 
 from tests.support.saved import save_run
 from torchrl_glam import factory
+from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs.checkpoint import read_weights
-from torchrl_glam.runs.initial import InitialWeights
+from torchrl_glam.runs.glam import GLAMRun
+from torchrl_glam.runs.initial import InitialWeights, read_initial
 from torchrl_glam.runs.loading import load_run
 
 
@@ -64,3 +66,16 @@ def test_nothing_that_fits(saved, shake):
 def test_no_weights(folder, tmp_path):
     with pytest.raises(UsageError, match=r"^init_from=.*; give the folder of a run or an export$"):
         InitialWeights(str(tmp_path / folder), ["actor"])
+
+
+def test_a_run_without_them_leaves_no_folder(tmp_path):
+    config = GLAMConfig(init_from=str(tmp_path / "nowhere"), run_dir=str(tmp_path / "run"))
+    with pytest.raises(UsageError, match="there is no such folder"):
+        GLAMRun(config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_with_a_checkpoint_begins_with_its_own(tmp_path):
+    config = GLAMConfig(init_from=str(tmp_path / "nowhere"), run_dir=str(tmp_path))
+    (tmp_path / "checkpoints" / "checkpoint-000000000100").mkdir(parents=True)
+    assert read_initial(config) is None

@@ -30,6 +30,7 @@ from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.machine.allocator import keep_freed_memory
 from torchrl_glam.machine.compilation import check_compiler
 from torchrl_glam.machine.terminal import optional_output
+from torchrl_glam.runs.initial import read_initial
 from torchrl_glam.runs.summary import choices
 
 Config = TypeVar("Config")
@@ -191,6 +192,7 @@ def _prepare(config_dir: Path, config: GLAMConfig, given: list[str]) -> None:
     if config.ablation != "none":
         _check_ablation(config_dir, config)
     check_config(config)
+    read_initial(config)  # here only to refuse it before anything is built
     if config.training.compile:
         check_compiler("training.compile=true", resolve_device(config.device))
     if config.training.keep_memory:

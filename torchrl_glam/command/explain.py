@@ -110,6 +110,8 @@ def _explain(error: BaseException, schema: type[Any]) -> str:
         cause = error.__cause__ or error.__context__
         value = merging[3] if merging[2] is None else merging[2]
         reason = first_line(cause).replace(f"'{PACKAGE}.", "'") if cause else "not a valid value"
+        if reason.startswith("Cannot merge DictConfig with"):
+            reason = "give names and values, {NAME: VALUE}"
         return f"{merging[1]}={value}: {reason}"
     return text
 

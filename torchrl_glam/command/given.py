@@ -17,6 +17,7 @@ from torchrl_glam.config.registry import PARTS
 from torchrl_glam.errors import UsageError, first_line
 
 YAML = (".yaml", ".yml")
+FOREIGN = ("--shell-completion", "--config-path")  # of Hydra's, and not of use: the files are this command's own
 LONGEST_NAME = 200  # characters; a file system has no longer ones
 
 
@@ -33,7 +34,17 @@ def check_given(arguments: list[str], config_dir: Path) -> None:
     """
     parser = get_args_parser()
     parser.error = _refuse_flag  # type: ignore[method-assign]
-    for argument in parser.parse_args(arguments).overrides:
+    parsed, overrides = parser.parse_known_args(arguments)
+    given = [*parsed.overrides, *overrides]
+    if stray := [argument for argument in overrides if argument.startswith("-")]:
+        _refuse_flag(f"unrecognized arguments: {' '.join(stray)}")
+    if overrides:
+        flags = [argument for argument in arguments if argument not in given]
+        raise UsageError(f"flags go before all options: {' '.join([*flags, *given])}")
+    for flag in FOREIGN:
+        if getattr(parsed, flag[2:].replace("-", "_")):
+            raise UsageError(f"{flag} is no flag of this command: --help lists the flags")
+    for argument in given:
         name, equals, value = argument.partition("=")
         if not name.lstrip("+~") or not (equals or name.startswith("~")):
             raise UsageError(f"{argument or repr('')}: options are written key=value")
@@ -67,13 +78,24 @@ def _check_override(override: Override, argument: str, config_dir: Path) -> None
     choices = [] if name == "hydra" else group_choices(config_dir, name)
     if deleted and not name.startswith("hydra.") and ".kwargs." not in name:
         raise UsageError(f"{argument} would delete {name}, and a run needs all of its options: leave it out")
+    if choices and override.is_add():
+        plain = argument.lstrip("+")
+        raise UsageError(f"{argument} would choose a second {name}: write {plain}, without the +")
+    if not choices and not deleted and _has_glob(override.value()):
+        raise UsageError(f"{argument}: glob is for env.name and for groups of options: give the values")
     for value in () if deleted else _values(override):
+        if value == "???":
+            raise UsageError(f"{argument} is no value: give one, or leave it out")
         if isinstance(value, str) and not value.strip():
             one_of = f" one of {', '.join(choices)}" if choices else " a value"
             raise UsageError(f"{argument} is empty: give{one_of}, or leave it out")
         is_group = choices or name.split("/")[0] in ("hydra", *ConfigStore.instance().repo)
         if is_group and not (isinstance(value, str) and _is_name(value)):
             raise UsageError(f"{argument}: {_advise(name, choices)}")
+
+
+def _has_glob(value: Any) -> bool:
+    return isinstance(value, Glob) or (isinstance(value, list) and any(map(_has_glob, value)))
 
 
 def _is_name(choice: str) -> bool:

@@ -56,9 +56,8 @@ def read_arguments(schema: type[Options], arguments: list[str]) -> Options:
     """Make the dataclass of ``key=value`` arguments; the last one counts of an option that comes twice.
 
     Raises:
-        UsageError: for an option that does not exist or has no value, or a missing option.
+        UsageError: for an option that does not exist or has no value, a missing option, or ``${`` in a value.
         HydraException: for a value of the wrong type.
-        OmegaConfBaseException: for an interpolation of nothing.
 
     Examples:
         >>> from dataclasses import dataclass
@@ -79,6 +78,8 @@ def read_arguments(schema: type[Options], arguments: list[str]) -> Options:
             raise UsageError(unknown_option(name, schema, "--help lists them"))
         if not value.strip():
             raise UsageError(f"{name}= is empty: give a value, or leave it out")
+        if "${" in value:
+            raise UsageError(f"{name}={value} holds ${{, and nothing is filled in here: write the value itself")
         path = f"{PACKAGE}.{name}"
         overrides.append(f"{path}=null" if value == "null" else quote_override(path, value))
     ConfigStore.instance().store(name=schema.__name__, node=schema, package=PACKAGE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torchrl_glam.config import GLAMConfig, RunConfig, Starts
 from torchrl_glam.config.run import INIT_PARTS
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import UNPRINTABLE, UsageError
 from torchrl_glam.modules.policy import SEES
 from torchrl_glam.objectives.returns import BOOTSTRAPS, PERCENTILES
 
@@ -149,9 +149,13 @@ def check_names(options: Any, prefix: str = "") -> None:
 
 
 def check_values(options: Any, prefix: str = "") -> None:
-    """Raise UsageError for a number that is out of range in any dataclass of options, nested ones too."""
+    """Raise UsageError for what is out of range in any dataclass of options, nested ones too: a number, or a text.
+
+    A text must come back from ``config.yaml``, which is read without interpolations and control characters.
+    """
     for option in fields(options):
         value, name = getattr(options, option.name), f"{prefix}{option.name}"
+        _check_texts(name, value)
         if is_dataclass(value):
             check_values(value, f"{name}.")
         elif isinstance(value, list):
@@ -169,6 +173,21 @@ def check_values(options: Any, prefix: str = "") -> None:
             if not math.isfinite(value) or value < 0.0 or (share and value > 1.0):
                 wanted = "a number from 0 to 1" if share else "a finite number of at least 0"
                 raise UsageError(f"{name}={value}: give {wanted}")
+
+
+def _check_texts(name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_texts(name, key)
+            _check_texts(f"{name}.{key}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_texts(name, inner)
+    elif isinstance(value, str):
+        if "${" in value:
+            raise UsageError(f"{name}={value} holds ${{, which a run's options cannot: write the value without")
+        if UNPRINTABLE.search(value):
+            raise UsageError(f"{name}={value!a} has control characters: leave them out")
 
 
 def _is_finite(number: Any) -> bool:

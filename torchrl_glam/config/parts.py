@@ -164,7 +164,8 @@ def store_imported(arguments: Sequence[str]) -> None:
     """
     for argument in arguments:
         name, _, value = argument.partition("=")
-        group = GROUPS.get(name.lstrip("+"))
+        name = name.lstrip("+")
+        group = GROUPS.get(name)
         if group is None:
             continue
         for path in re.findall(r"[^\s,()\[\]\"']+", value):

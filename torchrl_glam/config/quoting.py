@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable
 
@@ -19,6 +18,8 @@ def quote_override(name: str, value: str) -> str:
 def write_override(name: str, value: str) -> str:
     """Return ``name=value`` for Hydra, in quotes only where it would read another value, or none.
 
+    No value of a run's holds ``${``: :func:`~torchrl_glam.config.checks.check_values` refuses it.
+
     Examples:
         >>> from torchrl_glam.config.quoting import write_override
         >>> write_override("run_dir", "runs/a"), write_override("run_dir", "a,b"), write_override("run_dir", "7")
@@ -31,8 +32,7 @@ def write_override(name: str, value: str) -> str:
             return plain
     except HydraException:
         pass
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation
-    return quote_override(name, literal)
+    return quote_override(name, value)
 
 
 def resume_command(script: str, overrides: Iterable[str], run_dir: str) -> str:

@@ -208,10 +208,15 @@ def _check_time(config: GLAMConfig, frame: int, estimate: Estimate) -> Finding:
     left = config.total_frames - frame
     seconds = estimate.seconds * left / config.total_frames
     uncompiled = " (not compiled; less with training.compile=true)" if config.training.compile else ""
-    text = f"about {duration(seconds)} for {left} frames and the evaluation{uncompiled}"
+    text = f"about {duration(seconds)} for {left} frames{and_evaluation(config)}{uncompiled}"
     if seconds <= LONG:
         return Finding("time", Level.ok, text)
     return Finding("time", Level.warning, f"{text}: {advise_on_time(config)}")
+
+
+def and_evaluation(config: GLAMConfig) -> str:
+    """Return the words on what is not in an estimate of the time, if there is an evaluation."""
+    return " and the evaluation" if config.evaluation.episodes != 0 else ""
 
 
 def advise_on_time(config: GLAMConfig) -> str:

@@ -20,14 +20,13 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from torchrl_glam.errors import UsageError, one_line
+from torchrl_glam.errors import UNPRINTABLE, UsageError, one_line
 
 JSON_BYTES, YAML_BYTES = 1 << 25, 1 << 18
 DEPTH = 32  # of nesting; files of this package have 8 at most
 SCALAR = 3000  # characters of a value in YAML. A whole number of as many hexadecimal digits can still be printed
 BINARY = getattr(os, "O_BINARY", 0)
 GUARDS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe is opened, and refused, at once
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and halves of characters
 HALVES = re.compile("[\ud800-\udfff]")
 
 

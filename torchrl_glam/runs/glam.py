@@ -14,10 +14,9 @@ from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
 from torchrl_glam.modules.ssm import describe_backend
-from torchrl_glam.runs.check import LONG, advise_on_time
+from torchrl_glam.runs.check import LONG, advise_on_time, and_evaluation
 from torchrl_glam.runs.checkpoint import TrainedNetworks
-from torchrl_glam.runs.checkpoint.checkpoints import CHECKPOINTS, newest_first
-from torchrl_glam.runs.initial import InitialWeights
+from torchrl_glam.runs.initial import read_initial
 from torchrl_glam.runs.progress import Pace
 from torchrl_glam.runs.run import Run
 from torchrl_glam.runs.summary import choices, describe_result, make_score
@@ -30,6 +29,9 @@ class GLAMRun(Run):
 
     Args:
         config: the run's options.
+
+    Raises:
+        UsageError: as :class:`Run`, and if ``init_from`` has no weights; the folder is then not made.
     """
 
     SHOWN: ClassVar[dict[str, str]] = {
@@ -39,6 +41,7 @@ class GLAMRun(Run):
     }
 
     def __init__(self, config: GLAMConfig) -> None:
+        self._initial = read_initial(config)
         super().__init__(config)
         self.config = config
         self._pace = Pace()
@@ -58,7 +61,7 @@ class GLAMRun(Run):
             f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
             f"device {device_name(device)} | {' | '.join(parts)} | "
             f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
-            f"{config.total_frames} frames, about {duration(seconds)} and the evaluation | {config.run_dir}",
+            f"{config.total_frames} frames, about {duration(seconds)}{and_evaluation(config)} | {config.run_dir}",
         )
         if seconds > LONG:
             self.write(f"warning: about {duration(seconds)} on this machine: {advise_on_time(config)}")
@@ -67,14 +70,11 @@ class GLAMRun(Run):
         """Resume as :meth:`Run.resume` does; a run without a checkpoint begins with the weights of ``init_from``.
 
         Raises:
-            UsageError: also if ``init_from`` has no weights, or none that fit.
+            UsageError: also if ``init_from`` has no weights that fit.
         """
-        initial = None
-        if self.config.init_from is not None and not newest_first(self.folder / CHECKPOINTS):
-            initial = InitialWeights(self.config.init_from, self.config.init_parts)
         super().resume(networks, replay, **parts)
-        if initial is not None:
-            self.write(initial.copy_to(networks.networks, parts["policy"].objective.losses))
+        if self._initial is not None:
+            self.write(self._initial.copy_to(networks.networks, parts["policy"].objective.losses))
 
     def collect(self, collector: Iterable[TensorDictBase]) -> Iterator[tuple[range, TensorDictBase]]:
         """Number the collector's real steps as :meth:`track` does, and log the returns of episodes that end.
@@ -94,7 +94,8 @@ class GLAMRun(Run):
         if (seconds := self._pace.seconds_left(frame, self.config.total_frames)) is not None:
             self.timed = {"left": duration(seconds)}
             if first:
-                self.write(f"about {duration(seconds)} left and the evaluation, by the time that updates take here")
+                left = f"about {duration(seconds)} left{and_evaluation(self.config)}"
+                self.write(f"{left}, by the time that updates take here")
         super().log_updates(frame)
 
     def finish(self, played: Sequence[Episode]) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torchrl.objectives import LossModule
 
+from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import DamagedError, UsageError
-from torchrl_glam.runs.checkpoint.checkpoints import find_weights
+from torchrl_glam.runs.checkpoint.checkpoints import CHECKPOINTS, find_weights, newest_first
 
 SHOWN = 4  # tensors that did not fit
 
@@ -64,6 +65,17 @@ class InitialWeights:
         line = f"begins with the weights of {self.folder} (step {self.weights.frame}): {', '.join(taken)}"
         more = f"; and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
         return f"{line}; drawn anew: {'; '.join(sorted(refused)[:SHOWN])}{more}" if refused else line
+
+
+def read_initial(config: GLAMConfig) -> InitialWeights | None:
+    """Return the weights of ``init_from``; None without it, and for a run that has a checkpoint of its own.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    if config.init_from is None or newest_first(Path(config.run_dir) / CHECKPOINTS):
+        return None
+    return InitialWeights(config.init_from, config.init_parts)
 
 
 def _reset_targets(losses: Iterable[LossModule]) -> None:

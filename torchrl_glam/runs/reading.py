@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING, Field
 from typing import Any
 
-from torchrl_glam.errors import UsageError
-from torchrl_glam.runs.foreign import UNPRINTABLE
+from torchrl_glam.errors import UNPRINTABLE, UsageError
 
 LARGEST = 1e100  # of a number: its square is still finite, and the sum of many
 NO_NAME = re.compile(r"^[=+@\t-]|[<>|\[\]`$\\]")  # a spreadsheet's formula; marks of HTML, Markdown and TeX

@@ -73,6 +73,11 @@ CASES = {
     "imagines more": ("dream", {"dream": replace(GOOD.dream, reward=2.0)}, "other reward is imagined"),
     "dreams of the contrary": ("dream", {"dream": replace(GOOD.dream, reward=-1.0)}, "other reward is imagined"),
     "dreams too little": ("dream", {"dream": replace(GOOD.dream, reward=0.2)}, "less reward is imagined"),
+    "ends always, and nothing to compare with": (
+        "dream",
+        {"rewarded": 2, "terminated": 0, "dream": replace(GOOD.dream, ending=0.9739, real_ending=0.0)},
+        "nothing to judge by; give more records",
+    ),
     "never ends": ("dream", {"dream": replace(GOOD.dream, ending=0.0)}, "it ends too seldom"),
     "uniform": ("policy", {"policy": replace(GOOD.policy, entropy=1.96)}, "nearly uniform"),
     "fixed": (

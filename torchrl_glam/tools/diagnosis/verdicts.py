@@ -170,6 +170,8 @@ def judge_dream(found: Diagnosis) -> str:
         wrong.append("less reward is imagined than there is; look at the options that the reward part names")
     if found.terminated >= FEW and not OFTEN[0] <= dream.ending / dream.real_ending <= OFTEN[1]:
         wrong.append(f"it ends too {'often' if dream.ending > dream.real_ending else 'seldom'}, see the termination")
+    if not wrong and found.rewarded < FEW and found.terminated < FEW:
+        return f"{line}: nothing to judge by; give more records"
     return f"{line}: {'; '.join(wrong) or 'about as in the game'}"
 
 

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import importlib.util
 import json
+import logging
 import secrets
 import signal
 from collections.abc import Callable
@@ -193,6 +194,7 @@ async def serve(player: Player, port: int, announce: Callable[[str], None]) -> N
     """
     check_aiohttp()
     token = secrets.token_urlsafe(16)
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # it prints a traceback for malformed requests
     runner = web.AppRunner(make_app(player, token), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
