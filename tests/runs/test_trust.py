@@ -198,3 +198,25 @@ def test_a_users_own_run_and_command_line_need_no_word(mark, run):
         load("dynamics=foreign_code.Backbone")
     assert mark.exists()
     assert load_run(run).config.env.name == "CartPole-v1"
+
+
+@pytest.mark.parametrize("name", ["media", "checkpoints", "metrics", "replay", "config.yaml", "weights.safetensors"])
+def test_nothing_is_loaded_or_written_through_a_link(name, run, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    if (run / name).exists():
+        (run / name).rename(elsewhere)
+    else:
+        elsewhere.mkdir()
+    (run / name).symlink_to(elsewhere)
+    for read in (load_run, read_config):
+        with pytest.raises(UsageError, match=rf"{name} is a symbolic link") as refused:
+            read(run)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_that_is_a_link_is_none(run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "checkpoint-000000000999").symlink_to(tmp_path / "elsewhere")
+    assert newest_first(run / "checkpoints") == []
+    assert load_run(run).frame == 150

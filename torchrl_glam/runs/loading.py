@@ -25,7 +25,8 @@ from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel
 from torchrl_glam.runs.checkpoint import Weights, load_networks
 from torchrl_glam.runs.checkpoint.checkpoints import find_weights
 from torchrl_glam.runs.checkpoint.weights_file import check_shapes
-from torchrl_glam.runs.folder import CONFIG, this_version, written_by
+from torchrl_glam.runs.contents import CONFIG, check_links
+from torchrl_glam.runs.folder import this_version, written_by
 from torchrl_glam.runs.foreign import read_yaml
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -116,11 +117,12 @@ def read_options(
 
     Raises:
         UsageError: if there are none, not in the form of this version, out of range, or with import paths beyond those
-            of :mod:`torchrl_glam.config.trust`.
+            of :mod:`torchrl_glam.config.trust`; if a file or folder of the run is a link.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise UsageError(f"{folder} holds no run: give a folder with config.yaml, as {command} makes them")
+    check_links(folder)  # what is made of the run is written beside it
     with _readable(folder, command):
         plain = read_yaml(path)
     check_trust(str(path), option_imports(plain), trust)
