@@ -27,6 +27,8 @@ from tests.support.datasets import (
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.dataset import load_dataset
 
+IDS = "ids read name-v0 or namespace/name-v0, and a namespace has at least 2 letters"
+
 
 def change_step(entry, value):
     """A change of one entry of one step of the second episode."""
@@ -85,8 +87,14 @@ def test_a_fraction_is_above_0_and_at_most_1(tmp_path, fraction):
     ("dataset_id", "line"),
     [
         ("tests/counting-v1", "(and downloads are off): did you mean tests/counting-v0?"),
-        ("counting", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
-        ("../tests/counting-v0", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
+        (
+            "counting",
+            f"({IDS}): did you mean tests/counting-v0?",
+        ),
+        (
+            "../tests/counting-v0",
+            f"({IDS}): did you mean tests/counting-v0?",
+        ),
     ],
 )
 def test_an_unknown_dataset_is_named_with_near_matches(tmp_path, dataset_id, line):
@@ -96,8 +104,18 @@ def test_an_unknown_dataset_is_named_with_near_matches(tmp_path, dataset_id, lin
     assert str(error.value) == f"there is no dataset {dataset_id} in {tmp_path} {line}"
 
 
+def test_a_name_that_is_refused_is_not_what_was_meant(tmp_path):
+    write_episodes(tmp_path)
+    shutil.copytree(tmp_path / "tests" / "counting-v0", tmp_path / "a" / "counting-v0")
+    with pytest.raises(UsageError, match=r"at least 2 letters\): did you mean tests/counting-v0\?$"):
+        load_dataset("a/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)
+    shutil.rmtree(tmp_path / "tests")
+    with pytest.raises(UsageError, match="the folder holds no other"):
+        load_dataset("a/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)
+
+
 def test_an_empty_folder_says_so(tmp_path):
-    with pytest.raises(UsageError, match="the folder holds none, give another root"):
+    with pytest.raises(UsageError, match="the folder holds no other, give another root"):
         load_dataset("tests/counting-v0", root=tmp_path / "none", env_name=PENDULUM, download=False)
 
 

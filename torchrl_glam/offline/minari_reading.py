@@ -47,12 +47,10 @@ def find_dataset(
     if not has_minari:
         raise UsageError('datasets need packages that are missing: pip install "torchrl_glam[minari]"')
     import minari
-    from minari.dataset.minari_dataset import parse_dataset_id
 
-    try:
-        parse_dataset_id(dataset_id)
-    except (TypeError, ValueError) as error:  # 0.5.4 fails with int(None) where the version is missing
-        raise UsageError(_not_found(dataset_id, root, "ids read name-v0 or namespace/name-v0")) from error
+    if not _is_id(dataset_id):
+        reason = "ids read name-v0 or namespace/name-v0, and a namespace has at least 2 letters"
+        raise UsageError(_not_found(dataset_id, root, reason))
     if not (root / dataset_id).is_dir():
         if not download:
             raise UsageError(_not_found(dataset_id, root, "and downloads are off"))
@@ -184,12 +182,23 @@ def _download(dataset_id: str, root: Path) -> None:
         raise UsageError(_not_found(dataset_id, root, f"and it cannot be downloaded: {cause}")) from error
 
 
+def _is_id(name: str) -> bool:
+    """Return True for a name that Minari takes: not for a namespace of one letter, which others' folders may have."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    try:
+        parse_dataset_id(name)
+    except (TypeError, ValueError):  # 0.5.4 fails with int(None) where the version is missing
+        return False
+    return True
+
+
 def _not_found(dataset_id: str, root: Path, reason: str) -> str:
     """Return a line on a dataset that is not there, with the nearest ones that are."""
     folders = (path.parents[1].relative_to(root) for path in root.glob("**/data/metadata.json"))
-    found = sorted(folder.as_posix() for folder in folders if not folder.name.startswith("."))
+    found = sorted(name for folder in folders if _is_id(name := folder.as_posix()) and name != dataset_id)
     matches = difflib.get_close_matches(dataset_id, found) or found[:3]
-    advice = f"did you mean {' or '.join(matches)}?" if matches else "the folder holds none, give another root"
+    advice = f"did you mean {' or '.join(matches)}?" if matches else "the folder holds no other, give another root"
     return f"there is no dataset {dataset_id} in {root} ({reason}): {advice}"
 
 
