@@ -122,6 +122,7 @@ def test_no_secret_of_the_machine_gets_into_an_export(run, tmp_path, monkeypatch
         ("_target_(?=: .*ImageEncoder)", "_tarfet_", r"world_model.encoder has no _target_"),
         ("_target_(?=: .*TwoHotHead)", "_tarfet_", r"world_model.reward_head has no _target_"),
         ("_target_(?=: .*Objective)", "_tarfet_", r"objective has no _target_"),
+        (r"^objective:(\n  .*)*", "objective: null", r"objective has no _target_"),
         (r"^objective:(\n  .*)*", "objective: [1]", r"objective has no _target_"),
         (r"^world_model:(\n  .*)*", "world_model: 5", r"config.yaml cannot be read"),
         ("_target_(?=: .*GLAMModelLoss)", "_tarfet_", r"config.yaml cannot be read"),

@@ -192,8 +192,8 @@ def _named_class(options: Any, place: str) -> str | None:
     Raises:
         UsageError: if the part is there, and names none.
     """
-    part = OmegaConf.select(options, place)
-    if part is None:
+    part = OmegaConf.select(options, place, default=MISSING)
+    if part == MISSING:
         return None
     target = part.get("_target_") if isinstance(part, DictConfig) else None
     if not isinstance(target, str):
