@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -26,6 +27,9 @@ from tests.support.datasets import (
 )
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.dataset import load_dataset
+from torchrl_glam.offline.recorded import check_arguments
+
+IDS = "ids read name-v0 or namespace/name-v0, and a namespace has at least 2 letters"
 
 
 def change_step(entry, value):
@@ -85,8 +89,14 @@ def test_a_fraction_is_above_0_and_at_most_1(tmp_path, fraction):
     ("dataset_id", "line"),
     [
         ("tests/counting-v1", "(and downloads are off): did you mean tests/counting-v0?"),
-        ("counting", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
-        ("../tests/counting-v0", "(ids read name-v0 or namespace/name-v0): did you mean tests/counting-v0?"),
+        (
+            "counting",
+            f"({IDS}): did you mean tests/counting-v0?",
+        ),
+        (
+            "../tests/counting-v0",
+            f"({IDS}): did you mean tests/counting-v0?",
+        ),
     ],
 )
 def test_an_unknown_dataset_is_named_with_near_matches(tmp_path, dataset_id, line):
@@ -96,8 +106,18 @@ def test_an_unknown_dataset_is_named_with_near_matches(tmp_path, dataset_id, lin
     assert str(error.value) == f"there is no dataset {dataset_id} in {tmp_path} {line}"
 
 
+def test_a_name_that_is_refused_is_not_what_was_meant(tmp_path):
+    write_episodes(tmp_path)
+    shutil.copytree(tmp_path / "tests" / "counting-v0", tmp_path / "a" / "counting-v0")
+    with pytest.raises(UsageError, match=r"at least 2 letters\): did you mean tests/counting-v0\?$"):
+        load_dataset("a/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)
+    shutil.rmtree(tmp_path / "tests")
+    with pytest.raises(UsageError, match="the folder holds no other"):
+        load_dataset("a/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)
+
+
 def test_an_empty_folder_says_so(tmp_path):
-    with pytest.raises(UsageError, match="the folder holds none, give another root"):
+    with pytest.raises(UsageError, match="the folder holds no other, give another root"):
         load_dataset("tests/counting-v0", root=tmp_path / "none", env_name=PENDULUM, download=False)
 
 
@@ -146,8 +166,8 @@ def in_metadata(**entries):
         (lambda folder: (folder / "metadata.json").unlink(), "cannot be read (metadata.json: No such file"),
         (lambda folder: (folder / "metadata.json").write_text("{"), "cannot be read (metadata.json: damaged, "),
         (in_metadata(minari_version="9.0"), "cannot be read (ValueError: The installed Minari version"),
-        (in_metadata(total_steps=18), "holds 17 steps, its metadata name 18 in 4 episodes: it is damaged"),
-        (drop("episode_3"), "holds 12 steps, its metadata name 17 in 4 episodes: it is damaged"),
+        (in_metadata(total_steps=18), "holds 17 steps in 4 episodes, its metadata name 18 in 4)"),
+        (drop("episode_3"), "holds 12 steps in 3 episodes, its metadata name 17 in 4)"),
         (in_file(lambda file: file.move("episode_1", "first")), "cannot be read (ValueError: invalid literal"),
         (drop("episode_2/rewards"), "cannot be read (episode_2 has no rewards)"),
         (shorten("rewards", 0), "cannot be read (episode_2 has no steps)"),
@@ -201,6 +221,11 @@ def specification(**changes):
     return json.dumps({**json.loads(gymnasium.spec(PENDULUM).to_json()), **changes})
 
 
+def wrapped(kind="FrameStackObservation", number=1, **changes):
+    wrapper = {"name": "ReshapeObservation", "entry_point": f"gymnasium.wrappers:{kind}", "kwargs": {}, **changes}
+    return specification(additional_wrappers=[wrapper] * number)
+
+
 SPACES = {"observation_space": None, "action_space": None}
 
 
@@ -244,6 +269,13 @@ def test_a_module_that_the_user_names_is_trusted_for_the_dataset_too(tmp_path):
         ({"action_space": "[" * 100_000}, "damaged"),
         ({"action_space": '{"type": "Discrete", "n": 100000000000}'}, "cannot be read|has the actions Discrete"),
         ({"env_spec": "[]"}, "its environment has no names"),
+        ({"env_spec": specification(kwargs=[1])}, "the arguments of its environment have no names"),
+        ({"env_spec": specification(id=[1])}, "its environment has no id"),
+        ({"env_spec": specification(max_episode_steps="x")}, "max_episode_steps of its environment is not"),
+        ({"env_spec": specification(additional_wrappers=5)}, "the wrappers of its environment are no list"),
+        ({"env_spec": specification(additional_wrappers=[5])}, "a wrapper of its environment has no names"),
+        ({"env_spec": specification(additional_wrappers=[{"name": 5}])}, "a wrapper of it has no name"),
+        ({"env_spec": wrapped(kwargs=[1])}, "the arguments of a wrapper of it have no names"),
     ],
 )
 def test_metadata_out_of_range(tmp_path, changes, reason):
@@ -251,6 +283,53 @@ def test_metadata_out_of_range(tmp_path, changes, reason):
     with pytest.raises(UsageError, match=reason) as error:
         load_dataset("tests/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (wrapped(kwargs={"stack_size": 10**9}), "stack_size beyond 10,000"),
+        (wrapped(kwargs={"stack_size": 9000}, number=2), "wrappers that make huge observations"),
+        (wrapped(number=1000), "more than 10,000 characters of arguments"),
+        (specification(kwargs={"desc": ["S" * 3000] * 3000}), "more than 10,000 characters of arguments"),
+        (specification(kwargs={"xml_file": "any.xml"}), "xml_file='any.xml', which names a file"),
+        (specification(kwargs={"deep": [{"map": "/etc/passwd"}]}), "map='/etc/passwd', which names a file"),
+        (specification(kwargs={"g": 1e9}), "g beyond 10,000"),
+        (specification(kwargs={"g": math.nan}), "g beyond 10,000"),
+        (specification(kwargs={"g": 10**400}), "g beyond 10,000"),
+        (specification(kwargs={"max_steps": 2**31}), "max_steps beyond 2,147,483,647"),
+    ],
+)
+@pytest.mark.parametrize("which", ["env_spec", "eval_env_spec"])
+def test_arguments_of_an_environment_are_bounded_and_name_no_files(tmp_path, spec, reason, which):
+    change_metadata(tmp_path, **{which: spec})
+    with pytest.raises(UsageError, match=f"{reason}.*add trust=true") as error:
+        load_dataset("tests/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_ordinary_arguments_pass():
+    check_arguments("tests/counting-v0", json.loads(specification(kwargs={"range": [0.2, math.inf], "desc": ["SFFG"]})))
+    stacked = wrapped(kwargs={"stack_size": 4, "max_episode_steps": 10**6, "shape": [84, 84]})
+    check_arguments("tests/counting-v0", json.loads(stacked))
+    check_arguments("tests/counting-v0", json.loads(wrapped("ReshapeObservation", 3, kwargs={"shape": [210, 160, 3]})))
+
+
+@pytest.mark.parametrize("chunks", [None, True])
+@pytest.mark.parametrize("entry", ["rewards", "observations", "actions"])
+def test_steps_that_were_never_written_take_no_memory(tmp_path, entry, chunks):
+    path = change_metadata(tmp_path).with_name("main_data.hdf5")
+    with h5py.File(path, "a") as file:
+        width = file[f"episode_2/{entry}"].shape[1:]
+        for name in ("rewards", "observations", "actions", "terminations", "truncations"):
+            if name == entry or entry == "rewards":
+                shape = (3 * 10**8 + (name == "observations"), *file[f"episode_2/{name}"].shape[1:])
+                shape = shape if entry == "rewards" else (file[f"episode_2/{name}"].shape[0], *(10**7 for _ in width))
+                del file[f"episode_2/{name}"]
+                file.create_dataset(f"episode_2/{name}", shape, "f8", chunks=chunks)
+    with pytest.raises(UsageError, match=r"episode_2 has \w+ that were never written|episode_2 has \d+ \w+ where"):
+        load_dataset("tests/counting-v0", root=tmp_path, env_name=PENDULUM, download=False)
 
 
 @pytest.mark.parametrize("name", ["metadata.json", "main_data.hdf5"])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from torchrl_glam.errors import UsageError
+from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.runs.files import SUMS, check_sums, write_sums
 from torchrl_glam.runs.foreign import DEPTH, check_regular, read_bytes, read_json, read_yaml
 from torchrl_glam.runs.reading import number, numbers, text, whole_number
 
@@ -108,3 +109,15 @@ def test_names_of_this_package_are_names():
         "Intel(R) Xeon(R) CPU @ 2.20GHz",
     ):
         assert text("name", name) == name
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, make_link, lambda path: path.symlink_to(path.parent)])
+def test_a_list_of_checksums_opens_regular_files_only(tmp_path, make):
+    (tmp_path / "good").write_text("good")
+    write_sums(tmp_path)
+    check_sums(tmp_path)
+    make(tmp_path / "other")
+    with (tmp_path / SUMS).open("a") as file:
+        file.write(f"{'0' * 64}  other\n")
+    with pytest.raises(DamagedError, match="other is no regular file"):
+        check_sums(tmp_path)

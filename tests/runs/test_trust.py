@@ -112,6 +112,21 @@ def test_no_secret_of_the_machine_gets_into_an_export(run, tmp_path, monkeypatch
         (r"^    width: \d+", "    width: 0", "width=0: give a whole number of at least 1"),
         (r"^    width: \d+", "    width: 1000000", "width=1000000: give a whole number from 1 to 65536"),
         (r"^    width: \d+", "    width: 60000", "the weights of world_model are not those"),
+        (r"^  hidden: \d+", "  hidden: 65536", "the weights of actor are not those"),
+        (
+            r"_target_: torchrl_glam.modules.GLAMDynamics(\n    .*)*?\n  (?=\w)",
+            "_target_: torchrl_glam.modules.MambaDynamics\n    width: 65536\n  ",
+            "the weights of world_model are not those",
+        ),
+        ("_target_(?=: torchrl_glam.modules.GLAMDynamics)", "_tarfet_", r"world_model.dynamics has no _target_"),
+        ("_target_(?=: .*ImageEncoder)", "_tarfet_", r"world_model.encoder has no _target_"),
+        ("_target_(?=: .*TwoHotHead)", "_tarfet_", r"world_model.reward_head has no _target_"),
+        ("_target_(?=: .*Objective)", "_tarfet_", r"objective has no _target_"),
+        (r"^objective:(\n  .*)*", "objective: null", r"objective has no _target_"),
+        (r"^objective:(\n  .*)*", "objective: [1]", r"objective has no _target_"),
+        (r"^world_model:(\n  .*)*", "world_model: 5", r"config.yaml cannot be read"),
+        ("_target_(?=: .*GLAMModelLoss)", "_tarfet_", r"config.yaml cannot be read"),
+        ("_target_(?=: .*GLAMWorldModel)", "_tarfet_", r"config.yaml cannot be read"),
         (r"num_classes: \d+", "num_classes: 1e23", "could not be converted to Integer"),
         (r"num_classes: \d+", f"num_classes: {'9' * 2000}", "num_classes=999"),
         (r"lr: .*", "lr: 1e999", "lr=inf: give a finite number"),
@@ -198,3 +213,25 @@ def test_a_users_own_run_and_command_line_need_no_word(mark, run):
         load("dynamics=foreign_code.Backbone")
     assert mark.exists()
     assert load_run(run).config.env.name == "CartPole-v1"
+
+
+@pytest.mark.parametrize("name", ["media", "checkpoints", "metrics", "replay", "config.yaml", "weights.safetensors"])
+def test_nothing_is_loaded_or_written_through_a_link(name, run, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    if (run / name).exists():
+        (run / name).rename(elsewhere)
+    else:
+        elsewhere.mkdir()
+    (run / name).symlink_to(elsewhere)
+    for read in (load_run, read_config):
+        with pytest.raises(UsageError, match=rf"{name} is a symbolic link") as refused:
+            read(run)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_that_is_a_link_is_none(run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "checkpoint-000000000999").symlink_to(tmp_path / "elsewhere")
+    assert newest_first(run / "checkpoints") == []
+    assert load_run(run).frame == 150

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from torchrl_glam.config.choices import Device, Logger, Matmul, Precision, Protocol, ReplayPlace, Starts
 from torchrl_glam.config.imagination import ImaginationConfig
 from torchrl_glam.config.parts import GROUPS, make_node, node_from_path
+from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.training import AgentConfig, GLAMObjective
@@ -172,8 +173,7 @@ class GLAMConfig(RunConfig):
     @classmethod
     def schema_for(cls, options: Any) -> Any:
         """See :meth:`RunConfig.schema_for`."""
-        places = {name: f"{group.place}._target_" for name, group in GROUPS.items()}
-        return make_schema({name: OmegaConf.select(options, place) for name, place in places.items()}, cls)
+        return make_schema({name: _named_class(options, group.place) for name, group in GROUPS.items()}, cls)
 
     def longest_sequence(self) -> int:
         """Return the most tokens that the backbone reads in a row: of a batch, of a context and its imagination."""
@@ -184,6 +184,21 @@ class GLAMConfig(RunConfig):
     def first_start(self) -> int:
         """Return the first step of a sequence that imagination may start from, with ``imagination.starts=batch``."""
         return max(self.model_loss.first_valid, self.imagination.context_length - 1)
+
+
+def _named_class(options: Any, place: str) -> str | None:
+    """Return the import path of the class that a part's saved options name; None for a part that is missing.
+
+    Raises:
+        UsageError: if the part is there, and names none.
+    """
+    part = OmegaConf.select(options, place, default=MISSING)
+    if part == MISSING:
+        return None
+    target = part.get("_target_") if isinstance(part, DictConfig) else None
+    if not isinstance(target, str):
+        raise UsageError(f"{place} has no _target_, the import path of the class that it is of")
+    return target
 
 
 Schema = TypeVar("Schema", bound=GLAMConfig)

@@ -13,7 +13,7 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 
 from torchrl_glam import modules
-from torchrl_glam.config import GROUPS, GLAMConfig, ImaginedMemory
+from torchrl_glam.config import GLAMConfig, ImaginedMemory
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel, SequenceBackbone, SlidingWindow, check_backbone
 from torchrl_glam.modules.heads import check_reward_head
@@ -31,9 +31,14 @@ def make_part(option: str, node: Any, *args: Any, **kwargs: Any) -> Any:
         if hasattr(value, "_target_"):  # a part that this one makes
             options[name] = partial(make_part, name, value)
     target = get_class(node._target_)
-    if target.__module__.startswith("torchrl_glam."):
+    if is_own(target):
         return target(*args, **kwargs, **options)
     return make_module(option, node._target_, target, *args, **kwargs, **options)
+
+
+def is_own(part: type) -> bool:
+    """Return True for a class of this package, which is not tried out on numbers when it is made."""
+    return part.__module__.startswith("torchrl_glam.")
 
 
 def make_dynamics(config: GLAMConfig) -> SequenceBackbone:
@@ -42,7 +47,7 @@ def make_dynamics(config: GLAMConfig) -> SequenceBackbone:
     if getattr(node, "max_length", 0) is None:
         sizes["max_length"] = config.longest_sequence()
     backbone = make_part("dynamics", replace(node, **sizes))
-    if type(backbone) not in GROUPS["dynamics"].choices.values():
+    if not is_own(type(backbone)):
         check_backbone(backbone, config.longest_sequence())
     return backbone
 
@@ -51,7 +56,7 @@ def make_world_model(config: GLAMConfig, action_spec: TensorSpec, device: torch.
     """Make the world model, in eval mode: only its update trains BatchNorm."""
     dynamics = make_dynamics(config)
     world_model = make_part("world_model", replace(config.world_model, dynamics=dynamics), action_spec.shape[-1])
-    if type(world_model.reward_head) not in GROUPS["reward_head"].choices.values():
+    if not is_own(type(world_model.reward_head)):
         check_reward_head(world_model.reward_head, world_model.dynamics.width)
     return world_model.to(device).eval()
 

@@ -142,12 +142,8 @@ def load_dataset(
     env_name = _resolve_env(dataset_id, recorded, env_name)
     spec = recorded_spec(dataset_id, find_spec(env_name), recorded, pixels=len(observation_shape) == 3)
     check_fits(dataset_id, spec, observation_shape, action_spec)
-    steps = read_steps(dataset_id, folder)
-    if steps["episode"].unique().numel() != dataset.total_episodes or len(steps) != dataset.total_steps:
-        raise UsageError(
-            f"the dataset {dataset_id} holds {len(steps)} steps, its metadata name {dataset.total_steps} in "
-            f"{dataset.total_episodes} episodes: it is damaged, restore it or make it again"
-        )
+    totals = {"total_steps": dataset.total_steps, "total_episodes": dataset.total_episodes}
+    steps = read_steps(dataset_id, folder, **totals)
     records = make_records(choose_episodes(steps, fraction), dataset.action_space, dataset_id)
     random_score, expert_score = _find_references(dataset.storage.metadata, env_name)
     scores = (random_score, expert_score)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import math
 import os
 import socket
 from contextlib import redirect_stdout
@@ -17,6 +18,7 @@ from tensordict import TensorDict
 from torchrl_glam.config.trust import check_trust, spec_imports
 from torchrl_glam.data.minari_files import datasets_in, has_minari
 from torchrl_glam.errors import UsageError, first_line, one_line
+from torchrl_glam.offline.recorded import check_arguments, check_form
 from torchrl_glam.runs.foreign import check_regular, parse_json, read_json
 from torchrl_glam.runs.reading import number, want, whole_number
 
@@ -47,17 +49,19 @@ def find_dataset(
     if not has_minari:
         raise UsageError('datasets need packages that are missing: pip install "torchrl_glam[minari]"')
     import minari
-    from minari.dataset.minari_dataset import parse_dataset_id
 
-    try:
-        parse_dataset_id(dataset_id)
-    except (TypeError, ValueError) as error:  # 0.5.4 fails with int(None) where the version is missing
-        raise UsageError(_not_found(dataset_id, root, "ids read name-v0 or namespace/name-v0")) from error
+    if not _is_id(dataset_id):
+        reason = "ids read name-v0 or namespace/name-v0, and a namespace has at least 2 letters"
+        raise UsageError(_not_found(dataset_id, root, reason))
     if not (root / dataset_id).is_dir():
         if not download:
             raise UsageError(_not_found(dataset_id, root, "and downloads are off"))
         _download(dataset_id, root)
-    check_trust(f"the dataset {dataset_id}", _check_metadata(dataset_id, root), trust, [env_name] if env_name else [])
+    specs = _check_metadata(dataset_id, root)
+    imports = {place: path for spec in specs for place, path in spec_imports(spec).items()}
+    check_trust(f"the dataset {dataset_id}", imports, trust, [env_name] if env_name else [])
+    for spec in () if trust else specs:
+        check_arguments(dataset_id, spec)
     try:
         with datasets_in(root):
             return minari.load_dataset(dataset_id)
@@ -65,8 +69,8 @@ def find_dataset(
         raise UsageError(_damaged(dataset_id, root, f"{type(error).__name__}: {error}")) from error
 
 
-def _check_metadata(dataset_id: str, root: Path) -> dict[str, str]:
-    """Check a dataset's metadata before Minari reads them, and return the import paths that they name.
+def _check_metadata(dataset_id: str, root: Path) -> list[dict[str, Any]]:
+    """Check a dataset's metadata before Minari reads them, and return the environments that they specify.
 
     For a dataset that does not say its spaces Minari makes the environment, whatever entry point it has.
 
@@ -89,13 +93,11 @@ def _check_metadata(dataset_id: str, root: Path) -> dict[str, str]:
             if (score := metadata.get(name)) is not None and score == score:  # NaN: there is none
                 number(name, score)
         specs = [parse_json(_read_text(metadata, name)) for name in SPECS if metadata.get(name) is not None]
-        want(all(isinstance(spec, dict) for spec in specs), "its environment has no names")
+        for spec in specs:
+            check_form(spec)
     except UsageError as error:
         raise UsageError(_damaged(dataset_id, root, f"{place.name}: {error}")) from error
-    found: dict[str, str] = {}
-    for spec in specs:
-        found |= spec_imports(spec)
-    return found
+    return specs
 
 
 def _read_text(metadata: dict[str, Any], name: str) -> str:
@@ -105,17 +107,21 @@ def _read_text(metadata: dict[str, Any], name: str) -> str:
     return str(value)
 
 
-def read_steps(dataset_id: str, root: Path) -> TensorDict:
+def read_steps(dataset_id: str, root: Path, *, total_steps: int, total_episodes: int) -> TensorDict:
     """Read all steps [n] of a dataset, episode by episode, with TorchRL's keys and the dataset's own dtypes.
 
     Not by TorchRL's ``MinariExperienceReplay``: in 0.14.1 it returns zeros, holds three copies of the data, and fails
     on a single episode.
 
+    Args:
+        dataset_id, root: as for :func:`find_dataset`.
+        total_steps, total_episodes: as the metadata say, compared before anything is read.
+
     Returns:
         ``observation``, ``action``, ``("next", "reward")`` [n 1] and ``episode``, the number of each step's episode.
 
     Raises:
-        UsageError: if the file is damaged, holds no episodes, or one that is empty or lacks an entry.
+        UsageError: if the file is damaged, holds no episodes, one that is empty or lacks an entry, or other numbers.
     """
     import h5py
 
@@ -125,6 +131,12 @@ def read_steps(dataset_id: str, root: Path) -> TensorDict:
                 raise KeyError(f"{linked[0]} is a link")
             episodes = sorted(((int(name.rpartition("_")[2]), file[name]) for name in file), key=lambda pair: pair[0])
             faults = [fault for _, episode in episodes if (fault := _find_fault(episode)) is not None]
+            declared = 0 if faults else sum(len(episode["rewards"]) for _, episode in episodes)
+            if not faults and (declared, len(episodes)) != (total_steps, total_episodes):
+                faults.append(
+                    f"it holds {declared} steps in {len(episodes)} episodes, its metadata name {total_steps} in "
+                    f"{total_episodes}"
+                )
             steps = [] if faults else [_read_episode(number, episode) for number, episode in episodes]
         records = torch.cat(steps) if steps else None
     except (OSError, MemoryError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:  # of damage
@@ -161,6 +173,8 @@ def _find_fault(episode: Any) -> str | None:
         data = episode[entry] if hard else None
         if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
             return f"{name} has its {entry} elsewhere"
+        if not _is_stored(data):
+            return f"{name} has {entry} that were never written"
     if not (steps := len(episode["rewards"])):
         return f"{name} has no steps"
     for entry in ENTRIES:
@@ -168,6 +182,14 @@ def _find_fault(episode: Any) -> str | None:
         if len(episode[entry]) != needed:
             return f"{name} has {len(episode[entry])} {entry} where its {steps} rewards need {needed}"
     return None
+
+
+def _is_stored(data: Any) -> bool:
+    """Return True if all of an array is in the file; what was never written takes no room there, but does in memory."""
+    if data.chunks is None:
+        return bool(data.id.get_storage_size() >= data.nbytes)
+    chunks = (-(-size // chunk) for size, chunk in zip(data.shape, data.chunks, strict=True))
+    return bool(data.id.get_num_chunks() >= math.prod(chunks))
 
 
 def _download(dataset_id: str, root: Path) -> None:
@@ -184,12 +206,23 @@ def _download(dataset_id: str, root: Path) -> None:
         raise UsageError(_not_found(dataset_id, root, f"and it cannot be downloaded: {cause}")) from error
 
 
+def _is_id(name: str) -> bool:
+    """Return True for a name that Minari takes: not for a namespace of one letter, which others' folders may have."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    try:
+        parse_dataset_id(name)
+    except (TypeError, ValueError):  # 0.5.4 fails with int(None) where the version is missing
+        return False
+    return True
+
+
 def _not_found(dataset_id: str, root: Path, reason: str) -> str:
     """Return a line on a dataset that is not there, with the nearest ones that are."""
     folders = (path.parents[1].relative_to(root) for path in root.glob("**/data/metadata.json"))
-    found = sorted(folder.as_posix() for folder in folders if not folder.name.startswith("."))
+    found = sorted(name for folder in folders if _is_id(name := folder.as_posix()) and name != dataset_id)
     matches = difflib.get_close_matches(dataset_id, found) or found[:3]
-    advice = f"did you mean {' or '.join(matches)}?" if matches else "the folder holds none, give another root"
+    advice = f"did you mean {' or '.join(matches)}?" if matches else "the folder holds no other, give another root"
     return f"there is no dataset {dataset_id} in {root} ({reason}): {advice}"
 
 

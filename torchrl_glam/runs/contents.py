@@ -17,12 +17,12 @@ FOLDERS = (CHECKPOINTS, METRICS, REPLAY, TENSORBOARD, WANDB, "media")
 
 
 def check_links(folder: Path) -> None:
-    """Raise UsageError where a run would write or delete through a symbolic link."""
+    """Raise UsageError where a run, or whoever loads it, would read, write or delete through a symbolic link."""
     for name in (*FILES, *FOLDERS):
         if (folder / name).is_symlink():
             raise UsageError(
-                f"{folder / name} is a symbolic link, and a run writes to its own folder only: remove the link, or "
-                "choose another run_dir, which may itself be a link"
+                f"{folder / name} is a symbolic link, and a run reads and writes its own folder only: remove the "
+                "link, or choose another run_dir, which may itself be a link"
             )
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def check_sums(folder: Path) -> None:
     """Compare the files below ``folder`` with its list of checksums.
 
     Raises:
-        DamagedError: if one is missing, changed or not in the list.
+        DamagedError: if one is missing, changed, not in the list, or no regular file: a link, a pipe, a device.
     """
     try:
         text = read_text(folder / SUMS)
@@ -178,7 +179,11 @@ def check_sums(folder: Path) -> None:
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
     if not text.endswith("\n") or any(len(digest) != 64 or not name for name, digest in listed.items()):
         raise DamagedError(f"{SUMS} is damaged")
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SUMS}
+    below = {path.relative_to(folder).as_posix(): path.lstat().st_mode for path in folder.rglob("*")}
+    found = {name for name, mode in below.items() if not stat.S_ISDIR(mode)} - {SUMS}
+    for name in sorted(found):
+        if not stat.S_ISREG(below[name]):
+            raise DamagedError(f"{name} is no regular file")
     for name in sorted(found ^ set(listed)):
         raise DamagedError(f"{name} is missing" if name in listed else f"{name} does not belong there")
     for name, digest in listed.items():

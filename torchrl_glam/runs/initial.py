@@ -12,6 +12,7 @@ from torchrl.objectives import LossModule
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import DamagedError, UsageError
 from torchrl_glam.runs.checkpoint.checkpoints import CHECKPOINTS, find_weights, newest_first
+from torchrl_glam.runs.contents import check_links
 
 SHOWN = 4  # tensors that did not fit
 
@@ -32,6 +33,7 @@ class InitialWeights:
         try:
             if not Path(folder).is_dir():
                 raise DamagedError("there is no such folder")
+            check_links(Path(folder))
             self.weights = find_weights(Path(folder), "newest")
         except (DamagedError, UsageError) as error:
             raise UsageError(f"init_from={folder}: {error}; give the folder of a run or an export") from error

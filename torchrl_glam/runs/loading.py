@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tensordict.nn import TensorDictModule
@@ -16,16 +17,18 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 
 from torchrl_glam import factory
-from torchrl_glam.config import GROUPS, GLAMConfig, RunConfig
+from torchrl_glam.config import GLAMConfig, RunConfig
 from torchrl_glam.config.checks import check_config
 from torchrl_glam.config.trust import check_trust, option_imports
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import DamagedError, UsageError, describe_error
+from torchrl_glam.factory.networks import is_own
 from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel
 from torchrl_glam.runs.checkpoint import Weights, load_networks
 from torchrl_glam.runs.checkpoint.checkpoints import find_weights
 from torchrl_glam.runs.checkpoint.weights_file import check_shapes
-from torchrl_glam.runs.folder import CONFIG, this_version, written_by
+from torchrl_glam.runs.contents import CONFIG, check_links
+from torchrl_glam.runs.folder import this_version, written_by
 from torchrl_glam.runs.foreign import read_yaml
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -116,11 +119,12 @@ def read_options(
 
     Raises:
         UsageError: if there are none, not in the form of this version, out of range, or with import paths beyond those
-            of :mod:`torchrl_glam.config.trust`.
+            of :mod:`torchrl_glam.config.trust`; if a file or folder of the run is a link.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise UsageError(f"{folder} holds no run: give a folder with config.yaml, as {command} makes them")
+    check_links(folder)  # what is made of the run is written beside it
     with _readable(folder, command):
         plain = read_yaml(path)
     check_trust(str(path), option_imports(plain), trust)
@@ -157,15 +161,19 @@ def _make_options(loaded: Any, schema: type[Config], check: Callable[[Config], o
 def _check_sizes(config: GLAMConfig, weights: Weights) -> None:
     """Compare the networks' shapes with those of the weights before any memory is taken for them.
 
+    Critics have the actor's options, and so are no larger.
+
     Raises:
         DamagedError: if they do not fit.
     """
-    named = GROUPS["dynamics"].name_of(config.world_model.dynamics)
-    if named not in GROUPS["dynamics"].choices:
-        return  # a class of somebody's is tried on numbers when it is made, and wants memory
+    nodes = (config.world_model.dynamics, config.world_model.reward_head)
+    if not all(is_own(get_class(node._target_)) for node in nodes):
+        return  # a class of the user's is tried on numbers when it is made, and wants memory
     with torch.device("meta"):
         world_model = factory.make_world_model(config, weights.action_spec, torch.device("meta"))
+        actor = factory.make_actor(config, world_model, weights.action_spec)
     check_shapes("world_model", world_model, weights)
+    check_shapes("actor", actor, weights)
 
 
 def _build(folder: Path, config: GLAMConfig, weights: Weights, device: torch.device) -> LoadedRun:

@@ -34,6 +34,7 @@ def test_old_files_are_read(tmp_path):
         ({"seed": 1.5}, "seed is 1.5 and not a whole number"),
         ({"total_frames": 0}, "total_frames is 0"),
         ({"protocol": 3}, "protocol is 3 and not a text"),
+        ({"protocol": "gnam"}, "protocol is gnam and none of glam, standard"),
         ({"greedy": "no"}, "greedy is 'no'"),
         ({"seconds": 10**400}, "seconds is damaged"),
         ({"returns": [1e308, 1e308], "mean": 1e308}, "returns is damaged: too large a number"),

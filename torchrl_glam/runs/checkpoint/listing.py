@@ -24,8 +24,8 @@ UNREADABLE = (CheckpointError, OSError, AttributeError, KeyError, TypeError, Val
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """Return the checkpoints in ``folder``, damaged ones too, the newest first."""
-    named = (path for path in folder.glob(f"{PREFIX}-*") if NAME.fullmatch(path.name))
+    """Return the checkpoints in ``folder``, damaged ones too but no links, the newest first."""
+    named = (path for path in folder.glob(f"{PREFIX}-*") if NAME.fullmatch(path.name) and not path.is_symlink())
     return sorted(named, key=frame_of, reverse=True)
 
 

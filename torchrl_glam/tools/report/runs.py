@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from torchrl_glam.envs import PROTOCOLS
 from torchrl_glam.errors import UsageError, one_line
 from torchrl_glam.runs.foreign import read_json, read_text
 from torchrl_glam.runs.reading import LARGEST, field_values, number, want
@@ -137,6 +138,8 @@ def _checked(path: Path, content: dict[str, Any]) -> AtariRun:
     if values.get("steps_per_second") is None and values.get("seconds"):
         values["steps_per_second"] = values["total_frames"] / values["seconds"]
     run = AtariRun(path, **values, curve=read_curve(path))
+    known = f"protocol is {run.protocol} and none of {', '.join(PROTOCOLS)}"
+    want(run.protocol in PROTOCOLS, known)
     want(run.total_frames > 0 or run.preset == RANDOM, f"total_frames is {run.total_frames}")
     mean = content.get("mean")
     want(
