@@ -148,7 +148,7 @@ def test_if_all_are_damaged_nothing_is_lost_and_one_repaired_is_enough(finished,
     before = contents(folder)
     line = run_again(folder).error
     *older, newest = checkpoints(folder)
-    for part in (newest.name, "manifest.json", f"and {len(older)} older ones", str(folder)):
+    for part in (newest.name, "manifest.json", f"and {len(older)} older", str(folder)):
         assert part in line
     assert contents(folder) == before
 

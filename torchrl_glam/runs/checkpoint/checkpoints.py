@@ -142,9 +142,10 @@ class Checkpoints:
             return Restored(self._networks.frame, list(skipped.values()))
         if found:
             newest, *others = skipped.values()
-            more = f"; and {len(others)} older ones" if others else ""
+            more = f"; and {len(others)} older" if others else ""
             raise UsageError(
-                f"{self._folder.parent} cannot be resumed ({newest}{more}): restore the files, or choose another run_dir"
+                f"{self._folder.parent} cannot be resumed ({newest}{more}): restore the files, or choose another "
+                "run_dir"
             )
         return Restored(0)
 
