@@ -248,8 +248,8 @@ def test_who_does_not_know_the_token_is_refused(token):
 async def test_a_tab_that_sends_a_thousand_commands_delays_no_other(client, player):
     flood, other = await client.ws_connect(SOCKET), await client.ws_connect(SOCKET)
     await receive(other, type="state")
-    player.session.may_step.clear()  # as slow as can be
     await until(lambda: player.session.told)
+    player.session.may_step.clear()  # as slow as can be
     for _ in range(1000):
         await flood.send_json({"command": "step"})
     refused = await receive(flood, type="error")
