@@ -65,7 +65,9 @@ def group_choices(config_dir: Path, name: str) -> list[str]:
         stored = stored.get(folder, {}) if isinstance(stored, dict) else {}
     files = [path.stem for path in (config_dir / name).glob("*.yaml")]
     theirs = {part for group, part in PARTS if group == name}  # for others' Hydra files, in the same groups
-    nodes = [Path(choice).stem for choice in stored if choice.endswith(YAML) and "." not in Path(choice).stem]
+    # TorchRL's configs, once imported, have groups of the same names.
+    own = [choice for choice, node in stored.items() if getattr(node, "provider", "") == "torchrl_glam"]
+    nodes = [Path(choice).stem for choice in own if "." not in Path(choice).stem]
     return sorted({*files, *nodes} - theirs)
 
 

@@ -66,7 +66,8 @@ class NormalMLP(nn.Module):
     def __init__(self, state_size: int, width: int, action_size: int, hidden: int = 512, num_layers: int = 2) -> None:
         super().__init__()
         self.network = StateMLP(state_size, width, 2 * action_size, hidden, num_layers)
-        self.split = NormalParamExtractor(scale_lb=MIN_SCALE)
+        with torch.device("cpu"):  # tensordict 0.14.3 reads a number off a tensor here, which "meta" has not
+            self.split = NormalParamExtractor(scale_lb=MIN_SCALE)
 
     def forward(
         self, state: Float[Tensor, "*b kc"], belief: Float[Tensor, "*b d"]

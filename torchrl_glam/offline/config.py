@@ -137,5 +137,5 @@ def model_name(config: OfflineConfig) -> str:
 
 ConfigStore.instance().store(name="offline_config", node=OfflineConfig)
 for _name, _node in MODELS.items():
-    ConfigStore.instance().store(group="model", name=_name, node=_node)
+    ConfigStore.instance().store(group="model", name=_name, node=_node, provider="torchrl_glam")
 register({("network", "glam_gloma"): GLoMa, ("network", "glam_mambadm"): MambaDMActor})

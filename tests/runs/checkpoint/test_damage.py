@@ -291,10 +291,6 @@ def put_sealed_notes(path: Path, _: Finished) -> None:
     write_sums(path)
 
 
-def put_dangling_link(path: Path, _: Finished) -> None:
-    path.symlink_to(path.with_name("nowhere"))
-
-
 FOREIGN: dict[str, Callable[[Path, Finished], None]] = {
     "another run's": put_other_run,
     "torchrl's": put_torchrl_checkpoint,
@@ -304,7 +300,6 @@ FOREIGN: dict[str, Callable[[Path, Finished], None]] = {
     "an empty folder": put_empty_folder,
     "an empty folder with checksums": put_sealed_empty_folder,
     "notes with checksums": put_sealed_notes,
-    "a dangling link": put_dangling_link,
 }
 
 
