@@ -21,7 +21,7 @@ def make_frames(*shape):
 
 
 def test_patches_are_the_squares_of_the_grid():
-    grid = torch.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    grid = torch.arange(2.0 * 4 * 6 * 3).reshape(2, 4, 6, 3)
     patches = to_patches(grid, 2)
     assert patches.shape == (2, 2, 3, 12)
     assert torch.equal(patches[1, 0, 2], grid[1, 0:2, 4:6].flatten())
