@@ -15,6 +15,7 @@ from torchrl.modules.functional import symexp, symlog
 from torchrl.modules.models.model_based import two_hot_cross_entropy, two_hot_decode
 
 from torchrl_glam.errors import UsageError, describe_error
+from torchrl_glam.machine.generators import kept_generators
 from torchrl_glam.modules.latent import unimix_logits
 
 
@@ -202,7 +203,7 @@ def check_reward_head(head: nn.Module, width: int) -> None:
             raise UsageError(f"{what} returned {got}, where floats {wanted[method]} are wanted")
         return found
 
-    with torch.random.fork_rng(devices=[]):
+    with kept_generators():
         predicted = run("forward", torch.randn(2, 3, width))
         run("decode", predicted)
         if not run("loss", predicted, torch.randn(2, 3, 1)).requires_grad:
