@@ -40,7 +40,30 @@ def preprocess_pixels(
     return pixels.movedim(-1, -3).to(dtype) / 255.0
 
 
-class ImageEncoder(nn.Module):
+class FrameEncoder(nn.Module):
+    """The common part of encoders q(z | x): pixels to frames, frames to logits and features.
+
+    A subclass computes ``encode`` and ends in a linear layer ``head``, whose dtype the frames get.
+    """
+
+    head: nn.Linear
+
+    def forward(
+        self, pixels: UInt8[Tensor, "*b h w channels"]
+    ) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
+        """Return the latent's log-probabilities and the CNN features."""
+        return self.encode(self.preprocess(pixels))
+
+    def preprocess(self, pixels: UInt8[Tensor, "*b h w channels"]) -> Float[Tensor, "*b channels h w"]:
+        """Turn pixels into frames on the 0..1 scale."""
+        return preprocess_pixels(pixels, self.head.weight.dtype)
+
+    def encode(self, frames: Float[Tensor, "*b channels h w"]) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
+        """Encode what :meth:`preprocess` returned; the result is that of :meth:`forward`."""
+        raise NotImplementedError
+
+
+class ImageEncoder(FrameEncoder):
     """Convolutional encoder q(z | x): GLAM section "World model", STORM Table 4.
 
     Each stage is Conv 4x4 stride 2 pad 1 (no bias), BatchNorm, ReLU; then flatten and one linear layer to the logits
@@ -77,18 +100,8 @@ class ImageEncoder(nn.Module):
         self.num_features = channels[-1] * (image_shape[0] // shrink) * (image_shape[1] // shrink)
         self.head = nn.Linear(self.num_features, num_categoricals * num_classes)
 
-    def forward(
-        self, pixels: UInt8[Tensor, "*b h w channels"]
-    ) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
-        """Return the latent's log-probabilities and the CNN features."""
-        return self.encode(self.preprocess(pixels))
-
-    def preprocess(self, pixels: UInt8[Tensor, "*b h w channels"]) -> Float[Tensor, "*b channels h w"]:
-        """Turn pixels into frames on the 0..1 scale."""
-        return preprocess_pixels(pixels, self.head.weight.dtype)
-
     def encode(self, frames: Float[Tensor, "*b channels h w"]) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
-        """Encode what :meth:`preprocess` returned; the result is that of :meth:`forward`."""
+        """See :class:`FrameEncoder`."""
         batch = frames.shape[:-3]
         features = self.convolutions(frames.reshape(-1, *frames.shape[-3:]))
         logits = self.head(features).reshape(*batch, *self.latent_shape)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules.autoencoder import preprocess_pixels
+from torchrl_glam.modules.autoencoder import FrameEncoder
 from torchrl_glam.modules.latent import unimix_logits
 
 MERGED = 2  # by height and width, what a further stage merges
@@ -58,7 +58,7 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs, bias=False), _norm_and_activation(outputs))
 
 
-class PatchEncoder(nn.Module):
+class PatchEncoder(FrameEncoder):
     """Encoder q(z | x) over patches, in place of :class:`~torchrl_glam.modules.autoencoder.ImageEncoder`.
 
     Patches of ``patch x patch`` pixels, then again and again 2 x 2 of what the stage before returned, each through
@@ -95,18 +95,8 @@ class PatchEncoder(nn.Module):
         self.num_features = height * width * channels[-1]
         self.head = nn.Linear(self.num_features, num_categoricals * num_classes)
 
-    def forward(
-        self, pixels: UInt8[Tensor, "*b h w channels"]
-    ) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
-        """Return the latent's log-probabilities and the features."""
-        return self.encode(self.preprocess(pixels))
-
-    def preprocess(self, pixels: UInt8[Tensor, "*b h w channels"]) -> Float[Tensor, "*b channels h w"]:
-        """Turn pixels into frames on the 0..1 scale."""
-        return preprocess_pixels(pixels, self.head.weight.dtype)
-
     def encode(self, frames: Float[Tensor, "*b channels h w"]) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
-        """Encode what :meth:`preprocess` returned; the result is that of :meth:`forward`."""
+        """See :class:`~torchrl_glam.modules.autoencoder.FrameEncoder`."""
         batch = frames.shape[:-3]
         grid = self.norm(self.patches(frames.reshape(-1, *frames.shape[-3:])).movedim(-3, -1))
         for stage in self.stages:
