@@ -87,24 +87,7 @@ def check_config(config: GLAMConfig) -> None:
         raise UsageError(
             f"training.compile=true cannot compile world_model.dynamics.backend={backend}: use auto, torch or triton"
         )
-    every = (config.training.world_model_every, config.training.policy_every)
-    if imagination.starts is Starts.batch and every[1] % every[0]:
-        raise UsageError(
-            f"imagination.starts=batch wants training.policy_every={every[1]} to be a multiple of "
-            f"training.world_model_every={every[0]}: there is a batch to start from only then"
-        )
-    positions = replay.batch_size * max(0, replay.batch_length - 1 - config.first_start())
-    if imagination.starts is Starts.batch and imagination.batch_size > positions:
-        raise UsageError(
-            f"imagination.starts=batch finds {positions} starts in a batch of the world model, after "
-            f"imagination.context_length={imagination.context_length} steps; imagination.batch_size="
-            f"{imagination.batch_size} wants more: give at most {positions}, or a shorter context"
-        )
-    if config.agent.replay_value_coeff and imagination.starts is not Starts.batch:
-        raise UsageError(
-            f"agent.replay_value_coeff={config.agent.replay_value_coeff} wants the world model's batches: add "
-            "imagination.starts=batch"
-        )
+    _check_starts(config)
     if not 0 <= replay.newest < min(replay.batch_size, imagination.batch_size):
         raise UsageError(
             f"replay.newest={replay.newest}: give a number from 0 to below replay.batch_size={replay.batch_size} "
@@ -125,6 +108,29 @@ def check_run(config: RunConfig) -> None:
     if config.resume.lower() not in RESUME:
         raise UsageError(f"resume={config.resume} does not exist: choose one of {', '.join(RESUME)}")
     config.resume = config.resume.lower()  # OmegaConf reads true as True
+
+
+def _check_starts(config: GLAMConfig) -> None:
+    """Refuse starts of imagination that the world model's batches do not have."""
+    replay, imagination = config.replay, config.imagination
+    every = (config.training.world_model_every, config.training.policy_every)
+    if imagination.starts is Starts.batch and every[1] % every[0]:
+        raise UsageError(
+            f"imagination.starts=batch wants training.policy_every={every[1]} to be a multiple of "
+            f"training.world_model_every={every[0]}: there is a batch to start from only then"
+        )
+    positions = replay.batch_size * max(0, replay.batch_length - 1 - config.first_start())
+    if imagination.starts is Starts.batch and imagination.batch_size > positions:
+        raise UsageError(
+            f"imagination.starts=batch finds {positions} starts in a batch of the world model, after "
+            f"imagination.context_length={imagination.context_length} steps; imagination.batch_size="
+            f"{imagination.batch_size} wants more: give at most {positions}, or a shorter context"
+        )
+    if config.agent.replay_value_coeff and imagination.starts is not Starts.batch:
+        raise UsageError(
+            f"agent.replay_value_coeff={config.agent.replay_value_coeff} wants the world model's batches: add "
+            "imagination.starts=batch"
+        )
 
 
 def _check_length(config: GLAMConfig) -> None:
