@@ -45,7 +45,7 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
     action_spec = env.action_spec_unbatched
 
     # The networks, and the same world model as an environment.
-    world_model = factory.make_world_model(config, action_spec, device)
+    world_model = factory.make_world_model(config, action_spec, device, **factory.observed_sizes(env))
     actor = factory.make_actor(config, world_model, action_spec)
     policy = factory.make_policy(config, world_model, actor, action_spec)
     imagined_env = factory.make_imagined_env(config, world_model, action_spec)

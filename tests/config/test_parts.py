@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra.utils import get_class
+from hydra.utils import get_method
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -21,7 +21,7 @@ from torchrl_glam.config.flat import plain_options
 from torchrl_glam.config.parts import SCHEMES, node_from_path
 from torchrl_glam.errors import UsageError
 from torchrl_glam.factory.updates import check_objective
-from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
+from torchrl_glam.modules.autoencoders import ImageDecoder, ImageEncoder
 from torchrl_glam.modules.heads import check_reward_head
 from torchrl_glam.runs.estimate import estimate_run
 from torchrl_glam.runs.loading import read_options
@@ -88,11 +88,11 @@ PARTS += [(GROUPS["objective"], objective) for objective in SCHEMES.values()]
 def test_a_node_has_the_options_of_the_signature_and_their_defaults(group, part):
     node = OmegaConf.to_object(OmegaConf.structured(group.node(part)))
     found = {name: value for name, value in vars(node).items() if not name.startswith("_")}
-    parameters = inspect.signature(part.__init__).parameters.values()
+    parameters = inspect.signature(part).parameters.values()
     named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     wanted = {each.name: each.default for each in named if each.name not in (*group.given, "self")}
     assert found == {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
-    assert get_class(node._target_) is part
+    assert get_method(node._target_) is part
     assert getattr(node, "_partial_", False) == group.partial
 
 
@@ -193,7 +193,7 @@ def test_an_objective_of_ones_own():
 
 def test_a_loss_module_becomes_an_on_policy_objective_over_it():
     config = load("objective=torchrl.objectives.ClipPPOLoss", "objective.epochs=2")
-    assert get_class(config.objective._target_) is OnPolicyObjective
+    assert get_method(config.objective._target_) is OnPolicyObjective
     assert (config.objective.loss, config.objective.epochs) == ("torchrl.objectives.ClipPPOLoss", 2)
     assert GROUPS["objective"].name_of(config.objective) == "torchrl.objectives.ClipPPOLoss"
 

@@ -14,10 +14,11 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from torchrl_glam.data import Prefetcher, make_replay, record_bytes, ring_device
-from torchrl_glam.data.replay import KEYS
+from torchrl_glam.data.replay import OTHERS
 from torchrl_glam.envs import make_atari_env
 from torchrl_glam.errors import UsageError
 
+KEYS = ("pixels", *OTHERS)
 CAPACITY = 60
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 

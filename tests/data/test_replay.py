@@ -9,9 +9,10 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from torchrl_glam.data.replay import KEYS, make_replay, newest_records
+from torchrl_glam.data.replay import OTHERS, make_replay, newest_records
 from torchrl_glam.errors import UsageError
 
+KEYS = ("pixels", *OTHERS)
 NUM_ENVS = 3
 
 

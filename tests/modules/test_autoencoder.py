@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules.autoencoder import ChannelsLastGrid, ImageDecoder, ImageEncoder, preprocess_pixels
+from torchrl_glam.modules.autoencoders import ImageDecoder, ImageEncoder, preprocess_pixels
+from torchrl_glam.modules.autoencoders.image import ChannelsLastGrid
 
 
 def make_frames(*shape):
@@ -158,7 +159,18 @@ def test_unimix_is_an_option():
 
 
 @pytest.mark.parametrize("network", [ImageEncoder, ImageDecoder])
-@pytest.mark.parametrize("shape", [(60, 64, 3), (64, 72, 3), (64, 64), (1, 64, 64, 3)])
-def test_a_shape_that_does_not_halve_is_refused(network, shape):
-    with pytest.raises(UsageError, match=r"image_shape .* does not fit 4 stride-2 .* multiples of 16"):
+@pytest.mark.parametrize("shape", [(64, 64), (1, 64, 64, 3), (0, 64, 3)])
+def test_what_is_no_shape_of_an_image_is_refused(network, shape):
+    with pytest.raises(UsageError, match=r"image_shape is .*: give \(height, width, channels\)"):
         network(shape)
+
+
+def test_a_frame_that_does_not_halve_is_padded_with_zeros():
+    torch.manual_seed(0)
+    odd, even = (ImageEncoder((height, 12, 1), (2, 3), 2, 3).eval() for height in (9, 12))
+    odd.load_state_dict(even.state_dict())
+    pixels = make_frames(4, 9, 12, 1)
+    below = torch.cat([pixels, torch.zeros(4, 3, 12, 1, dtype=torch.uint8)], 1)
+    torch.testing.assert_close(odd(pixels), even(below))
+    decoder = ImageDecoder((9, 12, 1), (2, 3), 6)
+    assert decoder(torch.randn(2, 5, 6)).shape == (2, 5, 1, 9, 12)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from tensordict import TensorDict
 from torch.nn import functional as F
 
-from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel
-from torchrl_glam.modules.patches import PatchDecoder, PatchEncoder, from_patches, to_patches
+from torchrl_glam.modules.autoencoders.patch import PatchDecoder, PatchEncoder, from_patches, to_patches
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.objectives.world_model_terms import total_loss
 
@@ -56,10 +54,14 @@ def test_decoder_draws_each_patch_in_its_place():
     torch.testing.assert_close(patch, drawn[1, 2, 1, 2, 1, 0].permute(2, 0, 1))
 
 
-@pytest.mark.parametrize("part", [PatchEncoder, PatchDecoder])
-def test_a_frame_that_is_not_covered_is_refused(part):
-    with pytest.raises(UsageError, match=r"\(60, 64, 3\) is not covered by patches of 4 x 4, merged 2 times"):
-        part(image_shape=(60, 64, 3))
+def test_a_frame_that_is_not_covered_is_padded_with_zeros():
+    torch.manual_seed(0)
+    odd, even = (PatchEncoder((height, 16, 1), (2, 3), 2, 3) for height in (13, 16))
+    odd.load_state_dict(even.state_dict())
+    pixels = make_frames(4, 13, 16, 1)
+    below = torch.cat([pixels, torch.zeros(4, 3, 16, 1, dtype=torch.uint8)], 1)
+    torch.testing.assert_close(odd(pixels), even(below))
+    assert PatchDecoder((13, 16, 1), (2, 3), 6)(torch.randn(2, 5, 6)).shape == (2, 5, 1, 13, 16)
 
 
 def test_the_world_model_learns_through_them():

@@ -64,7 +64,7 @@ class FakeWorldModel(nn.Module):
 
     def __init__(self, with_variation=True):
         super().__init__()
-        self.latent_shape = (1, 2)
+        self.latent_shape, self.observation_keys, self.marks_starts = (1, 2), ("pixels",), False
         self.reward_head = TwoHotHead(2, 2, num_bins=3, limit=1.0)
         self.dynamics = SimpleNamespace(width=2, has_variation=with_variation)
         self.encoder = SimpleNamespace(num_features=1)

@@ -30,7 +30,7 @@ from torchrl_glam.modules import (
     make_actor,
     make_critic,
 )
-from torchrl_glam.modules.autoencoder import ImageEncoder
+from torchrl_glam.modules.autoencoders import ImageEncoder
 from torchrl_glam.modules.dynamics import GMamba, LMamba, ResidualMamba
 from torchrl_glam.modules.heads import CategoricalHead
 from torchrl_glam.modules.latent import unimix_logits

@@ -30,9 +30,19 @@ from torchrl_glam.modules import (
     SequenceBackbone,
     TransformerDynamics,
 )
-from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
+from torchrl_glam.modules.autoencoders import (
+    ImageDecoder,
+    ImageEncoder,
+    MixedDecoder,
+    MixedEncoder,
+    PatchDecoder,
+    PatchEncoder,
+    VectorDecoder,
+    VectorEncoder,
+    auto_decoder,
+    auto_encoder,
+)
 from torchrl_glam.modules.heads import TwoHotHead
-from torchrl_glam.modules.patches import PatchDecoder, PatchEncoder
 from torchrl_glam.training import (
     DreamerObjective,
     GLAMObjective,
@@ -84,18 +94,18 @@ class Group:
     Args:
         place: where the chosen one lies among the options of a run.
         base: the class that all of them extend.
-        choices: the classes that have a name, the default first.
+        choices: the classes, or functions that make one, that have a name, the default first.
         given: arguments that are no options.
         partial: see :func:`make_node`.
     """
 
     place: str
     base: type
-    choices: Mapping[str, type] = field(default_factory=dict)
+    choices: Mapping[str, Any] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     partial: bool = False
 
-    def node(self, part: type) -> Any:
+    def node(self, part: Any) -> Any:
         """Make the node of one part."""
         return make_node(part, self.given, self.partial)
 
@@ -105,9 +115,21 @@ class Group:
         return getattr(node, "name", "") or names.get(node._target_, node._target_)
 
 
-IMAGE = ("image_shape", "channels", "num_categoricals", "num_classes", "unimix", "state_size")
-ENCODERS = {"image": ImageEncoder, "patch": PatchEncoder}
-DECODERS = {"image": ImageDecoder, "patch": PatchDecoder}
+SIZES = ("image_shape", "vector_size", "channels", "num_categoricals", "num_classes", "unimix", "state_size")
+ENCODERS: Mapping[str, Any] = {
+    "auto": auto_encoder,
+    "image": ImageEncoder,
+    "patch": PatchEncoder,
+    "vector": VectorEncoder,
+    "mixed": MixedEncoder,
+}
+DECODERS: Mapping[str, Any] = {
+    "auto": auto_decoder,
+    "image": ImageDecoder,
+    "patch": PatchDecoder,
+    "vector": VectorDecoder,
+    "mixed": MixedDecoder,
+}
 GROUPS = {
     "dynamics": Group(
         "world_model.dynamics",
@@ -120,12 +142,8 @@ GROUPS = {
             "double_transformer": DoubleTransformer,
         },
     ),
-    "encoder": Group(
-        "world_model.encoder", nn.Module, {"image": ImageEncoder, "patch": PatchEncoder}, IMAGE, partial=True
-    ),
-    "decoder": Group(
-        "world_model.decoder", nn.Module, {"image": ImageDecoder, "patch": PatchDecoder}, IMAGE, partial=True
-    ),
+    "encoder": Group("world_model.encoder", nn.Module, ENCODERS, SIZES, partial=True),
+    "decoder": Group("world_model.decoder", nn.Module, DECODERS, SIZES, partial=True),
     "reward_head": Group(
         "world_model.reward_head", nn.Module, {"two_hot": TwoHotHead}, ("inputs", "hidden"), partial=True
     ),
@@ -185,6 +203,8 @@ def node_from_path(name: str, path: str) -> Any:
         UsageError: if it cannot be imported, or is no such part.
     """
     group = GROUPS[name]
+    if own := [part for part in group.choices.values() if group.node(part)._target_ == path]:
+        return group.node(own[0])
     bases = (Objective, LossModule) if group.base is Objective else (group.base,)
     found = import_class(name, path, *bases)
     if issubclass(found, LossModule):

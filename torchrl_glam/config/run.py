@@ -18,7 +18,7 @@ from torchrl_glam.training import AgentConfig, GLAMObjective
 
 INIT_PARTS = ("world_model", "actor", "critic")
 
-_WorldModelNode = make_node(GLAMWorldModel, ("action_size", "image_shape"), partial=True)
+_WorldModelNode = make_node(GLAMWorldModel, ("action_size", "image_shape", "vector_size"), partial=True)
 
 
 def WorldModelConfig(**options: Any) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs import EnvBase
 
-from torchrl_glam.data.replay import KEYS, PackPixels
+from torchrl_glam.data.replay import PackPixels, select_record
 from torchrl_glam.errors import UsageError
 
 PLACES = ("auto", "device", "host")
@@ -41,7 +41,7 @@ def ring_device(place: str, device: torch.device, num_bytes: int, *, share: floa
 
 def record_bytes(env: EnvBase) -> int:
     """Return the bytes that the replay takes for one record of ``env``, or of one of its batch."""
-    return env.fake_tensordict().select(*KEYS).bytes() // env.batch_size.numel()
+    return select_record(env.fake_tensordict()).bytes() // env.batch_size.numel()
 
 
 class Prefetcher:

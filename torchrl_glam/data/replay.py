@@ -15,8 +15,16 @@ from torchrl.envs import Transform
 
 from torchrl_glam.errors import UsageError
 
-KEYS = ("pixels", "action", ("next", "reward"), ("next", "terminated"), ("next", "done"), ("next", "life_loss"))
-"""What a record keeps: the root's pixels only, half the memory, for a sequence holds the next ones anyway."""
+OBSERVATIONS = ("pixels", "observation")
+"""What a record may keep of what was observed: the root's only, half the memory, for a sequence holds the next ones."""
+
+OTHERS = ("action", ("next", "reward"), ("next", "terminated"), ("next", "done"), ("next", "life_loss"))
+"""What every record keeps besides."""
+
+
+def select_record(tensordict: TensorDictBase) -> TensorDictBase:
+    """Return the entries of a step that the replay keeps."""
+    return tensordict.select(*OBSERVATIONS, strict=False).update(tensordict.select(*OTHERS))
 
 
 def make_replay(
@@ -33,8 +41,8 @@ def make_replay(
     """Make two views of one ring of ``capacity`` records, which differ in the windows they sample.
 
     The first is written by ``extend``, with records as a collector yields them: [t] of one environment, [num_envs t] of
-    several; keys beyond ``KEYS`` are dropped. The second only reads. ``sample()`` of each returns windows [b t] of one
-    environment's consecutive records with ``KEYS`` and ``index``, their place in the ring. Windows are drawn uniformly
+    several; of which :func:`select_record` keeps some keys. The second only reads. ``sample()`` of each returns windows
+    [b t] of one environment's consecutive records and ``index``, their place in the ring. Windows are drawn uniformly
     with replacement and cross the ends of episodes, as in STORM (arXiv 2310.09615), but never the ring's seam. To save
     both, save the first, which owns the writer.
 
@@ -206,10 +214,10 @@ class WindowSampler(RandomSampler):
 
 
 class PackPixels(Transform):
-    """Holds images [.. h w 3] uint8 as [.. h w*3/8] int64, and leaves other keys than ``KEYS`` out of the ring.
+    """Holds images [.. h w 3] uint8 as [.. h w*3/8] int64, and leaves what :func:`select_record` does out of the ring.
 
     PyTorch gathers rows element by element, so eight bytes an element are up to eight times faster than one. Narrower
-    elements serve where the width does not divide.
+    elements serve where the width does not divide. Images of one channel are held as [.. h 1 w/8].
 
     Args:
         num_envs: records of several environments [num_envs t] are put in turns, [t num_envs], and flattened.
@@ -225,24 +233,36 @@ class PackPixels(Transform):
         """Pack records on their way in.
 
         Raises:
-            ValueError: if they are not [t], or [num_envs t], with RGB images of uint8.
+            ValueError: if they are not [t], or [num_envs t], with images of uint8 or vectors of floats.
         """
-        pixels, shape = tensordict["pixels"], list(tensordict.shape)
-        rgb = pixels.ndim == len(shape) + 3 and pixels.shape[-1] == 3 and pixels.dtype == torch.uint8
-        if not shape or shape[:-1] != self._batch or not rgb:
-            wanted = " ".join(map(str, [*self._batch, "t"]))
+        shape, wanted = list(tensordict.shape), " ".join(map(str, [*self._batch, "t"]))
+        pixels, vector = (tensordict.get(key, None) for key in OBSERVATIONS)
+        images = pixels is None or (pixels.ndim == len(shape) + 3 and pixels.shape[-1] in (1, 3))
+        images = images and (pixels is None or pixels.dtype == torch.uint8)
+        vectors = vector is None or (vector.ndim == len(shape) + 1 and vector.is_floating_point())
+        if not shape or shape[:-1] != self._batch or not (images and vectors) or pixels is vector is None:
+            entries = {"pixels": pixels, "observation": vector}
+            found = [f"{key} {list(entry.shape)} {entry.dtype}" for key, entry in entries.items() if entry is not None]
             raise ValueError(
-                f"the replay got records {shape} with pixels {list(pixels.shape)} {pixels.dtype}: "
-                f"extend it with records [{wanted}] and pixels [{wanted} h w 3] uint8"
+                f"the replay got records {shape} with {' and '.join(found) or 'no observation'}: extend it with "
+                f"records [{wanted}] and pixels [{wanted} h w 3] uint8 (or 1 channel), an observation [{wanted} n] of "
+                "floats, or both"
             )
-        records = tensordict.select(*KEYS)
+        records = select_record(tensordict)
         if self._batch:
             records = records.transpose(0, 1).flatten()
-        rows = records["pixels"].flatten(-2).contiguous()
+        if pixels is None:
+            return records
+        images = records["pixels"]
+        rows = (images.flatten(-2) if images.shape[-1] == 3 else images.transpose(-1, -2)).contiguous()
         dtype = next(dtype for size, dtype in self._ELEMENTS if rows.shape[-1] % size == 0)
         return records.set("pixels", rows.view(dtype))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Unpack records on their way out, without a copy; ``tensordict`` may be the ring itself and stays packed."""
-        unpacked = tensordict["pixels"].view(torch.uint8).unflatten(-1, (-1, 3))
-        return tensordict.copy().set("pixels", unpacked)
+        packed = tensordict.get("pixels", None)
+        if packed is None:
+            return tensordict.copy()
+        rows = packed.view(torch.uint8)
+        rgb = rows.ndim == tensordict.ndim + 2
+        return tensordict.copy().set("pixels", rows.unflatten(-1, (-1, 3)) if rgb else rows.transpose(-1, -2))

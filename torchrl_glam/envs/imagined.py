@@ -117,20 +117,24 @@ class GLAMImaginedEnv(ImaginedEnv):
     def _initial_memory(self, batch: torch.Size) -> TensorDictBase:
         return self.transition.dynamics.initial_memory(batch.numel()).reshape(batch)
 
-    def start(self, pixels: Tensor, action: Tensor) -> TensorDict:
+    def start(self, observation: Tensor | TensorDictBase, action: Tensor, is_init: Tensor | None = None) -> TensorDict:
         """Read real contexts and return where imagination starts.
 
         Args:
-            pixels: uint8 ``[b t h w channels]``, consecutive frames.
+            observation: of consecutive steps ``[b t]``: pixels ``[b t h w channels]`` uint8, vectors ``[b t n]``, or of
+                a world model that reads several entries a TensorDict of them.
             action: ``[b t a]``, the action taken at each.
+            is_init: bool ``[b t 1]``, the steps that begin an episode, for a world model that marks them.
 
         Returns:
             ``state`` (sampled prior of the frame after the context), ``belief``, ``memory`` and flags, for ``reset``
             or ``imagine``. Any ``b`` will do for ``imagine``; ``reset`` wants the env's own.
         """
-        return self._as_start(*self.transition.start(pixels, action))
+        return self._as_start(*self.transition.start(observation, action, is_init))
 
-    def start_within(self, state: Tensor, action: Tensor, *, number: int, first: int = 0) -> TensorDict:
+    def start_within(
+        self, state: Tensor, action: Tensor, *, number: int, first: int = 0, is_init: Tensor | None = None
+    ) -> TensorDict:
         """Choose starts among the time steps of sequences that the world model has encoded already (Dreamer's way).
 
         Args:
@@ -138,6 +142,7 @@ class GLAMImaginedEnv(ImaginedEnv):
             action: ``[b t a]``, the action taken at each.
             number: how many starts, drawn without replacement.
             first: the first time step whose belief counts.
+            is_init: as for :meth:`start`.
 
         Returns:
             What :meth:`start` returns, ``number`` times, with the posterior sample of the frame itself as ``state``.
@@ -148,7 +153,7 @@ class GLAMImaginedEnv(ImaginedEnv):
         batch, time = state.shape[:2]
         if number > (steps := batch * (time - 1 - first)):
             raise UsageError(f"{number} starts are wanted of {batch} sequences with {steps} steps to start from")
-        state, belief, memory = self.transition.unroll(state, action, first)
+        state, belief, memory = self.transition.unroll(state, action, first, is_init)
         chosen = torch.randperm(steps, device=state.device)[:number]
         return self._as_start(state[chosen], belief[chosen], memory[chosen])
 
@@ -223,7 +228,7 @@ class GLAMImaginedEnv(ImaginedEnv):
         if horizon < 1:
             raise UsageError(f"horizon is {horizon}: imagine wants at least one step")
         if missing := [key for key in STATE if key not in start]:
-            raise UsageError(f"start has no {missing[0]}: give what env.start(pixels, action) or env.reset() returned")
+            raise UsageError(f"start has no {missing[0]}: give what env.start or env.reset returned")
         return self._split(self._unroll(start.select(*STATE), policy, horizon))
 
     def _imagine(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from torchrl_glam.factory.networks import make_actor, make_dynamics, make_imagined_env, make_policy, make_world_model
+from torchrl_glam.factory.networks import (
+    make_actor,
+    make_dynamics,
+    make_imagined_env,
+    make_policy,
+    make_world_model,
+    observed_sizes,
+)
 from torchrl_glam.factory.real import (
     EVALUATION_SEED,
     make_collector,
@@ -30,5 +37,6 @@ __all__ = [
     "make_world_model",
     "make_world_model_update",
     "num_evaluation_episodes",
+    "observed_sizes",
     "set_seeds",
 ]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from hydra.utils import get_class
+from hydra.utils import get_method
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import TensorSpec
+from torchrl.envs import EnvBase
 from torchrl.modules import ProbabilisticActor
 
 from torchrl_glam import modules
 from torchrl_glam.config import GLAMConfig, ImaginedMemory
+from torchrl_glam.data.replay import OBSERVATIONS
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel, SequenceBackbone, SlidingWindow, check_backbone
+from torchrl_glam.modules.autoencoders import check_encoder, example_observation
 from torchrl_glam.modules.heads import check_reward_head
 from torchrl_glam.training.imports import make_module
 
@@ -30,14 +34,14 @@ def make_part(option: str, node: Any, *args: Any, **kwargs: Any) -> Any:
     for name, value in options.items():
         if hasattr(value, "_target_"):  # a part that this one makes
             options[name] = partial(make_part, name, value)
-    target = get_class(node._target_)
+    target = get_method(node._target_)
     if is_own(target):
         return target(*args, **kwargs, **options)
     return make_module(option, node._target_, target, *args, **kwargs, **options)
 
 
-def is_own(part: type) -> bool:
-    """Return True for a class of this package, which is not tried out on numbers when it is made."""
+def is_own(part: Any) -> bool:
+    """Return True for a class or function of this package, which is not tried out on numbers when it is made."""
     return part.__module__.startswith("torchrl_glam.")
 
 
@@ -52,13 +56,39 @@ def make_dynamics(config: GLAMConfig) -> SequenceBackbone:
     return backbone
 
 
-def make_world_model(config: GLAMConfig, action_spec: TensorSpec, device: torch.device) -> GLAMWorldModel:
-    """Make the world model, in eval mode: only its update trains BatchNorm."""
+def make_world_model(
+    config: GLAMConfig,
+    action_spec: TensorSpec,
+    device: torch.device,
+    *,
+    image_shape: Sequence[int] | None = (64, 64, 3),
+    vector_size: int = 0,
+) -> GLAMWorldModel:
+    """Make the world model, in eval mode: only its update trains BatchNorm.
+
+    Args:
+        config: the run's options.
+        action_spec: the environment's, without batch dimensions.
+        device: where it lies.
+        image_shape, vector_size: what the environment observes, see :func:`observed_sizes`.
+    """
     dynamics = make_dynamics(config)
-    world_model = make_part("world_model", replace(config.world_model, dynamics=dynamics), action_spec.shape[-1])
+    node = replace(config.world_model, dynamics=dynamics)
+    sizes = {"image_shape": image_shape, "vector_size": vector_size}
+    world_model: GLAMWorldModel = make_part("world_model", node, action_spec.shape[-1], **sizes)
     if not is_own(type(world_model.reward_head)):
         check_reward_head(world_model.reward_head, world_model.dynamics.width)
+    if not (is_own(type(world_model.encoder)) and is_own(type(world_model.decoder))):
+        observation = example_observation(world_model.image_shape, vector_size, world_model.observation_keys)
+        check_encoder(world_model.encoder, world_model.decoder, observation, world_model.latent_shape)
     return world_model.to(device).eval()
+
+
+def observed_sizes(env: EnvBase) -> dict[str, Any]:
+    """Return the sizes of what an environment observes: ``image_shape``, or None, and ``vector_size``, or 0."""
+    spec, batch = env.full_observation_spec, env.batch_dims
+    shapes = {key: tuple(spec[key].shape[batch:]) for key in OBSERVATIONS if key in spec}
+    return {"image_shape": shapes.get("pixels"), "vector_size": shapes.get("observation", (0,))[0]}
 
 
 def make_actor(config: GLAMConfig, world_model: GLAMWorldModel, action_spec: TensorSpec) -> ProbabilisticActor:

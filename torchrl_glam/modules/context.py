@@ -8,7 +8,7 @@ Because entries lie at the front, a causal network over all slots is exact for t
 from __future__ import annotations
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 
@@ -36,3 +36,8 @@ def newest_entry(entries: Shaped[Tensor, "*b w x"], length: Int[Tensor, "*b 1"])
     """Return the last filled slot; the first slot if none is filled."""
     index = (length - 1).clamp_min(0).unsqueeze(-1)
     return entries.take_along_dim(index, dim=-2).squeeze(-2)
+
+
+def first_steps(done: Bool[Tensor, "b t 1"]) -> Bool[Tensor, "b t 1"]:
+    """Return which steps of consecutive ones follow an episode's end; of the first one nothing is known: False."""
+    return torch.cat([torch.zeros_like(done[:, :1]), done[:, :-1]], 1)

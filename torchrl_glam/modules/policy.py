@@ -23,9 +23,10 @@ SEES = ("prior", "posterior")
 class GLAMPolicy(TensorDictModuleBase):
     """Policy for the real environment (STORM section 3.3, used by GLAM).
 
-    Reads ``pixels`` and its own ``context``: the latents ``z`` and actions of the last ``context_length`` real steps,
-    each frame encoded once, when it arrives. The backbone runs over the context, the actor sees ``[z_t, h_{t-1}]``, and
-    ``(z_t, a_t)`` is appended. With an empty context (the first step of an episode) the action is uniform.
+    Reads what the world model observes and its own ``context``: the latents ``z`` and actions of the last
+    ``context_length`` real steps, each encoded once, when it arrives. The backbone runs over the context, the actor
+    sees ``[z_t, h_{t-1}]``, and ``(z_t, a_t)`` is appended. With an empty context (the first step of an episode) the
+    action is uniform.
 
     The context is part of the tensordict, never of the module, so that any number of environments can be batched. An
     episode's start clears it, or with ``keep_context`` continues that of the last episode, as the released code does.
@@ -72,14 +73,15 @@ class GLAMPolicy(TensorDictModuleBase):
         super().__init__()
         if sees not in SEES:
             raise UsageError(f"sees is {sees!r}: choose one of {', '.join(SEES)}")
-        self.in_keys = ["pixels", ("context", "state"), ("context", "action"), ("context", "length")]
-        self.out_keys = ["action", *(("next", *key) for key in self.in_keys[1:])]
         self.world_model = world_model
         self.actor = actor
         self.action_spec = action_spec
         self.context_length = context_length
         self.sees = sees
         self.keep_context = keep_context
+        remembered = [("context", key) for key in self.context_spec]
+        self.in_keys = [*world_model.observation_keys, *remembered]
+        self.out_keys = ["action", *(("next", *key) for key in remembered)]
 
     @property
     def context_spec(self) -> Composite:
@@ -88,7 +90,13 @@ class GLAMPolicy(TensorDictModuleBase):
         dtype = torch.uint8 if num_classes <= 256 else torch.int32
         state = Unbounded((self.context_length, num_categoricals), dtype=dtype)
         action = Unbounded((self.context_length, self.world_model.action_size))
-        return Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
+        spec = Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
+        if self.world_model.marks_starts:
+            spec["is_init"] = Unbounded((self.context_length, 1), dtype=torch.bool)
+        if self.world_model.sees_differences:
+            assert self.world_model.image_shape is not None
+            spec["pixels"] = Unbounded(self.world_model.image_shape, dtype=torch.uint8)  # of the last step
+        return spec
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
         """Make the transform that adds an empty context to the environment's reset."""
@@ -108,7 +116,7 @@ class GLAMPolicy(TensorDictModuleBase):
                 "there is no context: call env.append_transform(policy.make_tensordict_primer()), or give "
                 "auto_register_policy_transforms=True to the collector"
             )
-        observed = self.world_model.encode(tensordict.get("pixels"))
+        observed = self._encode(tensordict, context)
         belief, imagined = self.recall(context)
         state = imagined if self.sees == "prior" else observed
         inputs = TensorDict({"state": state, "belief": belief}, batch_size=tensordict.shape)
@@ -116,14 +124,26 @@ class GLAMPolicy(TensorDictModuleBase):
         empty = context.get("length") == 0
         action = torch.where(empty, self._uniform_action(action), action)
         tensordict.set("action", action)
-        tensordict.set(("next", "context"), self.remember(context, observed, action))
+        following = self.remember(context, observed, action)
+        if self.world_model.sees_differences:
+            following.set("pixels", tensordict.get("pixels"))
+        tensordict.set(("next", "context"), following)
         return tensordict
+
+    def _encode(self, tensordict: TensorDictBase, context: TensorDictBase) -> Float[Tensor, "*b kc"]:
+        observation = self.world_model.observation(tensordict)
+        if not self.world_model.sees_differences:
+            return self.world_model.encode(observation)
+        now = tensordict.get("pixels")
+        before = torch.where(context.get("length")[..., None, None] == 0, now, context.get("pixels").to(now.device))
+        previous = before if isinstance(observation, Tensor) else observation.copy().set("pixels", before)
+        return self.world_model.encode(observation, previous)
 
     def recall(self, context: TensorDictBase) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b kc"]]:
         """Return the belief after the context, and a sample of the prior of the current frame."""
         latents = nn.functional.one_hot(context.get("state").long(), self.world_model.latent_shape[1])
         state = latents.flatten(-2).to(next(self.world_model.embedding.parameters()).dtype)
-        tokens = self.world_model.embedding(state, context.get("action"))
+        tokens = self.world_model.make_tokens(state, context.get("action"), context.get("is_init", None))
         beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
         belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))
         return belief, self.world_model.predict_state(belief)
@@ -144,6 +164,8 @@ class GLAMPolicy(TensorDictModuleBase):
             "action": append_entry(context.get("action"), action, length),
             "length": (length + 1).clamp_max(self.context_length),
         }
+        if self.world_model.marks_starts:
+            new["is_init"] = append_entry(context.get("is_init"), length == 0, length)
         return TensorDict(new, batch_size=context.batch_size)
 
 

@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.modules import WorldModelWrapper
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules.autoencoder import ImageDecoder, ImageEncoder
+from torchrl_glam.modules.autoencoders import Observation, auto_decoder, auto_encoder, make_coder, step_before
 from torchrl_glam.modules.dynamics import GLAMDynamics, SequenceBackbone
 from torchrl_glam.modules.heads import BinaryHead, CategoricalHead, StateActionEmbedding, TwoHotHead
 from torchrl_glam.modules.latent import sample_one_hot
@@ -30,7 +30,8 @@ from torchrl_glam.modules.latent import sample_one_hot
 class GLAMWorldModel(TensorDictModuleBase):
     """World model of GLAM (AAAI 2025, section "World model"; sizes of STORM's Table 5).
 
-    Reads ``pixels`` (uint8 ``[b t h w channels]``) and ``action`` (``[b t a]``), writes
+    Reads what is observed, ``pixels`` (uint8 ``[b t h w channels]``), a vector ``observation`` (``[b t n]``) or both,
+    and ``action`` (``[b t a]``), writes
 
     ====================== ======================= ==========================================================
     key                    shape                   meaning
@@ -47,29 +48,34 @@ class GLAMWorldModel(TensorDictModuleBase):
     ``termination_logits`` ``[b t 1]``             logit of c_t
     ====================== ======================= ==========================================================
 
-    Reward and termination heads do not share a trunk; their trunks have the same shape.
+    Of a vector, ``frames`` and ``reconstruction`` are ``[b t n]`` in symlog space; of both, they hold ``pixels`` and
+    ``observation``. Reward and termination heads do not share a trunk; their trunks have the same shape.
 
     Args:
         action_size: width of an action.
         dynamics: the sequence backbone; :class:`GLAMDynamics` of width 256 if not given.
-        image_shape: (height, width, channels) of a frame.
-        channels: the encoder's channels.
+        image_shape: (height, width, channels) of ``pixels``; ``None`` if there are none.
+        vector_size: ``n`` of ``observation``; 0 if there is none.
+        channels: the image encoder's channels.
         num_categoricals: ``k``.
         num_classes: ``c``.
         head_width: hidden width of the reward and termination heads; the backbone's width if not given.
         unimix: uniform share of every categorical.
+        marks_starts: add a learned vector to the token of an episode's first step, so that a sequence over several
+            episodes, which time limits may have cut, says where each begins. STORM and GLAM do without.
         prior_temperature: temperature of the prior where it is sampled: in imagination, never in training. This goes
             beyond GLAM. The categoricals are drawn independently, so that what several of them encode together, such
             as the place of a ball, can be lost within a few steps; below 1 they agree more often.
-        encoder: the class of the encoder, or a partial of it; called with ``image_shape``, ``channels``,
-            ``num_categoricals``, ``num_classes`` and ``unimix``, and used as :class:`ImageEncoder` is.
-        decoder: the class of the decoder; called with ``image_shape``, ``channels`` and ``state_size``.
+        encoder: the class of the encoder, or a partial of it, by default the one that fits what is observed. Called
+            with ``image_shape`` and ``channels`` if there are pixels, ``vector_size`` if there is a vector, and
+            ``num_categoricals``, ``num_classes`` and ``unimix``. What it must be: :func:`check_encoder`.
+        decoder: the class of the decoder; called with the same sizes of what is observed, and ``state_size``.
         reward_head: the class of the reward head; called with the widths of its input and of its trunk. It owns its
             logits, its loss and their decoding (:class:`~torchrl_glam.modules.heads.TwoHotHead`).
 
     Raises:
-        UsageError: at construction, if ``prior_temperature`` is not above 0 or a part lacks a method; in ``forward``,
-            if frames or actions have another shape or dtype.
+        UsageError: at construction, if nothing is observed, ``prior_temperature`` is not above 0, or a part lacks a
+            method or cannot read what is observed; in ``forward``, if an entry has another shape or dtype.
 
     Examples:
         >>> import torch
@@ -88,50 +94,75 @@ class GLAMWorldModel(TensorDictModuleBase):
         action_size: int,
         dynamics: SequenceBackbone | None = None,
         *,
-        image_shape: Sequence[int] = (64, 64, 3),
+        image_shape: Sequence[int] | None = (64, 64, 3),
+        vector_size: int = 0,
         channels: Sequence[int] = (32, 64, 128, 256),
         num_categoricals: int = 32,
         num_classes: int = 32,
         head_width: int | None = None,
         unimix: float = 0.01,
+        marks_starts: bool = False,
         prior_temperature: float = 1.0,
-        encoder: Callable[..., Any] = ImageEncoder,
-        decoder: Callable[..., Any] = ImageDecoder,
+        encoder: Callable[..., Any] = auto_encoder,
+        decoder: Callable[..., Any] = auto_decoder,
         reward_head: Callable[..., Any] = TwoHotHead,
     ) -> None:
         super().__init__()
         if not prior_temperature > 0:
             raise UsageError(f"prior_temperature is {prior_temperature}: give a number above 0")
         self.prior_temperature = prior_temperature
-        self.in_keys = ["pixels", "action"]
         self.out_keys = ["posterior_logits", "features", "frames", "state", "reconstruction", "belief", "variation"]
         self.out_keys += ["prior_logits", "reward_logits", "termination_logits"]
         dynamics = GLAMDynamics() if dynamics is None else dynamics
         width = dynamics.width
         self.action_size = action_size
-        self.image_shape = tuple(image_shape)
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+        self.vector_size = vector_size
         self.latent_shape = (num_categoricals, num_classes)
         self.state_size = num_categoricals * num_classes
-        image = {"image_shape": image_shape, "channels": channels}
+        observed: dict[str, Any] = {} if image_shape is None else {"image_shape": image_shape, "channels": channels}
+        observed |= {"vector_size": vector_size} if vector_size else {}
         latent = {"num_categoricals": num_categoricals, "num_classes": num_classes, "unimix": unimix}
-        self.encoder = encoder(**image, **latent)
-        self.decoder = decoder(**image, state_size=self.state_size)
+        self.encoder = make_coder("encoder", encoder, observed, latent)
+        self.decoder = make_coder("decoder", decoder, observed, {"state_size": self.state_size})
+        self.in_keys = [*self.observation_keys, "action"]
         self.embedding = StateActionEmbedding(self.state_size, action_size, width)
+        self.start_mark = nn.Parameter(torch.zeros(width)) if marks_starts else None
         self.dynamics = dynamics
         self.prior_head = CategoricalHead(width, num_categoricals, num_classes, unimix)
         self.reward_head = reward_head(width, head_width or width)
         self.termination_head = BinaryHead(width, head_width or width)
-        _check_methods("encoder", self.encoder, ("preprocess", "encode"))
         _check_methods("reward head", self.reward_head, ("loss", "decode"))
+
+    @property
+    def observation_keys(self) -> tuple[str, ...]:
+        """The entries that the encoder reads."""
+        return tuple(getattr(self.encoder, "in_keys", ("pixels",)))
+
+    @property
+    def sees_differences(self) -> bool:
+        """True if the encoder reads what changed since the step before."""
+        return bool(getattr(self.encoder, "difference", False))
+
+    def observation(self, tensordict: TensorDictBase) -> Observation:
+        """Return what the encoder reads of ``tensordict``: a tensor, or a TensorDict of several entries.
+
+        Raises:
+            UsageError: if an entry is missing, or has another shape or dtype.
+        """
+        for key in self.observation_keys:
+            self._check_entry(key, tensordict.get(key, None))
+        first, *others = self.observation_keys
+        return tensordict.select(first, *others) if others else tensordict.get(first)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the entries of the class docstring's table into ``tensordict [b t]``; differentiable."""
-        pixels = tensordict.get("pixels")
-        self._check_frames(pixels)
-        frames = self.encoder.preprocess(pixels)
-        logits, features = self.encoder.encode(frames)
+        frames = self.encoder.preprocess(self.observation(tensordict))
+        before = (step_before(frames),) if self.sees_differences else ()
+        logits, features = self.encoder.encode(frames, *before)
         state = sample_one_hot(logits).flatten(-2)
-        beliefs, variation, _ = self.dynamics.forward_variation(self.embedding(state, tensordict.get("action")))
+        tokens = self.make_tokens(state, tensordict.get("action"), tensordict.get("is_init", None))
+        beliefs, variation, _ = self.dynamics.forward_variation(tokens)
         tensordict.set("posterior_logits", logits)
         tensordict.set("features", features)
         tensordict.set("frames", frames)
@@ -145,28 +176,69 @@ class GLAMWorldModel(TensorDictModuleBase):
         tensordict.set("termination_logits", self.termination_head(beliefs))
         return tensordict
 
-    def encode(self, pixels: UInt8[Tensor, "*b h w channels"]) -> Float[Tensor, "*b kc"]:
+    @property
+    def marks_starts(self) -> bool:
+        """True if the first step of an episode has a mark."""
+        return self.start_mark is not None
+
+    def make_tokens(
+        self, state: Float[Tensor, "*b kc"], action: Shaped[Tensor, "*b a"], is_init: Bool[Tensor, "*b 1"] | None = None
+    ) -> Float[Tensor, "*b d"]:
+        """Return the backbone's tokens ``f(z, a)``, with the mark of an episode's first step where ``is_init``."""
+        tokens = self.embedding(state, action)
+        return tokens if self.start_mark is None or is_init is None else tokens + is_init * self.start_mark
+
+    def encode(self, observation: Observation, previous: Observation | None = None) -> Float[Tensor, "*b kc"]:
         """Sample ``z ~ q(z | x)``, for acting and imagining.
 
+        Args:
+            observation: what :meth:`observation` returns, such as pixels ``[*b h w channels]``.
+            previous: that of the step before, for an encoder that reads differences; they are 0 without it.
+
         Raises:
-            UsageError: for other frames; in training mode, where BatchNorm would normalise by these few frames and
-                change its statistics.
+            UsageError: for other observations; in training mode, where BatchNorm would normalise by these few frames
+                and change its statistics.
         """
         if self.training:
             raise UsageError("the world model is in training mode: call world_model.eval() before acting or imagining")
-        self._check_frames(pixels)
-        frames = pixels.reshape(-1, *pixels.shape[-3:])
+        given = [observation] if previous is None or not self.sees_differences else [observation, previous]
+        batch = self._check_observation(observation)
+        flat = [each.reshape(batch.numel(), *each.shape[len(batch) :]) for each in given]
         # Frames are independent in eval mode. On a CPU, 16384 at once take 3 times as long as in parts (and 13 GB).
-        at_once = 512 if frames.device.type == "cpu" else 4096
-        logits = torch.cat([self.encoder(part)[0] for part in frames.split(at_once)])
-        return sample_one_hot(logits).reshape(*pixels.shape[:-3], -1)
+        at_once = 512 if observation.device is None or observation.device.type == "cpu" else 4096
+        parts = zip(*(each.split(at_once) for each in flat), strict=True)
+        logits = torch.cat([self.encoder(*part)[0] for part in parts])
+        return sample_one_hot(logits).reshape(*batch, -1)
 
-    def _check_frames(self, pixels: Tensor) -> None:
-        if pixels.dtype != torch.uint8 or pixels.shape[-3:] != self.image_shape:
+    def encode_sequence(self, observation: Observation) -> Float[Tensor, "b t kc"]:
+        """Sample ``z ~ q(z | x)`` of consecutive steps ``[b t]``, of which the first one has no step before it."""
+        return self.encode(observation, step_before(observation) if self.sees_differences else None)
+
+    def _check_observation(self, observation: Observation) -> torch.Size:
+        """Return the batch shape of an observation; raise UsageError for another one than the encoder's."""
+        if isinstance(observation, TensorDictBase):
+            self.observation(observation)
+            return observation.batch_size
+        (key,) = self.observation_keys
+        self._check_entry(key, observation)
+        return observation.shape[: -3 if key == "pixels" else -1]
+
+    def _check_entry(self, key: str, entry: Tensor | None) -> None:
+        if key not in ("pixels", "observation"):  # of an encoder of the user's
+            return
+        wanted = self.image_shape if key == "pixels" else (self.vector_size,)
+        if entry is None:
+            raise UsageError(f"there is no {key!r}: the world model was made for one, {list(wanted or ())}")
+        if key == "pixels" and (entry.dtype != torch.uint8 or entry.shape[-3:] != wanted):
             raise UsageError(
-                f"the pixels are {pixels.dtype} of shape {tuple(pixels.shape)}: the world model wants uint8 "
-                f"[.. {' '.join(map(str, self.image_shape))}], channels last; give frames as they come, without "
+                f"the pixels are {entry.dtype} of shape {tuple(entry.shape)}: the world model wants uint8 "
+                f"[.. {' '.join(map(str, wanted or ()))}], channels last; give frames as they come, without "
                 "ToTensorImage, or make it with another image_shape"
+            )
+        if key == "observation" and (not entry.is_floating_point() or entry.shape[-1:] != wanted):
+            raise UsageError(
+                f"the observation is {entry.dtype} of shape {tuple(entry.shape)}: the world model wants floats "
+                f"[.. {self.vector_size}]; give the vectors as they come, or make it with another vector_size"
             )
 
     def predict_state(self, belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b kc"]:
@@ -226,25 +298,29 @@ class LatentTransition(nn.Module):
         return self.world_model.predict_state(belief), belief, memory
 
     def start(
-        self, pixels: UInt8[Tensor, "b t h w channels"], action: Shaped[Tensor, "b t a"]
+        self, observation: Observation, action: Shaped[Tensor, "b t a"], is_init: Bool[Tensor, "b t 1"] | None = None
     ) -> tuple[Float[Tensor, "b kc"], Float[Tensor, "b d"], TensorDictBase]:
         """Run over real contexts and return what ``forward`` returns after their last step.
 
-        Only the encoder and the backbone run, not the decoder.
+        Only the encoder and the backbone run, not the decoder. ``is_init`` says which steps begin an episode.
         """
-        tokens = self.world_model.embedding(self.world_model.encode(pixels), action)
+        tokens = self.world_model.make_tokens(self.world_model.encode_sequence(observation), action, is_init)
         belief, memory = self.dynamics.prefill(tokens)
         return self.world_model.predict_state(belief), belief, memory
 
     def unroll(
-        self, state: Float[Tensor, "b t kc"], action: Shaped[Tensor, "b t a"], first: int
+        self,
+        state: Float[Tensor, "b t kc"],
+        action: Shaped[Tensor, "b t a"],
+        first: int,
+        is_init: Bool[Tensor, "b t 1"] | None = None,
     ) -> tuple[Float[Tensor, "steps kc"], Float[Tensor, "steps d"], TensorDictBase]:
         """Run over known latents and return what ``forward`` returns, for several steps in one batch.
 
         The steps are those from ``first`` whose next latent is known, ``(t - 1 - first) * b`` of them. They have that
-        next latent instead of a sample of the prior.
+        next latent instead of a sample of the prior. ``is_init`` says which begin an episode.
         """
-        tokens = self.world_model.embedding(state, action)
+        tokens = self.world_model.make_tokens(state, action, is_init)
         memory = self.dynamics.prefill(tokens[:, :first])[1] if first else self.dynamics.initial_memory(len(state))
         beliefs, memories = [], []
         for token in tokens[:, first:-1].unbind(1):

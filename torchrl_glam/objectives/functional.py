@@ -22,8 +22,8 @@ def at_least_float32(values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
 
 
 def reconstruction_loss(
-    reconstruction: Float[Tensor, "b t channels h w"],
-    frames: Float[Tensor, "b t channels h w"],
+    reconstruction: Float[Tensor, "b t *x"],
+    frames: Float[Tensor, "b t *x"],
     *,
     motion_weight: float = 0.0,
     motion_threshold: float = 0.08,
@@ -31,13 +31,13 @@ def reconstruction_loss(
     """Return ``mean_bt sum_pixels w (x_hat - x)^2`` (GLAM Eq. 12, first term, with ``w = 1``).
 
     Args:
-        reconstruction: decoded frames, 0..1 scale.
-        frames: the frames themselves, 0..1 scale.
+        reconstruction: decoded frames, 0..1 scale; or vectors in symlog space.
+        frames: the frames or vectors themselves.
         motion_weight: ``w`` is ``1 + motion_weight`` at :func:`moving_pixels`, 1 elsewhere. This goes beyond GLAM:
             without it a few moving pixels, such as a ball, are lost among thousands that stay.
         motion_threshold: see :func:`moving_pixels`.
     """
-    reconstruction, number = at_least_float32(reconstruction), frames.shape[:-3].numel()
+    reconstruction, number = at_least_float32(reconstruction), frames.shape[:2].numel()
     frames = frames.to(reconstruction.dtype)
     if not motion_weight:
         return F.mse_loss(reconstruction, frames, reduction="sum") / number

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.context import first_steps
 from torchrl_glam.modules.world_model import GLAMWorldModel
 from torchrl_glam.objectives.batch import check_keys, check_padding
 from torchrl_glam.objectives.world_model_terms import (
     EventTerm,
     LatentTerm,
-    ReconstructionTerm,
     RewardTerm,
     Term,
     TerminationTerm,
+    make_reconstruction_terms,
     make_variation_term,
 )
 
@@ -82,16 +83,20 @@ class GLAMModelLoss(LossModule):
         """Configurable keys.
 
         Attributes:
-            pixels: uint8 frames ``[b t h w channels]``.
+            pixels: uint8 frames ``[b t h w channels]``, if the world model reads them.
+            observation: vectors ``[b t n]``, if the world model reads them.
             action: actions ``[b t a]``.
             reward: read from ``("next", reward)``, ``[b t 1]``.
             termination: read from ``("next", termination)``, bool ``[b t 1]``; a lost life by default.
+            done: read from ``("next", done)``, bool ``[b t 1]``, by a world model that marks episodes' starts.
         """
 
         pixels: NestedKey = "pixels"
+        observation: NestedKey = "observation"
         action: NestedKey = "action"
         reward: NestedKey = "reward"
         termination: NestedKey = "life_loss"
+        done: NestedKey = "done"
 
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
@@ -125,8 +130,8 @@ class GLAMModelLoss(LossModule):
                 f"{type(world_model.dynamics).__name__} has no variation branch for the variation loss: leave "
                 "variation_coeff out, or set it to 0 (model_loss.variation_coeff=0 on the command line)"
             )
-        terms: list[Term] = [ReconstructionTerm(1.0, motion_weight, motion_threshold), RewardTerm(), TerminationTerm()]
-        terms.append(LatentTerm(dynamics_coeff, representation_coeff, free_nats))
+        terms: list[Term] = make_reconstruction_terms(world_model, motion_weight, motion_threshold)
+        terms += [RewardTerm(), TerminationTerm(), LatentTerm(dynamics_coeff, representation_coeff, free_nats)]
         if variation_coeff:
             terms.append(make_variation_term(world_model, variation_coeff, variation_target, variation_free_nats))
         if event_coeff:
@@ -144,8 +149,13 @@ class GLAMModelLoss(LossModule):
     def in_keys(self) -> list[NestedKey]:
         """Keys that ``forward`` reads."""
         keys = self.tensor_keys
-        outcome = (("next", keys.reward), ("next", keys.termination))
-        return [keys.pixels, keys.action, *map(unravel_key, outcome)]
+        outcome = [("next", keys.reward), ("next", keys.termination)]
+        outcome += [("next", keys.done)] if self.world_model.marks_starts else []
+        return [*self._observed().values(), keys.action, *map(unravel_key, outcome)]
+
+    def _observed(self) -> dict[str, NestedKey]:
+        """Return where the entries that the world model reads lie."""
+        return {key: getattr(self.tensor_keys, key, key) for key in self.world_model.observation_keys}
 
     @property
     def functional(self) -> bool:
@@ -167,7 +177,8 @@ class GLAMModelLoss(LossModule):
     def forward_with_latents(self, tensordict: TensorDictBase) -> tuple[TensorDict, TensorDict]:
         """Return what ``forward`` does, and detached what the agent can use of the batch without encoding it again.
 
-        That is ``[b t]``: ``state`` (the posterior sample), ``belief``, ``action``, ``reward`` and ``terminated``.
+        That is ``[b t]``: ``state`` (the posterior sample), ``belief``, ``action``, ``reward`` and ``terminated``; and
+        ``is_init`` if the world model marks episodes' starts.
         """
         keys = self.tensor_keys
         if tensordict.ndim != 2 or tensordict.shape[1] < self.first_valid + 2:
@@ -178,7 +189,10 @@ class GLAMModelLoss(LossModule):
         check_keys(self, tensordict)
         check_padding(self, tensordict)
         self._check_shapes(tensordict)
-        inputs = {"pixels": tensordict.get(keys.pixels), "action": tensordict.get(keys.action)}
+        inputs = {name: tensordict.get(key) for name, key in self._observed().items()}
+        inputs["action"] = tensordict.get(keys.action)
+        if self.world_model.marks_starts:
+            inputs["is_init"] = first_steps(tensordict.get(("next", keys.done)))
         outputs = self.world_model(TensorDict(inputs, batch_size=tensordict.shape))
         targets = TensorDict(
             {name: tensordict.get(("next", getattr(keys, name))) for name in ("reward", "termination")},
@@ -189,11 +203,15 @@ class GLAMModelLoss(LossModule):
             terms |= term(self.world_model, outputs, targets, self.first_valid)
         latents = {key: outputs[key].detach() for key in ("state", "belief")}
         latents |= {"action": inputs["action"], "reward": targets["reward"], "terminated": targets["termination"]}
+        latents |= {key: inputs[key] for key in ("is_init",) if key in inputs}
         return TensorDict(terms, batch_size=[]), TensorDict(latents, batch_size=tensordict.shape)
 
     def _check_shapes(self, tensordict: TensorDictBase) -> None:
         """Raise UsageError for an entry that has another shape."""
-        for key, wanted in zip(self.in_keys, ("[b t h w channels]", "[b t a]", "[b t 1]", "[b t 1]"), strict=True):
+        observed = {"pixels": "[b t h w channels]", "observation": "[b t n]"}
+        shapes = [(key, observed[name]) for name, key in self._observed().items() if name in observed]
+        action, *outcome = self.in_keys[len(self._observed()) :]
+        for key, wanted in [*shapes, (action, "[b t a]"), *((key, "[b t 1]") for key in outcome)]:
             shape = tuple(tensordict.get(key).shape)
             if len(shape) != len(wanted.split()) or (wanted == "[b t 1]" and shape[-1] != 1):
                 raise UsageError(f"{key} has shape {shape}: GLAMModelLoss wants {wanted}")

@@ -52,23 +52,41 @@ class Term(nn.Module):
 
 
 class ReconstructionTerm(Term):
-    """Squared error of the decoded frames, all of them.
+    """Squared error of what is decoded, all steps: of frames, or of vectors in symlog space.
 
     Args:
         weight: of the term.
-        motion_weight, motion_threshold: see :func:`~torchrl_glam.objectives.functional.reconstruction_loss`.
+        entry: the one that is compared, where several are observed; the term's name ends in it.
+        motion: of frames, arguments of :func:`~torchrl_glam.objectives.functional.reconstruction_loss`.
     """
 
-    def __init__(self, weight: float = 1.0, motion_weight: float = 0.0, motion_threshold: float = 0.08) -> None:
-        super().__init__(reconstruction=weight)
-        self.motion = {"motion_weight": motion_weight, "motion_threshold": motion_threshold}
+    def __init__(self, weight: float = 1.0, entry: str | None = None, **motion: float) -> None:
+        self.name = "reconstruction" if entry is None else f"reconstruction_{entry}"
+        super().__init__(**{self.name: weight})
+        self.entry, self.motion = entry, motion
 
     def forward(
         self, world_model: GLAMWorldModel, outputs: TensorDictBase, targets: TensorDictBase, first: int
     ) -> dict[str, Tensor]:
         """See :class:`Term`."""
-        loss = formulas.reconstruction_loss(outputs["reconstruction"], outputs["frames"], **self.motion)
-        return {"reconstruction": loss}
+        decoded, frames = (
+            outputs[key] if self.entry is None else outputs[key, self.entry] for key in ("reconstruction", "frames")
+        )
+        return {self.name: formulas.reconstruction_loss(decoded, frames, **self.motion)}
+
+
+def make_reconstruction_terms(world_model: GLAMWorldModel, motion_weight: float, motion_threshold: float) -> list[Term]:
+    """Make a term for each entry that the world model observes.
+
+    Raises:
+        UsageError: if pixels that move are to weigh more, and there are no pixels.
+    """
+    motion = {"motion_weight": motion_weight, "motion_threshold": motion_threshold}
+    keys = world_model.observation_keys
+    if motion_weight and "pixels" not in keys:
+        raise UsageError(f"motion_weight is {motion_weight}, and no pixels are observed: leave it out")
+    entries = [None] if len(keys) == 1 else keys
+    return [ReconstructionTerm(1.0, entry, **motion if (entry or keys[0]) == "pixels" else {}) for entry in entries]
 
 
 class RewardTerm(Term):
@@ -122,6 +140,7 @@ class LatentTerm(Term):
     ) -> dict[str, Tensor]:
         """See :class:`Term`."""
         posterior, prior = outputs["posterior_logits"][:, first + 1 :], outputs["prior_logits"][:, first:-1]
+        posterior, prior = _within_episodes(outputs, first, posterior, prior)
         dynamics, representation = formulas.balanced_kl(posterior, prior)
         return {
             "kl_dynamics": dynamics,
@@ -153,7 +172,8 @@ class VariationTerm(Term):
     ) -> dict[str, Tensor]:
         """See :class:`Term`."""
         target, head = self.compare(world_model, outputs)
-        kl = formulas.kl_to_target(target[:, first:], head(outputs["variation"][:, first:-1]))
+        target, predicted = target[:, first:], head(outputs["variation"][:, first:-1])
+        kl = formulas.kl_to_target(*_within_episodes(outputs, first, target, predicted))
         return {"kl_variation": kl, "variation": kl.clamp_min(self.free_nats)}
 
     def compare(self, world_model: GLAMWorldModel, outputs: TensorDictBase) -> tuple[Tensor, nn.Module]:
@@ -202,6 +222,8 @@ class EventTerm(Term):
     def __init__(self, world_model: GLAMWorldModel, weight: float, threshold: float = 0.08, cell: int = 4) -> None:
         super().__init__(event=weight)
         self.threshold, self.cell = threshold, cell
+        if world_model.image_shape is None:
+            raise UsageError(f"event_coeff is {weight}, and no pixels are observed: leave it out")
         height, width = (-(-side // cell) for side in world_model.image_shape[:2])
         self.head = nn.Linear(world_model.dynamics.width, height * width)
 
@@ -209,10 +231,24 @@ class EventTerm(Term):
         self, world_model: GLAMWorldModel, outputs: TensorDictBase, targets: TensorDictBase, first: int
     ) -> dict[str, Tensor]:
         """See :class:`Term`."""
-        changed = formulas.changed_pixels(outputs["frames"][:, first:], self.threshold)
+        frames = outputs["frames"] if isinstance(outputs["frames"], Tensor) else outputs["frames", "pixels"]
+        changed = formulas.changed_pixels(frames[:, first:], self.threshold)
         cells = F.max_pool2d(changed.flatten(0, 2).to(torch.float32), self.cell, ceil_mode=True).flatten(-2)
         logits = self.head(outputs["belief"][:, first:-1])
         return {"event": formulas.focal_loss(logits, cells.reshape(logits.shape) > 0)}
+
+
+def _within_episodes(outputs: TensorDictBase, first: int, target: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """Set predictions of the first step of a new episode, which none can know, to their targets, without a gradient.
+
+    Only for a world model that marks such steps. ``target`` and ``predicted`` are ``[b t-1-first k c]``.
+    """
+    begins = outputs.get("is_init", None)
+    if begins is None:
+        return target, predicted
+    begins = begins[:, first + 1 :, :, None]
+    known = target.detach()
+    return torch.where(begins, known, target), torch.where(begins, known, predicted)
 
 
 def make_variation_term(world_model: GLAMWorldModel, weight: float, target: str, free_nats: float) -> VariationTerm:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchrl.modules import ConvNet
 
 from torchrl_glam.errors import UsageError
-from torchrl_glam.modules.autoencoder import preprocess_pixels
+from torchrl_glam.modules.autoencoders import preprocess_pixels
 
 TOKENS_PER_STEP = 3
 

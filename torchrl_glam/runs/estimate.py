@@ -85,15 +85,21 @@ def estimate_run(
         reset_peak_memory(device)
     before = _held_memory(device)
     with kept_generators():
-        world_model = factory.make_world_model(config, env.action_spec_unbatched, device)
-        imagined = factory.make_imagined_env(config, world_model, env.action_spec_unbatched)
-        actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
+        action_spec = env.action_spec_unbatched
+        world_model = factory.make_world_model(config, action_spec, device, **factory.observed_sizes(env))
+        imagined = factory.make_imagined_env(config, world_model, action_spec)
+        actor = factory.make_actor(config, world_model, action_spec)
         update_policy = factory.make_policy_update(config, imagined, actor)
         update_world_model = factory.make_world_model_update(config, world_model)
         replay, imagination = config.replay, config.imagination
         sequences = _blank(env, update_world_model.loss.in_keys, (replay.batch_size, replay.batch_length), device)
         if imagination.starts is Starts.replay:
-            starts = _blank(env, world_model.in_keys, (imagination.batch_size, imagination.context_length), device)
+            starts = _blank(
+                env,
+                [*world_model.in_keys, ("next", "done")],
+                (imagination.batch_size, imagination.context_length),
+                device,
+            )
         else:
             _, starts = update_world_model(sequences)
         say("times an update of the world model")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from hydra.utils import get_class
+from hydra.utils import get_method
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tensordict.nn import TensorDictModule
@@ -166,18 +166,18 @@ def _check_sizes(config: GLAMConfig, weights: Weights) -> None:
     Raises:
         DamagedError: if they do not fit.
     """
-    nodes = (config.world_model.dynamics, config.world_model.reward_head)
-    if not all(is_own(get_class(node._target_)) for node in nodes):
+    nodes = (getattr(config.world_model, part) for part in ("dynamics", "reward_head", "encoder", "decoder"))
+    if not all(is_own(get_method(node._target_)) for node in nodes):
         return  # a class of the user's is tried on numbers when it is made, and wants memory
     with torch.device("meta"):
-        world_model = factory.make_world_model(config, weights.action_spec, torch.device("meta"))
+        world_model = factory.make_world_model(config, weights.action_spec, torch.device("meta"), **weights.observed)
         actor = factory.make_actor(config, world_model, weights.action_spec)
     check_shapes("world_model", world_model, weights)
     check_shapes("actor", actor, weights)
 
 
 def _build(folder: Path, config: GLAMConfig, weights: Weights, device: torch.device) -> LoadedRun:
-    world_model = factory.make_world_model(config, weights.action_spec, device)
+    world_model = factory.make_world_model(config, weights.action_spec, device, **weights.observed)
     actor = factory.make_actor(config, world_model, weights.action_spec)
     objective = factory.make_objective(
         config, factory.make_imagined_env(config, world_model, weights.action_spec), actor

@@ -15,13 +15,13 @@ from safetensors import SafetensorError, safe_open
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import TensorDictReplayBuffer
 
-from torchrl_glam.data.replay import KEYS, PackPixels
+from torchrl_glam.data.replay import OBSERVATIONS, OTHERS, PackPixels
 from torchrl_glam.errors import DamagedError, UsageError
 from torchrl_glam.runs.files import METADATA, read_tensors, seal, set_aside, sha256, unseal, write_tensors
 from torchrl_glam.runs.foreign import parse_json
 
 REPLAY = "replay"
-NEEDED = [key if isinstance(key, str) else ".".join(key) for key in KEYS]
+NEEDED = [key if isinstance(key, str) else ".".join(key) for key in OTHERS]
 NAME = re.compile(r"records-(\d{12})-(\d{12})\.safetensors")
 
 
@@ -154,8 +154,8 @@ def record_range(folder: Path) -> range:
 def read_records(folder: str | Path, start: int = 0, stop: int | None = None) -> TensorDictBase:
     """Read real records [n] from a run's folder, numbers ``start`` to below ``stop`` of those written, oldest first.
 
-    Their keys are ``torchrl_glam.data.replay.KEYS``. With several environments, record ``i`` is of environment
-    ``i % num_envs``.
+    Their keys are those of :func:`torchrl_glam.data.replay.select_record`. With several environments, record ``i`` is
+    of environment ``i % num_envs``.
 
     Args:
         folder: the run's.
@@ -197,8 +197,9 @@ def _read_chunk(path: Path) -> TensorDict:
     tensors, metadata = read_tensors(path)
     if metadata:  # of an earlier version there is none
         unseal(path, tensors, metadata)
-    found = {name: tensors[name] for name in NEEDED if name in tensors}
+    found = {name: tensors[name] for name in (*OBSERVATIONS, *NEEDED) if name in tensors}
     lengths = {entry.shape[:1] for entry in found.values()}
-    if len(found) < len(NEEDED) or len(lengths) != 1 or lengths == {torch.Size([])}:
+    complete = found.keys() >= set(NEEDED) and found.keys() & set(OBSERVATIONS)
+    if not complete or len(lengths) != 1 or lengths == {torch.Size([])}:
         raise DamagedError(f"{path.name} is damaged, or holds no records")
     return TensorDict(found, batch_size=lengths.pop()).unflatten_keys(".")

@@ -17,7 +17,9 @@ from torchrl_glam.runs.files import read_tensors, seal, unseal, write_tensors
 from torchrl_glam.runs.reading import numbers, want, whole_number
 
 WEIGHTS = "weights.safetensors"
-MOST_ACTIONS = 65_536
+MOST_ACTIONS = MOST_NUMBERS = 65_536
+MOST_PIXELS = 4096  # on a side
+EARLIER = {"image_shape": (64, 64, 3), "vector_size": 0}  # what the first versions observed
 
 
 @dataclass
@@ -28,11 +30,13 @@ class Weights:
         networks: state dicts by the network's name: ``world_model``, ``actor``, ``critic`` (or ``loss``).
         action_spec: the environment's, without batch dimensions.
         frame: real steps that they were trained on.
+        observed: ``image_shape`` and ``vector_size`` of the world model.
     """
 
     networks: dict[str, dict[str, Tensor]]
     action_spec: TensorSpec
     frame: int
+    observed: dict[str, Any]
 
 
 def read_weights(path: Path) -> Weights:
@@ -50,7 +54,7 @@ def read_weights(path: Path) -> Weights:
     try:
         frame = whole_number("frame", metadata["frame"])
         want(frame >= 0, f"frame is {frame}")
-        return Weights(networks, _make_spec(metadata["action"]), frame)
+        return Weights(networks, _make_spec(metadata["action"]), frame, _read_sizes(metadata))
     except (KeyError, TypeError, ValueError) as error:
         reason = f" ({error})" if isinstance(error, UsageError) else ""
         raise DamagedError(f"{path.name} is damaged{reason}") from error
@@ -84,7 +88,7 @@ def check_shapes(name: str, network: nn.Module, weights: Weights) -> None:
 
 @dataclass
 class TrainedNetworks:
-    """The networks of a run, as one part of its checkpoints that others can read; attributes as of :class:`Weights`."""
+    """The networks of a run, as one part of its checkpoints that others can read; arguments as of :class:`Weights`."""
 
     networks: Mapping[str, nn.Module]
     action_spec: TensorSpec
@@ -102,6 +106,8 @@ class TrainedNetworks:
             for key, entry in network.state_dict().items()
         }
         metadata = {"frame": self.frame, "action": _describe_actions(self.action_spec)}
+        if "world_model" in self.networks:
+            metadata["observed"] = {size: getattr(self.networks["world_model"], size) for size in EARLIER}
         write_tensors(path, tensors, seal(metadata, tensors))
 
     def read(self, path: Path) -> None:
@@ -118,6 +124,17 @@ def _describe_actions(spec: TensorSpec) -> dict[str, Any]:
     if isinstance(spec, OneHot):
         return {"one_hot": spec.shape[-1]}
     return {"low": spec.space.low.flatten().tolist(), "high": spec.space.high.flatten().tolist()}
+
+
+def _read_sizes(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return what is observed, as the file says; files of earlier versions say nothing."""
+    sizes = metadata.get("observed", EARLIER)
+    image_shape, vector_size = sizes["image_shape"], whole_number("vector_size", sizes["vector_size"])
+    want(0 <= vector_size <= MOST_NUMBERS, f"vector_size is {vector_size}")
+    if image_shape is not None:
+        image_shape = tuple(whole_number("image_shape", side) for side in image_shape)
+        want(len(image_shape) == 3 and all(1 <= side <= MOST_PIXELS for side in image_shape), f"{image_shape=}")
+    return {"image_shape": image_shape, "vector_size": vector_size}
 
 
 def _make_spec(actions: dict[str, Any]) -> TensorSpec:

@@ -49,7 +49,8 @@ class Workload:
         factory.set_seeds(config.seed)
         self.config, self.device = config, device
         self.env = factory.make_env(config)
-        self.world_model = factory.make_world_model(config, self.env.action_spec, device)
+        sizes = factory.observed_sizes(self.env)
+        self.world_model = factory.make_world_model(config, self.env.action_spec, device, **sizes)
         self.actor = factory.make_actor(config, self.world_model, self.env.action_spec)
         self.policy = factory.make_policy(config, self.world_model, self.actor, self.env.action_spec)
         self.imagined_env = factory.make_imagined_env(config, self.world_model, self.env.action_spec)
@@ -82,8 +83,9 @@ class Workload:
         sequences = self.sequences.sample().to(self.device)
         contexts = self.contexts.sample()
         horizon = self.config.imagination.horizon
+        encode = torch.no_grad()(lambda: self.world_model.encode_sequence(self.world_model.observation(sequences)))
+        sequences["state"] = encode()  # as the update returns them
         with torch.no_grad():
-            sequences["state"] = self.world_model.encode(sequences["pixels"])  # as the update returns them
             start = self._start(contexts, sequences)
             rollout = self.imagined_env.imagine(start, self.actor, horizon)
         update_agent = factory.make_policy_update(self.config, self.imagined_env, self.actor)
@@ -91,7 +93,7 @@ class Workload:
         update_agent.objective.env = _Replayed(rollout)  # type: ignore[assignment]
         imagine = torch.no_grad()(lambda: self.imagined_env.imagine(start, self.actor, horizon))
         return [
-            Component(ENCODE, torch.no_grad()(lambda: self.world_model.encode(sequences["pixels"]))),
+            Component(ENCODE, encode),
             Component(WORLD_MODEL, lambda: self.update_world_model(sequences.copy())),
             Component(PREFILL, torch.no_grad()(lambda: self._start(contexts, sequences))),
             Component(IMAGINATION, imagine, count=horizon),
@@ -105,7 +107,7 @@ class Workload:
 
     def _start(self, contexts: TensorDictBase, sequences: TensorDictBase) -> TensorDictBase:
         if self.starts_from_replay:
-            return self.imagined_env.start(contexts["pixels"], contexts["action"])
+            return self.imagined_env.start(self.world_model.observation(contexts), contexts["action"])
         options = {"number": self.config.imagination.batch_size, "first": self.config.model_loss.first_valid}
         return self.imagined_env.start_within(sequences["state"], sequences["action"], **options)
 

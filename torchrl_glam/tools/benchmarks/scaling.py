@@ -43,8 +43,9 @@ def measure_scaling(config: BenchmarkConfig, device: torch.device, progress: Cal
         if hasattr(dynamics, "max_length"):  # a Transformer must remember the longest of all
             dynamics.max_length = max(dynamics.max_length or 0, *map(sum, places))
         factory.set_seeds(config.seed)
-        action_spec = factory.make_env(changed).action_spec
-        world_model = factory.make_world_model(changed, action_spec, device)
+        real_env = factory.make_env(changed)
+        action_spec, sizes = real_env.action_spec, factory.observed_sizes(real_env)
+        world_model = factory.make_world_model(changed, action_spec, device, **sizes)
         actor = factory.make_actor(changed, world_model, action_spec)
         env = factory.make_imagined_env(changed, world_model, action_spec)
         for place in sorted(places):

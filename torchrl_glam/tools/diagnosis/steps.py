@@ -13,7 +13,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from torchrl_glam import factory
-from torchrl_glam.data.replay import KEYS
+from torchrl_glam.data.replay import select_record
 from torchrl_glam.errors import UsageError
 from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.runs.checkpoint import read_records
@@ -103,7 +103,7 @@ def play_steps(run: LoadedRun, number: int, seed: int, *, progress: bool = False
     with progress_bar(total=number, desc="fresh", unit="step", disable=not progress) as bar:
         played = []
         for step in collector:
-            played.append(step.select(*KEYS).clone())
+            played.append(select_record(step).clone())
             bar.update()
     collector.shutdown()
     return join_steps([torch.cat(played)])

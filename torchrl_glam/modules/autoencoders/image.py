@@ -1,7 +1,6 @@
-"""Frames to latent logits and back.
+"""Frames to latent logits and back, by convolutions (GLAM section "World model").
 
-``b`` any leading shape, ``h w`` pixels, ``k c`` categoricals and classes, ``kc`` both flattened, ``f`` features of the
-CNN. Frames are channels-last uint8, as environments give them; the networks use channels-first floats in [0, 1].
+``b`` any leading shape, ``n`` frames, ``h w`` pixels, ``kc`` width of the flattened latent, ``f`` features of the CNN.
 """
 
 from __future__ import annotations
@@ -11,56 +10,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchrl_glam.errors import UsageError
-from torchrl_glam.modules.latent import unimix_logits
-
-
-def _check_image(image_shape: Sequence[int], channels: Sequence[int]) -> None:
-    """Raise UsageError unless each convolution can halve the image exactly."""
-    factor = 2 ** len(channels)
-    if len(image_shape) != 3 or any(side % factor for side in image_shape[:2]):
-        raise UsageError(
-            f"image_shape {tuple(image_shape)} does not fit {len(channels)} stride-2 convolutions: give "
-            f"(height, width, channels) with height and width multiples of {factor}"
-        )
+from torchrl_glam.modules.autoencoders.base import FrameEncoder
+from torchrl_glam.modules.autoencoders.padding import Padding
 
 
 def _norm_and_activation(channels: int) -> list[nn.Module]:
     """Return BatchNorm and ReLU; ReLU overwrites BatchNorm's output, which neither needs afterwards."""
     return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-
-
-def preprocess_pixels(
-    pixels: UInt8[Tensor, "*b h w channels"], dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "*b channels h w"]:
-    """Convert pixels in 0..255 to ``dtype`` in 0..1, channels first."""
-    return pixels.movedim(-1, -3).to(dtype) / 255.0
-
-
-class FrameEncoder(nn.Module):
-    """The common part of encoders q(z | x): pixels to frames, frames to logits and features.
-
-    A subclass computes ``encode`` and ends in a linear layer ``head``, whose dtype the frames get.
-    """
-
-    head: nn.Linear
-
-    def forward(
-        self, pixels: UInt8[Tensor, "*b h w channels"]
-    ) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
-        """Return the latent's log-probabilities and the CNN features."""
-        return self.encode(self.preprocess(pixels))
-
-    def preprocess(self, pixels: UInt8[Tensor, "*b h w channels"]) -> Float[Tensor, "*b channels h w"]:
-        """Turn pixels into frames on the 0..1 scale."""
-        return preprocess_pixels(pixels, self.head.weight.dtype)
-
-    def encode(self, frames: Float[Tensor, "*b channels h w"]) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
-        """Encode what :meth:`preprocess` returned; the result is that of :meth:`forward`."""
-        raise NotImplementedError
 
 
 class ImageEncoder(FrameEncoder):
@@ -75,9 +34,12 @@ class ImageEncoder(FrameEncoder):
         num_categoricals: ``k``.
         num_classes: ``c``.
         unimix: uniform share of each categorical.
+        difference: see :class:`~torchrl_glam.modules.autoencoders.base.FrameEncoder`.
+
+    Height and width that are no multiples of ``2 ** len(channels)`` are padded with zeros.
 
     Raises:
-        UsageError: if height or width is no multiple of 2 ** len(channels).
+        UsageError: if ``image_shape`` is none.
     """
 
     def __init__(
@@ -87,25 +49,19 @@ class ImageEncoder(FrameEncoder):
         num_categoricals: int = 32,
         num_classes: int = 32,
         unimix: float = 0.01,
+        difference: bool = False,
     ) -> None:
-        super().__init__()
-        _check_image(image_shape, channels)
-        self.latent_shape = (num_categoricals, num_classes)
-        self.unimix = unimix
+        super().__init__(num_categoricals, num_classes, unimix, difference)
+        self.padding = Padding(image_shape, 2 ** len(channels))
         stages: list[nn.Module] = []
-        for inputs, outputs in pairwise((image_shape[2], *channels)):
+        for inputs, outputs in pairwise((image_shape[2] * (1 + difference), *channels)):
             stages += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), *_norm_and_activation(outputs)]
         self.convolutions = nn.Sequential(*stages, nn.Flatten())
-        shrink = 2 ** len(channels)
-        self.num_features = channels[-1] * (image_shape[0] // shrink) * (image_shape[1] // shrink)
-        self.head = nn.Linear(self.num_features, num_categoricals * num_classes)
+        self.add_head(channels[-1] * math.prod(self.padding.grid))
 
-    def encode(self, frames: Float[Tensor, "*b channels h w"]) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
-        """See :class:`FrameEncoder`."""
-        batch = frames.shape[:-3]
-        features = self.convolutions(frames.reshape(-1, *frames.shape[-3:]))
-        logits = self.head(features).reshape(*batch, *self.latent_shape)
-        return unimix_logits(logits, self.unimix), features.reshape(*batch, -1)
+    def layers(self, frames: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n f"]:
+        """See :class:`~torchrl_glam.modules.autoencoders.base.FrameEncoder`."""
+        return self.convolutions(self.padding.pad(frames))
 
 
 class ChannelsLastGrid(nn.Module):
@@ -142,9 +98,8 @@ class ImageDecoder(nn.Module):
         state_size: int = 1024,
     ) -> None:
         super().__init__()
-        _check_image(image_shape, channels)
-        shrink = 2 ** len(channels)
-        grid = (channels[-1], image_shape[0] // shrink, image_shape[1] // shrink)
+        self.padding = Padding(image_shape, 2 ** len(channels))
+        grid = (channels[-1], *self.padding.grid)
         stages: list[nn.Module] = [
             nn.Linear(state_size, math.prod(grid), bias=False),
             ChannelsLastGrid(grid),
@@ -157,5 +112,5 @@ class ImageDecoder(nn.Module):
 
     def forward(self, state: Float[Tensor, "*b kc"]) -> Float[Tensor, "*b channels h w"]:
         """Decode to frames, on the 0..1 scale but not bounded to it."""
-        frames = self.deconvolutions(state.reshape(-1, state.shape[-1]))
+        frames = self.padding.crop(self.deconvolutions(state.reshape(-1, state.shape[-1])))
         return frames.reshape(*state.shape[:-1], *frames.shape[-3:])

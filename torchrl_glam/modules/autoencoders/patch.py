@@ -7,33 +7,22 @@ multiplications as products of large matrices takes a fraction of their time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchrl_glam.errors import UsageError
-from torchrl_glam.modules.autoencoder import FrameEncoder
-from torchrl_glam.modules.latent import unimix_logits
+from torchrl_glam.modules.autoencoders.base import FrameEncoder
+from torchrl_glam.modules.autoencoders.padding import Padding
 
 MERGED = 2  # by height and width, what a further stage merges
 
 
-def _grid(image_shape: Sequence[int], patch: int, widths: Sequence[int]) -> tuple[int, int]:
-    """Return the number of merged patches by height and width.
-
-    Raises:
-        UsageError: if they do not cover the frame exactly.
-    """
-    side = patch * MERGED ** (len(widths) - 1)
-    if len(image_shape) != 3 or any(length % side for length in image_shape[:2]):
-        raise UsageError(
-            f"image_shape {tuple(image_shape)} is not covered by patches of {patch} x {patch}, merged "
-            f"{len(widths) - 1} times: give (height, width, channels) with height and width multiples of {side}, or "
-            "another patch"
-        )
-    return image_shape[0] // side, image_shape[1] // side
+def _side(patch: int, widths: Sequence[int]) -> int:
+    """Return the side in pixels of what is merged at last."""
+    return patch * MERGED ** (len(widths) - 1)
 
 
 def to_patches(grid: Float[Tensor, "n h w x"], side: int) -> Float[Tensor, "n gh gw y"]:
@@ -59,7 +48,7 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class PatchEncoder(FrameEncoder):
-    """Encoder q(z | x) over patches, in place of :class:`~torchrl_glam.modules.autoencoder.ImageEncoder`.
+    """Encoder q(z | x) over patches, in place of :class:`~torchrl_glam.modules.autoencoders.image.ImageEncoder`.
 
     Patches of ``patch x patch`` pixels, then again and again 2 x 2 of what the stage before returned, each through
     Linear (no bias), LayerNorm, ReLU; at last flatten and one linear layer to the logits, unimixed.
@@ -71,9 +60,12 @@ class PatchEncoder(FrameEncoder):
         num_classes: ``c``.
         unimix: uniform share of each categorical.
         patch: side of a patch in pixels.
+        difference: see :class:`~torchrl_glam.modules.autoencoders.base.FrameEncoder`.
+
+    Frames that the merged patches do not cover exactly are padded with zeros.
 
     Raises:
-        UsageError: if the merged patches do not cover a frame exactly.
+        UsageError: if ``image_shape`` is none.
     """
 
     def __init__(
@@ -84,26 +76,22 @@ class PatchEncoder(FrameEncoder):
         num_classes: int = 32,
         unimix: float = 0.01,
         patch: int = 4,
+        difference: bool = False,
     ) -> None:
-        super().__init__()
-        height, width = _grid(image_shape, patch, channels)
-        self.latent_shape = (num_categoricals, num_classes)
-        self.unimix = unimix
-        self.patches = nn.Conv2d(image_shape[2], channels[0], patch, patch, bias=False)  # reads frames as they lie
+        super().__init__(num_categoricals, num_classes, unimix, difference)
+        self.padding = Padding(image_shape, _side(patch, channels))
+        colours = image_shape[2] * (1 + difference)
+        self.patches = nn.Conv2d(colours, channels[0], patch, patch, bias=False)  # reads frames as they lie
         self.norm = _norm_and_activation(channels[0])
         self.stages = nn.ModuleList(_stage(MERGED**2 * inputs, outputs) for inputs, outputs in pairwise(channels))
-        self.num_features = height * width * channels[-1]
-        self.head = nn.Linear(self.num_features, num_categoricals * num_classes)
+        self.add_head(math.prod(self.padding.grid) * channels[-1])
 
-    def encode(self, frames: Float[Tensor, "*b channels h w"]) -> tuple[Float[Tensor, "*b k c"], Float[Tensor, "*b f"]]:
-        """See :class:`~torchrl_glam.modules.autoencoder.FrameEncoder`."""
-        batch = frames.shape[:-3]
-        grid = self.norm(self.patches(frames.reshape(-1, *frames.shape[-3:])).movedim(-3, -1))
+    def layers(self, frames: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n f"]:
+        """See :class:`~torchrl_glam.modules.autoencoders.base.FrameEncoder`."""
+        grid = self.norm(self.patches(self.padding.pad(frames)).movedim(-3, -1))
         for stage in self.stages:
             grid = stage(to_patches(grid, MERGED))
-        features = grid.flatten(1)
-        logits = self.head(features).reshape(*batch, *self.latent_shape)
-        return unimix_logits(logits, self.unimix), features.reshape(*batch, -1)
+        return grid.flatten(1)
 
 
 class Unmerge(nn.Module):
@@ -132,8 +120,8 @@ class PatchDecoder(nn.Module):
         patch: int = 4,
     ) -> None:
         super().__init__()
-        self.grid, self.patch = _grid(image_shape, patch, channels), patch
-        self.head = nn.Linear(state_size, self.grid[0] * self.grid[1] * channels[-1], bias=False)
+        self.padding, self.patch = Padding(image_shape, _side(patch, channels)), patch
+        self.head = nn.Linear(state_size, math.prod(self.padding.grid) * channels[-1], bias=False)
         self.norm = _norm_and_activation(channels[-1])
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Linear(inputs, MERGED**2 * outputs, bias=False), Unmerge(), _norm_and_activation(outputs))
@@ -143,8 +131,8 @@ class PatchDecoder(nn.Module):
 
     def forward(self, state: Float[Tensor, "*b kc"]) -> Float[Tensor, "*b channels h w"]:
         """Decode to frames, on the 0..1 scale but not bounded to it."""
-        grid = self.norm(self.head(state.reshape(-1, state.shape[-1])).unflatten(-1, (*self.grid, -1)))
+        grid = self.norm(self.head(state.reshape(-1, state.shape[-1])).unflatten(-1, (*self.padding.grid, -1)))
         for stage in self.stages:
             grid = stage(grid)
-        frames = from_patches(self.patches(grid), self.patch).movedim(-1, -3)
+        frames = self.padding.crop(from_patches(self.patches(grid), self.patch).movedim(-1, -3))
         return frames.reshape(*state.shape[:-1], *frames.shape[-3:])
