@@ -42,6 +42,14 @@ class Sensors(gymnasium.Env):
         return np.cos(2 * np.pi * self.place / self.CIRCLE * np.arange(1, number + 1))
 
 
+def draw(place: float) -> np.ndarray:
+    """Draw a bar at the place."""
+    camera = np.zeros((48, 80, 3), np.uint8)
+    left = int(2 * place)
+    camera[:, left : left + 8] = (255, 128, 0)
+    return camera
+
+
 class Arm(Sensors):
     """A camera and seven joints, moved by a continuous action."""
 
@@ -56,10 +64,7 @@ class Arm(Sensors):
 
     def observe(self) -> Any:
         """Draw a bar at the position."""
-        camera = np.zeros((48, 80, 3), np.uint8)
-        left = int(2 * self.place)
-        camera[:, left : left + 8] = (255, 128, 0)
-        return {"camera": camera, "joints": self.angles(7).astype(np.float32)}
+        return {"camera": draw(self.place), "joints": self.angles(7).astype(np.float32)}
 
 
 class Mission(Space):
@@ -93,10 +98,15 @@ class Grid(Sensors):
 
 
 class Levers(Sensors):
-    """Two levers at once, one forth and one back, of 3 and 2 positions that count from 1."""
+    """Two levers at once, one forth and one back, of 3 and 2 positions that count from 1.
 
-    def __init__(self) -> None:
-        self.observation_space = Box(-np.inf, np.inf, (2,), np.float64)
+    Args:
+        camera: observe what the arm's camera shows, instead of angles.
+    """
+
+    def __init__(self, camera: bool = False) -> None:
+        vector, image = Box(-np.inf, np.inf, (2,), np.float64), Box(0, 255, (48, 80, 3), np.uint8)
+        self.camera, self.observation_space = camera, image if camera else vector
         self.action_space = MultiDiscrete([3, 2], start=[1, 1])
 
     def move(self, action: Any) -> float:
@@ -105,10 +115,16 @@ class Levers(Sensors):
         return float(action[0] - action[1])
 
     def observe(self) -> Any:
-        """Return angles."""
-        return self.angles(2)
+        """Return angles, or an image."""
+        return draw(self.place) if self.camera else self.angles(2)
 
 
-for _name, _class in (("Arm-v0", "Arm"), ("Grid-v0", "Grid"), ("Levers-v0", "Levers")):
+for _name, _class, _options in (
+    ("Arm-v0", "Arm", {}),
+    ("Grid-v0", "Grid", {}),
+    ("Levers-v0", "Levers", {}),
+    ("FilmedLevers-v0", "Levers", {"camera": True}),
+):
     if _name not in gymnasium.registry:
-        gymnasium.register(_name, entry_point=f"tests.support.sensors:{_class}", max_episode_steps=25)
+        _entry = f"tests.support.sensors:{_class}"
+        gymnasium.register(_name, entry_point=_entry, max_episode_steps=25, kwargs=_options)
