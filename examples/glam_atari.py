@@ -58,7 +58,7 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
 
     # The run's folder: what is in it from an earlier process is gone on with, from the same numbers on.
     run = GLAMRun(config)
-    run.announce(world_model, update_policy.objective, estimate_seconds(config, env, device))
+    run.announce(env, world_model, update_policy.objective, estimate_seconds(config, env, device))
     networks = TrainedNetworks({"world_model": world_model, **update_policy.networks}, action_spec)
     run.resume(networks, sequences, world_model=update_world_model, policy=update_policy, collector=collector)
 

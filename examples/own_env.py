@@ -20,7 +20,7 @@ from torchrl_glam.factory import set_seeds
 
 
 def make_env(seed: int) -> TransformedEnv:
-    """Make a rendered CartPole; any TorchRL environment with an image will do."""
+    """Make a rendered CartPole; any TorchRL environment will do."""
     env = GymEnv("CartPole-v1", from_pixels=True)
     env.set_seed(seed)
     return adapt_env(env)

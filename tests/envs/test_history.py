@@ -37,8 +37,12 @@ def play(env: EnvBase, root: TensorDictBase, steps: int) -> tuple[list[TensorDic
         ("tests.support.games:CountingGame-v0", {}),
         ("tests.support.games:SteerBall-v0", {"num_envs": 2}),
         ("ALE/Pong-v5", {"num_envs": 2}),
+        ("tests.support.sensors:Arm-v0", {}),
+        ("tests.support.sensors:Levers-v0", {"num_envs": 2}),
+        ("FrozenLake-v1", {}),  # slippery
+        ("Pendulum-v1", {}),
     ],
-    ids=["sticky", "no-ops", "counting", "steer x 2", "pong x 2"],
+    ids=["sticky", "no-ops", "counting", "steer x 2", "pong x 2", "arm", "levers x 2", "lake", "pendulum"],
 )
 def test_it_goes_on_as_the_other_one_does(tmp_path, name, options, steps):
     torch.manual_seed(0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import distributions, nn
-from torchrl.data import Bounded, Categorical, MultiOneHot, OneHot, Unbounded
+from torchrl.data import Binary, Bounded, Categorical, OneHot, Unbounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import SymExpTwoHot
 from torchrl.modules.distributions.utils import has_analytic_entropy
@@ -174,13 +174,13 @@ def test_compiled_continuous_policy_loss(shake):
     [
         (Unbounded((2,)), "UnboundedContinuous of torch.float32"),
         (Categorical(3), "Categorical of torch.int64"),
-        (MultiOneHot([2, 3]), "MultiOneHot of torch.bool"),
+        (Binary(3), "Binary of torch.int8"),
         (Bounded(0, 3, (2,), dtype=torch.int64), "BoundedDiscrete of torch.int64"),
     ],
 )
 def test_other_actions_are_refused(spec, kind):
     with pytest.raises(
-        UsageError, match=f"the actions are {kind}: an actor is made for OneHot, or Bounded with floats"
+        UsageError, match=f"the actions are {kind}: an actor is made for OneHot, MultiOneHot, or Bounded with"
     ):
         make_actor(*SIZES, spec)
 

@@ -11,7 +11,7 @@ import minari
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from safetensors import safe_open
 from tensordict import TensorDict
 from torchrl.data.datasets.minari_data import MinariExperienceReplay
@@ -47,6 +47,15 @@ def export(tmp_path, monkeypatch):
         return steps, minari.load_dataset(NAME), root
 
     return make
+
+
+def test_several_discrete_actions_at_once(export):
+    steps, dataset, _ = export("env.name=tests.support.sensors:FilmedLevers-v0", played=(60,))
+    assert dataset.action_space == MultiDiscrete([3, 2])
+    first, second = steps["action"][:25].split((3, 2), -1)
+    assert dataset[0].actions.tolist() == torch.stack([first.argmax(-1), second.argmax(-1)], -1).tolist()
+    assert dataset[0].truncations.tolist() == [False] * 24 + [True]
+    assert not dataset[0].terminations.any()
 
 
 def cut(steps):

@@ -16,6 +16,7 @@ from torchrl.modules import OneHotCategorical, ProbabilisticActor, SymExpTwoHot
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.heads import TwoHotHead, ZeroLinear, make_trunk
+from torchrl_glam.modules.one_hot_blocks import OneHotBlocks, block_sizes
 from torchrl_glam.modules.squashed_normal import SquashedNormal
 
 STATE_KEYS = ["state", "belief"]
@@ -112,13 +113,14 @@ def make_actor(
 ) -> ProbabilisticActor:
     """Make an actor, which reads ``state`` and ``belief`` and writes ``action`` and its ``action_log_prob [b]``.
 
-    It also writes the parameters of the action's distribution: ``logits`` for one-hot actions; for continuous ones
-    ``loc`` and ``scale`` of a normal that is squashed into the bounds
+    It also writes the parameters of the action's distribution: ``logits`` for one-hot actions, of which there may be
+    several blocks (:class:`~torchrl_glam.modules.one_hot_blocks.OneHotBlocks`); for continuous ones ``loc`` and
+    ``scale`` of a normal that is squashed into the bounds
     (:class:`~torchrl_glam.modules.squashed_normal.SquashedNormal`).
 
     Args:
         state_size, width, hidden, num_layers: as for :class:`StateMLP`.
-        action_spec: ``OneHot``, or ``Bounded`` with floats, of shape ``[.. a]``.
+        action_spec: ``OneHot``, ``MultiOneHot``, or ``Bounded`` with floats, of shape ``[.. a]``.
 
     Raises:
         UsageError: if ``action_spec`` is of another kind.
@@ -133,23 +135,25 @@ def make_actor(
         >>> actor(states)["action"].shape
         torch.Size([5, 2])
     """
-    if isinstance(action_spec, OneHot) and not isinstance(action_spec, MultiOneHot):
+    if isinstance(action_spec, OneHot):
         return _make_one_hot_actor(StateMLP(state_size, width, action_spec.shape[-1], hidden, num_layers), action_spec)
     if isinstance(action_spec, Bounded) and action_spec.dtype.is_floating_point:
         return _make_continuous_actor(
             NormalMLP(state_size, width, action_spec.shape[-1], hidden, num_layers), action_spec
         )
     kind = f"{type(action_spec).__name__} of {action_spec.dtype}"
-    raise UsageError(f"the actions are {kind}: an actor is made for OneHot, or Bounded with floats")
+    raise UsageError(f"the actions are {kind}: an actor is made for OneHot, MultiOneHot, or Bounded with floats")
 
 
 def _make_one_hot_actor(network: StateMLP, action_spec: TensorSpec) -> ProbabilisticActor:
+    several = {"sizes": block_sizes(action_spec)} if isinstance(action_spec, MultiOneHot) else None
     return ProbabilisticActor(
         TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["logits"]),
         in_keys=["logits"],
         spec=action_spec,
-        distribution_class=OneHotCategorical,
-        distribution_kwargs={"validate_args": False},  # it would wait for the GPU, and so forbid a CUDA graph
+        distribution_class=OneHotBlocks if several else OneHotCategorical,
+        # A check of arguments would wait for the GPU, and so forbid a CUDA graph.
+        distribution_kwargs=several or {"validate_args": False},
         return_log_prob=True,
     )
 

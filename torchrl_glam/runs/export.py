@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from tensordict import TensorDictBase
 
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.data.minari_files import check_new_dataset, datasets_root, has_minari, write_dataset
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.one_hot_blocks import block_sizes
 from torchrl_glam.runs.checkpoint import WEIGHTS, TrainedNetworks
+from torchrl_glam.runs.checkpoint.checkpoints import find_weights
 from torchrl_glam.runs.folder import write_options
 from torchrl_glam.runs.loading import LoadedRun
 from torchrl_glam.runs.records import record_range, stream_episodes, stream_records
@@ -71,8 +74,9 @@ def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = 
     An observation is a frame before a step. Our records do not hold the one after an episode's last step: there the
     last frame is repeated. An episode that is unfinished where the records end is marked as truncated and ends with
     its last frame; the step taken there is left out. ``life_loss`` is in the infos, whose first entry, at the reset, is
-    false. Actions are ``Discrete`` numbers, or, where they are continuous, the ``Box`` from -1 to 1 that agents act in.
-    Frames are stored without JPEG, so that ``minari.load_dataset`` reads exactly what was played.
+    false. Actions are ``Discrete`` numbers, several at once ``MultiDiscrete``, or, where they are continuous, the
+    ``Box`` from -1 to 1 that agents act in. Frames are stored without JPEG, so that ``minari.load_dataset`` reads
+    exactly what was played.
 
     :func:`torchrl_glam.offline.load_dataset` reads it; TorchRL's ``MinariExperienceReplay`` returns zeros (0.14.1).
 
@@ -97,11 +101,16 @@ def export_minari(folder: Path, config: GLAMConfig, *, dataset_id: str | None = 
     check_new_dataset(dataset_id, root, "out")
     first = next(stream_records(folder))
     size, continuous = first["action"].shape[-1], first["action"].dtype.is_floating_point
-    actions = Box(-1.0, 1.0, (size,), np.float32) if continuous else Discrete(size)
+    sizes = None if continuous else [size]
+    if not continuous and first["action"].sum() > 1:  # several at once: only the weights' file knows of what sizes
+        sizes = block_sizes(find_weights(folder, "newest").action_spec)
+    actions: Space = Box(-1.0, 1.0, (size,), np.float32)
+    if sizes is not None:
+        actions = Discrete(size) if len(sizes) == 1 else MultiDiscrete(sizes)
     episodes: Any = (
         buffer
         for episode, ended in stream_episodes(folder, config.env.num_envs)
-        if (buffer := _to_buffer(episode, ended, not continuous)) is not None
+        if (buffer := _to_buffer(episode, ended, sizes)) is not None
     )
     write_dataset(
         dataset_id,
@@ -129,20 +138,23 @@ def default_dataset_id(config: GLAMConfig) -> str:
     return f"glam/{re.sub(r'[^a-z0-9]+', '-', game.lower()).strip('-') or 'game'}-seed{config.seed}-v0"
 
 
-def _to_buffer(episode: TensorDictBase, ended: bool, discrete: bool) -> Any:
-    """Return an episode as Minari's, or ``None`` if it has no whole step."""
+def _to_buffer(episode: TensorDictBase, ended: bool, sizes: list[int] | None) -> Any:
+    """Return an episode as Minari's, or ``None`` if it has no whole step; ``sizes`` are discrete actions' choices."""
     from minari.data_collector import EpisodeBuffer
 
     frames, steps = episode["pixels"].numpy(), len(episode) - (not ended)
     if steps == 0:
         return None
     action, following = episode["action"][:steps], episode["next"][:steps]
+    if sizes is not None:
+        action = torch.stack([block.argmax(-1) for block in action.split(sizes, -1)], -1)
+        action = action.squeeze(-1) if len(sizes) == 1 else action
     terminated = following["terminated"].flatten().numpy()
     truncated = following["done"].flatten().numpy() & ~terminated
     truncated[-1] |= not ended
     return EpisodeBuffer(
         observations=np.concatenate([frames, frames[-1:]]) if ended else frames,
-        actions=(action.argmax(-1) if discrete else action).numpy(),
+        actions=action.numpy(),
         rewards=following["reward"].flatten().numpy(),
         terminations=terminated,
         truncations=truncated,

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 from tensordict import TensorDictBase
 from torch import nn
 from torchrl.data import TensorDictReplayBuffer
+from torchrl.envs import EnvBase
 
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.envs import describe_observation
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
@@ -46,7 +48,7 @@ class GLAMRun(Run):
         self.config = config
         self._pace = Pace()
 
-    def announce(self, world_model: GLAMWorldModel, objective: Objective, seconds: float) -> None:
+    def announce(self, env: EnvBase, world_model: GLAMWorldModel, objective: Objective, seconds: float) -> None:
         """Print the first line: what runs where, its size, its time; ``seconds`` is an estimate for the whole run."""
         config, device = self.config, next(world_model.parameters()).device
         agent = nn.ModuleList(objective.networks.values())
@@ -59,6 +61,7 @@ class GLAMRun(Run):
         self.begin(
             device,
             f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
+            f"{describe_observation(env)} | "
             f"device {device_name(device)} | {' | '.join(parts)} | "
             f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
             f"{config.total_frames} frames, about {duration(seconds)}{and_evaluation(config)} | {config.run_dir}",

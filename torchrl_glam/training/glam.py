@@ -11,6 +11,7 @@ from torchrl.objectives import SoftUpdate
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.actor_critic import make_critic
+from torchrl_glam.modules.one_hot_blocks import block_sizes
 from torchrl_glam.objectives import GLAMCriticLoss
 from torchrl_glam.objectives.returns import make_return_norm
 from torchrl_glam.training.metrics import policy_entropy
@@ -62,7 +63,8 @@ class GLAMObjective(OnPolicyObjective):
         goes beyond GLAM; SAC (arXiv 1812.05905, section 5) adapts its temperature for the same reason.
         """
         coeff: Tensor = self.losses[0].entropy_coeff
-        share = policy_entropy(rollout)["entropy"] / math.log(self.env.action_spec.shape[-1])
+        most = sum(map(math.log, block_sizes(self.env.action_spec)))
+        share = policy_entropy(rollout)["entropy"] / most
         coeff.mul_((ENTROPY_RATE * (target - share)).exp()).clamp_(*ENTROPY_COEFFS)
         return coeff.clone()
 

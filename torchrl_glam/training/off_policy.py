@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from tensordict import TensorDictBase
-from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.data import LazyTensorStorage, MultiOneHot, TensorDictReplayBuffer
 from torchrl.objectives import SoftUpdate, ValueEstimators
 
 from torchrl_glam.errors import UsageError
@@ -50,10 +50,11 @@ class OffPolicyObjective(Objective):
         super().__init__(*inputs, loss=loss, **options)
         self.refuse_current_bootstrap()
         spec = self.env.action_spec
-        if spec.domain != "discrete":
+        if spec.domain != "discrete" or isinstance(spec, MultiOneHot):
+            has = "several at once" if spec.domain == "discrete" else "continuous ones"
             raise UsageError(
-                f"objective={self.name} wants discrete actions, which the environment does not have: choose glam, a2c, "
-                "ppo, reinforce or dreamer_v3"
+                f"objective={self.name} wants discrete actions, one at a time, and the environment has {has}: choose "
+                "glam, a2c, ppo, reinforce or dreamer_v3"
             )
         critic = self.make_critic(make_q_values, num_actions=spec.shape[-1])
         self.loss = self.make_loss(critic, action_space="one-hot", num_actions=spec.shape[-1])

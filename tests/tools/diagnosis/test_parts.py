@@ -121,6 +121,10 @@ def test_entropy_and_actions():
     assert found.entropy == pytest.approx((math.log(2) + quarter) / 2)
     assert found.most == pytest.approx(math.log(2))
     assert (found.wanted, found.taken) == (pytest.approx([0.625, 0.375]), [0.75, 0.25])
+    found = policy_part(TensorDict({"logits": torch.tensor([[0.0, 0.0, math.log(3), 0.0]])}, [1]), torch.eye(4), [2, 2])
+    assert found.entropy == pytest.approx(math.log(2) + quarter), "the sum of two blocks"
+    assert found.most == pytest.approx(2 * math.log(2))
+    assert found.wanted == pytest.approx([0.5, 0.5, 0.75, 0.25])
     acted = TensorDict({"action": torch.tensor([[0.5], [-1.0]]), "action_log_prob": torch.tensor([1.0, 2.0])}, [2])
     found = policy_part(acted, torch.tensor([[1.0], [0.0]]))
     assert (found.entropy, found.most, found.wanted, found.taken) == (-1.5, None, [-0.25], [0.5])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torchrl.data import Bounded, OneHot
+from torchrl.data import Bounded, MultiOneHot, OneHot
 
 from torchrl_glam.envs import make_atari_env
 from torchrl_glam.tools.player.controls import Controls, action_meanings
@@ -66,6 +66,16 @@ def test_arrows_push_continuous_actions(size, held, wanted):
     assert action.tolist() == wanted
     assert action.dtype == torch.float32
     assert controls.name(action) == ", ".join(f"{value:+.2f}" for value in wanted)
+
+
+def test_several_discrete_actions_have_number_keys_of_their_own():
+    controls = Controls(MultiOneHot([3, 2]))
+    assert controls.action({"Digit2", "Numpad4"}).tolist() == [0, 0, 1, 0, 1]
+    assert controls.action({"Digit1", "Digit2", "ArrowUp"}).tolist() == [0, 1, 0, 1, 0]
+    assert controls.action(()).tolist() == [1, 0, 0, 1, 0]
+    assert controls.name(controls.action({"Digit2", "Digit4"})) == "2, 1"
+    assert controls.describe() == [("0-2", "action 0"), ("3-4", "action 1")]
+    assert Controls(MultiOneHot([9, 2, 2])).describe()[1:] == [("9-9", "action 1"), ("none", "action 2")]
 
 
 def test_help_names_every_button_once():

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchrl.data import Bounded, OneHot, TensorSpec
+from torchrl.data import Bounded, MultiOneHot, OneHot, TensorSpec
 
 from torchrl_glam.errors import DamagedError, UsageError
+from torchrl_glam.modules.one_hot_blocks import block_sizes
 from torchrl_glam.runs.checkpoint.state_file import FileAdapter
 from torchrl_glam.runs.files import read_tensors, seal, unseal, write_tensors
 from torchrl_glam.runs.reading import numbers, want, whole_number
@@ -121,6 +122,8 @@ NETWORKS = FileAdapter("torchrl_glam.weights", WEIGHTS, TrainedNetworks.write, T
 
 
 def _describe_actions(spec: TensorSpec) -> dict[str, Any]:
+    if isinstance(spec, MultiOneHot):
+        return {"one_hot_blocks": block_sizes(spec)}
     if isinstance(spec, OneHot):
         return {"one_hot": spec.shape[-1]}
     return {"low": spec.space.low.flatten().tolist(), "high": spec.space.high.flatten().tolist()}
@@ -142,6 +145,10 @@ def _make_spec(actions: dict[str, Any]) -> TensorSpec:
         number = whole_number("one_hot", actions["one_hot"])
         want(1 <= number <= MOST_ACTIONS, f"one_hot is {number}")
         return OneHot(number, dtype=torch.int64)
+    if "one_hot_blocks" in actions:
+        sizes = [whole_number("one_hot_blocks", size) for size in actions["one_hot_blocks"]]
+        want(bool(sizes) and min(sizes) >= 1 and sum(sizes) <= MOST_ACTIONS, f"one_hot_blocks is {sizes[:9]}")
+        return MultiOneHot(sizes, dtype=torch.int64)
     low, high = (torch.tensor(numbers(name, actions[name]), dtype=torch.float32) for name in ("low", "high"))
     want(len(low) == len(high) <= MOST_ACTIONS, "its actions' bounds differ in number")
     want(bool(((high - low) > 0).all() and (high - low).isfinite().all()), "its actions' bounds are not in order")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchrl_glam.config import GLAMConfig, Starts
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.one_hot_blocks import block_sizes
 from torchrl_glam.objectives.returns import lambda_return, make_lambda_estimator
 from torchrl_glam.runs.loading import LoadedRun
 from torchrl_glam.tools.diagnosis.measures import Calibration
@@ -134,7 +135,9 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
         value=_judge_values(run, critic, seen if from_batch else imagined, at, steps),
         dream=_dream(run, critic, env, latents, steps, at, context),
         policy=policy_part(
-            at_states(run.actor, seen if run.config.agent.sees == "posterior" else imagined), steps.action
+            at_states(run.actor, seen if run.config.agent.sees == "posterior" else imagined),
+            steps.action,
+            block_sizes(run.action_spec),
         ),
     )
 

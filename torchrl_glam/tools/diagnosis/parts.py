@@ -6,6 +6,8 @@ imagined latents (:func:`~torchrl_glam.tools.diagnosis.predictions.predict`).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -196,14 +198,19 @@ def dream_part(rollout: TensorDictBase, steps: RealSteps) -> Dream:
     )
 
 
-def policy_part(acted: TensorDictBase, taken: Tensor) -> PolicyPart:
-    """Sum up what the actor wrote ``[n]``, beside the actions really ``taken [m a]``."""
+def policy_part(acted: TensorDictBase, taken: Tensor, sizes: Sequence[int] | None = None) -> PolicyPart:
+    """Sum up what the actor wrote ``[n]``, beside the actions really ``taken [m a]``.
+
+    Of several discrete actions at once, ``sizes`` are their numbers of choices.
+    """
     logits = acted.get("logits", None)
     if logits is None:
         entropy, most = -acted["action_log_prob"].mean().item(), None
         wanted = acted["action"]
     else:
-        logs = logits.log_softmax(-1)
+        blocks = logits.split(sizes or logits.shape[-1], -1)
+        logs = torch.cat([block.log_softmax(-1) for block in blocks], -1)
         wanted = logs.exp()
-        entropy, most = -(wanted * logs).sum(-1).mean().item(), torch.tensor(logits.shape[-1]).log().item()
+        most = sum(math.log(block.shape[-1]) for block in blocks)
+        entropy = -(wanted * logs).sum(-1).mean().item()
     return PolicyPart(len(acted), entropy, most, wanted.mean(0).tolist(), taken.float().mean(0).tolist())
