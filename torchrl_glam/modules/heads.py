@@ -72,17 +72,28 @@ class StateActionEmbedding(nn.Module):
 
 
 class CategoricalHead(nn.Module):
-    """One linear layer to the unimixed log-probabilities of ``k`` categoricals: the prior of ``z_{t+1}``."""
+    """Layers to the unimixed log-probabilities of ``k`` categoricals: the prior of ``z_{t+1}``.
 
-    def __init__(self, width: int, num_categoricals: int, num_classes: int, unimix: float = 0.01) -> None:
+    Args:
+        width: ``d``.
+        num_categoricals: ``k``.
+        num_classes: ``c``.
+        unimix: uniform share of each categorical.
+        num_layers: 1 is a linear layer (GLAM, STORM); others are preceded by Linear, LayerNorm, ReLU of width ``2 d``.
+    """
+
+    def __init__(
+        self, width: int, num_categoricals: int, num_classes: int, unimix: float = 0.01, num_layers: int = 1
+    ) -> None:
         super().__init__()
         self.latent_shape = (num_categoricals, num_classes)
         self.unimix = unimix
-        self.linear = nn.Linear(width, num_categoricals * num_classes)
+        self.trunk = make_trunk(width, 2 * width, num_layers - 1)
+        self.linear = nn.Linear(width if num_layers == 1 else 2 * width, num_categoricals * num_classes)
 
     def forward(self, belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k c"]:
         """Return the log-probabilities."""
-        return unimix_logits(self.linear(belief).unflatten(-1, self.latent_shape), self.unimix)
+        return unimix_logits(self.linear(self.trunk(belief)).unflatten(-1, self.latent_shape), self.unimix)
 
 
 def symlog_two_hot_loss(

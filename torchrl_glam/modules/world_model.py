@@ -63,6 +63,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         unimix: uniform share of every categorical.
         marks_starts: add a learned vector to the token of an episode's first step, so that a sequence over several
             episodes, which time limits may have cut, says where each begins. STORM and GLAM do without.
+        prior_layers: layers of the prior's head, 1 in GLAM.
         prior_temperature: temperature of the prior where it is sampled: in imagination, never in training. This goes
             beyond GLAM. The categoricals are drawn independently, so that what several of them encode together, such
             as the place of a ball, can be lost within a few steps; below 1 they agree more often.
@@ -102,6 +103,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         head_width: int | None = None,
         unimix: float = 0.01,
         marks_starts: bool = False,
+        prior_layers: int = 1,
         prior_temperature: float = 1.0,
         encoder: Callable[..., Any] = auto_encoder,
         decoder: Callable[..., Any] = auto_decoder,
@@ -129,7 +131,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         self.embedding = StateActionEmbedding(self.state_size, action_size, width)
         self.start_mark = nn.Parameter(torch.zeros(width)) if marks_starts else None
         self.dynamics = dynamics
-        self.prior_head = CategoricalHead(width, num_categoricals, num_classes, unimix)
+        self.prior_head = CategoricalHead(width, num_categoricals, num_classes, unimix, prior_layers)
         self.reward_head = reward_head(width, head_width or width)
         self.termination_head = BinaryHead(width, head_width or width)
         _check_methods("reward head", self.reward_head, ("loss", "decode"))
