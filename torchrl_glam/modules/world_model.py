@@ -67,6 +67,8 @@ class GLAMWorldModel(TensorDictModuleBase):
         prior_temperature: temperature of the prior where it is sampled: in imagination, never in training. This goes
             beyond GLAM. The categoricals are drawn independently, so that what several of them encode together, such
             as the place of a ball, can be lost within a few steps; below 1 they agree more often.
+        expected_prior: imagine with the prior's probabilities (after the temperature) in place of one-hot samples. This
+            goes beyond GLAM: where the world is nearly deterministic, what the categoricals know together stays.
         encoder: the class of the encoder, or a partial of it, by default the one that fits what is observed. Called
             with ``image_shape`` and ``channels`` if there are pixels, ``vector_size`` if there is a vector, and
             ``num_categoricals``, ``num_classes`` and ``unimix``. What it must be: :func:`check_encoder`.
@@ -105,6 +107,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         marks_starts: bool = False,
         prior_layers: int = 1,
         prior_temperature: float = 1.0,
+        expected_prior: bool = False,
         encoder: Callable[..., Any] = auto_encoder,
         decoder: Callable[..., Any] = auto_decoder,
         reward_head: Callable[..., Any] = TwoHotHead,
@@ -112,7 +115,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         super().__init__()
         if not prior_temperature > 0:
             raise UsageError(f"prior_temperature is {prior_temperature}: give a number above 0")
-        self.prior_temperature = prior_temperature
+        self.prior_temperature, self.expected_prior = prior_temperature, expected_prior
         self.out_keys = ["posterior_logits", "features", "frames", "state", "reconstruction", "belief", "variation"]
         self.out_keys += ["prior_logits", "reward_logits", "termination_logits"]
         dynamics = GLAMDynamics() if dynamics is None else dynamics
@@ -244,8 +247,11 @@ class GLAMWorldModel(TensorDictModuleBase):
             )
 
     def predict_state(self, belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b kc"]:
-        """Sample ``z_{t+1} ~ p(z | h_t)``."""
-        return sample_one_hot(self.prior_head(belief), self.prior_temperature).flatten(-2)
+        """Sample ``z_{t+1} ~ p(z | h_t)``, or with ``expected_prior`` return its mean."""
+        log_probabilities = self.prior_head(belief)
+        if self.expected_prior:
+            return (log_probabilities / self.prior_temperature).softmax(-1).flatten(-2)
+        return sample_one_hot(log_probabilities, self.prior_temperature).flatten(-2)
 
     def predict_outcome(
         self, belief: Float[Tensor, "*b d"]
