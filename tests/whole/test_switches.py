@@ -196,6 +196,23 @@ def test_prior_temperature(batch):
     assert (world_model.predict_state(beliefs) * modes).sum() > 0.95 * modes.sum()
 
 
+def test_expected_prior(batch):
+    override = "world_model.expected_prior=true"
+    assert changed_terms(batch, override) == set(), "training only samples posteriors"
+    world_model = tiny_world_model(load("preset=paper", *TINY, override, "world_model.prior_temperature=0.5"))
+    beliefs = torch.randn(50, 8)
+    wanted = world_model.prior_head(beliefs).exp().square()
+    torch.testing.assert_close(world_model.predict_state(beliefs).unflatten(-1, (-1, 4)), wanted / wanted.sum(-1, True))
+
+
+def test_prior_layers():
+    plain, deep = (tiny_world_model(load("preset=paper", *TINY, f"world_model.prior_layers={n}")) for n in (1, 3))
+    assert [type(layer).__name__ for layer in deep.prior_head.trunk] == 2 * ["Linear", "LayerNorm", "ReLU"]
+    assert not len(plain.prior_head.trunk)
+    belief = torch.randn(5, 8)
+    torch.testing.assert_close(deep.prior_head(belief).exp().sum(-1), torch.ones(5, deep.latent_shape[0]))
+
+
 def test_motion_weight(batch):
     assert changed_terms(batch, "model_loss.motion_weight=30") == {"loss_reconstruction"}
 
