@@ -160,7 +160,7 @@ def frame_errors(comparison: Comparison) -> list[FrameErrors]:
     differences = {name: comparison.difference(guess) for name, guess in comparison.guesses.items()}
     rows = []
     for step, at in enumerate(moved.unbind(1)):
-        errors = {name: difference[:, step].mean(-1) / 255 for name, difference in differences.items()}  # (r h w)
+        errors = {name: difference[:, step].mean(-1) for name, difference in differences.items()}  # (r h w)
         whole = {name: error.mean().item() for name, error in errors.items()}
         there = {name: error[at].mean().item() for name, error in errors.items()} if at.any() else {}
         rows.append(FrameErrors(step + 1, at.double().mean().item(), whole, there))
