@@ -90,8 +90,7 @@ def test_files_of_every_kind_of_observation(kind, tmp_path, make_world_model):
     written = write_episode(tmp_path / "media" / "evaluation.gif", records.select(*world_model.observation_keys))
     names = {"pixels": {".png", ".gif"}, "observation": {"-traces.png"}}
     wanted = {f"imagined-000000100{end}" for key in world_model.observation_keys for end in names[key]}
-    episode = {
-        f"evaluation{dict(pixels='.gif', observation='-traces.png')[key]}" for key in world_model.observation_keys
-    }
+    ends = {"pixels": ".gif", "observation": "-traces.png"}
+    episode = {f"evaluation{ends[key]}" for key in world_model.observation_keys}
     assert {path.name for path in written} == episode
     assert {path.name for path in (tmp_path / "media").iterdir()} == wanted | episode

@@ -40,9 +40,8 @@ def write_video(path: Path, frames: Tensor, *, fps: float = 15, scale: int = 3) 
         ...     write_video(Path(folder) / "noise.gif", torch.randint(256, (30, 64, 64, 3), dtype=torch.uint8))
     """
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] not in (1, 3) or len(frames) == 0:
-        raise UsageError(
-            f"the frames are {frames.dtype} {list(frames.shape)}: a video wants uint8 [t h w 3], or [t h w 1]"
-        )
+        came = f"{frames.dtype} {list(frames.shape)}"
+        raise UsageError(f"the frames are {came}: a video wants uint8 [t h w 3], or grey [t h w 1]")
     if not 0 < fps <= MAX_FPS:
         raise UsageError(f"fps={fps:g}: a GIF shows more than 0 and at most {MAX_FPS} frames per second")
     first, *others = (_picture(frame, scale) for frame in to_rgb(frames).cpu())
