@@ -176,15 +176,16 @@ def test_environments_in_series_and_other_transforms_work() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"key": "view"}, r"observes 'view' and no 'pixels': give pixels_key='view'"),
-        ({"key": ("a", "b")}, r"observes \('a', 'b'\) and no 'pixels': give pixels_key=\('a', 'b'\)"),
-        ({"key": "view", "image": torch.zeros(4)}, "no 'pixels': use from_pixels=True"),
         ({"image": torch.zeros(4)}, r"'pixels' is torch.float32 \[4\]: an image of uint8"),
         ({"image": torch.zeros(8, 8, 4, dtype=torch.uint8)}, r"'pixels' is torch.uint8 \[8, 8, 4\]: an image"),
         ({"image": torch.zeros(8, 8, 3, dtype=torch.int64)}, r"'pixels' is torch.int64 \[8, 8, 3\]: an image"),
         ({"action": Categorical(3)}, "actions are numbers: make it with categorical_action_encoding=False"),
-        ({"action": MultiOneHot([2, 2])}, r"actions are MultiOneHot torch.bool \[4\]: one-hot ones are wanted"),
-        ({"action": MultiCategorical([2, 2])}, "actions are MultiCategorical"),
+        ({"action": OneHot(1)}, "one action only"),
+        (
+            {"action": MultiOneHot([2, 2]).expand(3, 4)},
+            r"actions are MultiOneHot torch.bool \[3, 4\]: one-hot ones are wanted",
+        ),
+        ({"action": MultiCategorical([2, 2])}, "actions are numbers: make it with categorical_action_encoding=False"),
         ({"action": Binary(3)}, "actions are Binary"),
         ({"action": Unbounded(3)}, "a bounded vector of floats"),
         ({"action": Bounded(torch.zeros(2), torch.tensor([1.0, torch.inf]))}, "a bounded vector of floats"),

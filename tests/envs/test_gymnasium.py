@@ -113,7 +113,7 @@ def picture() -> Iterator[str]:
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_any_image_becomes_rgb_of_the_right_size(picture: str, options: dict[str, Any], num_envs: int) -> None:
     gymnasium.registry[picture].kwargs = options
-    env = make_atari_env(picture, seed=0, num_envs=num_envs)
+    env = make_atari_env(picture, seed=0, num_envs=num_envs, observation="pixels")
     check_env_specs(env)
     start = options["actions"].start if "actions" in options else 0
     records = env.rollout(20)
@@ -144,7 +144,7 @@ def test_continuous_actions_are_rescaled(picture: str, dtype: type, num_envs: in
 
 
 def test_a_dict_is_rendered_and_its_picture_resized() -> None:
-    env = make_atari_env("tests.support.games:Corridor-v0", seed=0)
+    env = make_atari_env("tests.support.games:Corridor-v0", seed=0, observation="pixels")
     check_env_specs(env)
     game: Corridor = env.base_env._env.unwrapped
     tensordict = env.reset()
@@ -159,7 +159,7 @@ def test_a_dict_is_rendered_and_its_picture_resized() -> None:
 
 def test_a_rendered_control_task_works() -> None:
     pytest.importorskip("pygame")
-    env = make_atari_env("Pendulum-v1", seed=0)
+    env = make_atari_env("Pendulum-v1", seed=0, observation="pixels")
     records = env.rollout(5)
     assert records["pixels"].shape == (5, 64, 64, 3)
     assert env.action_spec.shape == (1,)
@@ -178,8 +178,9 @@ def test_a_rendered_control_task_works() -> None:
         {"actions": Box(-1, 1, ())},
         {"actions": Box(0, 3, (2,), np.int64)},
         {"actions": Box(np.zeros(2), np.array([0.0, 1.0]), dtype=np.float64)},
-        {"actions": MultiDiscrete([2, 2])},
+        {"actions": MultiDiscrete([[2, 2]])},
         {"actions": MultiBinary(3)},
+        {"actions": Discrete(1)},
         {"no_such_option": 1},
     ],
     ids=str,
@@ -188,7 +189,7 @@ def test_a_rendered_control_task_works() -> None:
 def test_an_unsuitable_environment_is_refused_by_name(picture: str, options: dict[str, Any], num_envs: int) -> None:
     gymnasium.registry[picture].kwargs = options
     with pytest.raises(UsageError, match="'Picture-v0'") as caught:
-        make_atari_env(picture, num_envs=num_envs)
+        make_atari_env(picture, num_envs=num_envs, observation="pixels")
     wanted = "Discrete" if "actions" in options else "no_such_option" if "no_such_option" in options else "an image"
     assert wanted in str(caught.value)
     assert "\n" not in str(caught.value)

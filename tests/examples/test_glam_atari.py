@@ -138,7 +138,7 @@ BAD_INPUTS = {
     "not one of the choices": (["env.protocol=mine"], ["env.protocol=mine", "glam, standard"]),
     "unknown preset": (["preset=papr"], ["preset=papr", "choose one of", "paper"]),
     "cuda where there is none": (["device=cuda"], ["device=cuda", "no CUDA device", "device=cpu"]),
-    "unknown actions": (["env.name=tests.support.games:TwoLevers-v0"], ["MultiDiscrete", "Discrete"]),
+    "unknown actions": (["env.name=tests.support.games:TwoLevers-v0"], ["MultiBinary", "Discrete"]),
     "continuous actions for discrete SAC": (
         ["env.name=tests.support.games:SteerBall-v0", "objective=discrete_sac"],
         ["objective=discrete_sac", "discrete actions", "choose glam"],

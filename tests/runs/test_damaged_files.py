@@ -97,7 +97,7 @@ def damage(path: Path, draw: random.Random) -> str:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a checkpoint, a dataset, two studies: small, and whole."""
     folder = tmp_path_factory.mktemp("whole")
-    save_run(folder / "run", "env.name=CartPole-v1", played=(40,))
+    save_run(folder / "run", "env.name=CartPole-v1", "env.observation=pixels", played=(40,))
     write_run(folder / "study", "Pong", 0, [1.0, 2.0], curve=[(1, 2), (2, 3)]).rename(folder / "run" / "result.json")
     (folder / "run" / "run.json").write_text('{"id": "one", "processes": [{"versions": {}, "git": null}]}')
     run = load_run(folder / "run")

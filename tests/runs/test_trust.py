@@ -28,7 +28,7 @@ READERS = ("evaluate.py", "play.py", "imagine.py", "diagnose.py", "export.py")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    save_run(folder, "env.name=CartPole-v1")
+    save_run(folder, "env.name=CartPole-v1", "env.observation=pixels")
     return folder
 
 

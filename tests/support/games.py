@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 
 Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 
@@ -215,7 +215,7 @@ class Corridor(gymnasium.Env):
 class TwoLevers(gymnasium.Env):
     """A pixel environment with two actions at once, which is refused."""
 
-    action_space = MultiDiscrete([2, 2])
+    action_space = MultiBinary(2)
     observation_space = Box(0, 255, (64, 64, 3), np.uint8)
 
 

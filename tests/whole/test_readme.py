@@ -45,7 +45,7 @@ def test_a_swap_on_the_command_line_trains(command):
     _, script, *options = shlex.split(command)
     assert (ROOT / script).exists()
     if script.endswith("own_env.py"):
-        options.append("env.name=CartPole-v1")
+        options += ["env.name=CartPole-v1", "env.observation=pixels"]
     metrics = Trained(*options, sizes=SIZES).update()
     assert all(value.isfinite().all() for value in metrics.values())
 

@@ -30,7 +30,7 @@ MOST = 2**31 - 1  # of a whole number; seeds are added to, and NumPy takes those
 LIMITS = {  # what no run needs: beyond it, options from elsewhere would take all memory, or all time
     "threads": 1024,
     **dict.fromkeys(("num_layers", "global_layers", "local_layers", "num_heads", "d_conv", "frame_skip"), 1000),
-    **dict.fromkeys(("num_envs", "expand", "epochs", "minibatches", "keep"), 10_000),
+    **dict.fromkeys(("num_envs", "expand", "epochs", "minibatches", "keep", "image_size"), 10_000),
     **dict.fromkeys(("width", "hidden", "head_width", "channels", "d_state", "window", "local_length"), 65_536),
     **dict.fromkeys(("num_categoricals", "num_classes", "num_bins"), 65_536),
     **dict.fromkeys(("context", "context_length", "batch_length", "max_length", "max_steps", "batch_size"), 1_000_000),

@@ -12,6 +12,23 @@ class Protocol(Enum):
     standard = "standard"
 
 
+class Observation(Enum):
+    """What is observed of the environment, see :func:`torchrl_glam.envs.adapt_env`."""
+
+    auto = "auto"
+    pixels = "pixels"
+    state = "state"
+    mixed = "mixed"
+
+
+class Color(Enum):
+    """Channels of an image: 3, 1, or as many as the environment's own has."""
+
+    rgb = "rgb"
+    grey = "grey"
+    native = "native"
+
+
 class Device(Enum):
     """Where networks run; ``auto`` is CUDA if there is one."""
 

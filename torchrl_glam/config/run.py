@@ -8,7 +8,17 @@ from typing import Any, ClassVar, TypeVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from torchrl_glam.config.choices import Device, Logger, Matmul, Precision, Protocol, ReplayPlace, Starts
+from torchrl_glam.config.choices import (
+    Color,
+    Device,
+    Logger,
+    Matmul,
+    Observation,
+    Precision,
+    Protocol,
+    ReplayPlace,
+    Starts,
+)
 from torchrl_glam.config.imagination import ImaginationConfig
 from torchrl_glam.config.parts import GROUPS, make_node, node_from_path
 from torchrl_glam.errors import UsageError
@@ -39,6 +49,10 @@ class EnvConfig:
     protocol: Protocol = Protocol.glam  # of the evaluation, and of sticky actions and no-ops
     num_envs: int = 1  # played side by side; on the ALE by its own vector environment
     frame_skip: int | None = None  # emulator frames per step; None: 4 on the ALE, 1 elsewhere
+    observation: Observation = Observation.auto  # auto: all that there is; pixels are rendered if none are observed
+    pixels_key: str | None = None  # the entry that is the image, where several are
+    image_size: int | None = 64  # height and width; None: the image's own
+    color: Color = Color.rgb  # of the image
 
 
 @dataclass

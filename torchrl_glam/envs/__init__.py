@@ -5,5 +5,6 @@ from __future__ import annotations
 from torchrl_glam.envs.adapt import adapt_env
 from torchrl_glam.envs.atari import PROTOCOLS, make_atari_env
 from torchrl_glam.envs.imagined import GLAMImaginedEnv
+from torchrl_glam.envs.observations import describe_observation
 
-__all__ = ["PROTOCOLS", "GLAMImaginedEnv", "adapt_env", "make_atari_env"]
+__all__ = ["PROTOCOLS", "GLAMImaginedEnv", "adapt_env", "describe_observation", "make_atari_env"]

@@ -24,14 +24,14 @@ class ManualResetVector(VectorWrapper):
 
     Args:
         env: the games, with the mode ``NEXT_STEP`` and a stack of one frame.
-        image_size: of their frames.
+        screen: height and width of their frames.
     """
 
     autoreset_mode = AutoresetMode.DISABLED
 
-    def __init__(self, env: AtariVectorEnv, image_size: int) -> None:
+    def __init__(self, env: AtariVectorEnv, screen: tuple[int, int]) -> None:
         super().__init__(env)
-        self.single_observation_space = Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self.single_observation_space = Box(0, 255, (*screen, 3), np.uint8)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self.lives = torch.zeros(env.num_envs, dtype=torch.int64)
         self._seeded = False
@@ -64,20 +64,26 @@ def game_seeds(seed: int | None, number: int) -> np.ndarray:
 
 
 def make_ale_vector(
-    game: str, num_envs: int, *, frame_skip: int, image_size: int, noop_max: int, repeat_action_probability: float
+    game: str,
+    num_envs: int,
+    *,
+    frame_skip: int,
+    screen: tuple[int, int],
+    noop_max: int,
+    repeat_action_probability: float,
 ) -> ManualResetVector:
     """Make ``num_envs`` games that differ from Gymnasium's ``AtariPreprocessing`` in two numbers.
 
     An episode starts with 0 to ``noop_max`` no-ops, Gymnasium's with 1 to ``noop_max``; and it is truncated after
     108 000 frames, among which only Gymnasium counts the no-ops. From the same frame on, the same actions give the same
-    bits.
+    bits. ``screen`` is height and width of the frames.
     """
     env = AtariVectorEnv(
         game,
         num_envs,
         frameskip=frame_skip,
-        img_height=image_size,
-        img_width=image_size,
+        img_height=screen[0],
+        img_width=screen[1],
         grayscale=False,
         stack_num=1,
         noop_max=noop_max + 1,  # draws from 0 up to below it
@@ -85,4 +91,4 @@ def make_ale_vector(
         reward_clipping=False,
         use_fire_reset=False,
     )
-    return ManualResetVector(env, image_size)
+    return ManualResetVector(env, screen)

@@ -1,7 +1,7 @@
-"""Make the pixel environment that the rest of the package expects from a name: one, or several side by side.
+"""Make the environment that the rest of the package expects from a name: one, or several side by side.
 
-Atari (ALE v5) is the case that the paper measures. Any other Gymnasium environment with an image, observed or rendered,
-and with discrete or bounded continuous actions comes out with the same keys.
+Atari (ALE v5) is the case that the paper measures. Any other Gymnasium environment that observes images, numbers or
+both, and whose actions are discrete or continuous and bounded, comes out with the same keys.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import AtariPreprocessing
-from torchrl.envs import EndOfLifeTransform, EnvBase, GymWrapper, SerialEnv, TransformedEnv
+from torchrl.envs import Compose, EndOfLifeTransform, EnvBase, GymWrapper, RenameTransform, SerialEnv, TransformedEnv
 
-from torchrl_glam.envs.adapt import adapt_env
+from torchrl_glam.envs.adapt import finish_env
 from torchrl_glam.envs.ale_vector import make_ale_vector
-from torchrl_glam.envs.gymnasium import find_spec, is_ale, make_pixel_game
+from torchrl_glam.envs.gymnasium import find_spec, is_ale, make_game
+from torchrl_glam.envs.observations import observation_transforms
 from torchrl_glam.envs.wrappers import SkipFrames
 from torchrl_glam.errors import UsageError
 
@@ -49,7 +51,10 @@ def make_atari_env(
     protocol: str = "glam",
     seed: int | None = None,
     frame_skip: int | None = None,
-    image_size: int = 64,
+    observation: str = "auto",
+    pixels_key: str | None = None,
+    image_size: int | None = 64,
+    color: str = "rgb",
     num_envs: int = 1,
 ) -> TransformedEnv:
     """Make the environment called ``name``.
@@ -62,14 +67,18 @@ def make_atari_env(
         name: ``"ALE/Pong-v5"``, or any Gymnasium name, also as ``"module:Name-v0"``.
         protocol: a key of ``PROTOCOLS``; only ALE games have sticky actions and no-ops.
         seed: the same seed gives the same run, in which every episode differs. ``None`` takes one from the system.
-        frame_skip: emulator frames per step, of which the last two are merged by their maximum. ``None`` means 4 for an
-            ALE game and 1 for anything else.
-        image_size: height and width of ``pixels``.
+        frame_skip: emulator frames per step, of which the last two are merged by their maximum, if an image is all that
+            is observed. ``None`` means 4 for an ALE game and 1 for anything else.
+        observation: what is observed, see :func:`torchrl_glam.envs.adapt_env`. An image that is wanted and not observed
+            is rendered.
+        pixels_key: the entry that is the image, of nested ones as ``"front.rgb"``.
+        image_size, color: of ``pixels``, see :func:`torchrl_glam.envs.adapt_env`.
         num_envs: 1 makes an environment without batch dimensions, more make one of batch size [num_envs]. ALE games run
             in threads then, see :mod:`torchrl_glam.envs.ale_vector`, others one after the other.
 
     Raises:
-        UsageError: if name, protocol or a number does not exist, or the environment lacks an image or suitable actions.
+        UsageError: if name, protocol or a number does not exist, or the environment lacks suitable actions, or what is
+            to be observed.
 
     Examples:
         >>> env = make_atari_env("ALE/Pong-v5", seed=0)
@@ -78,23 +87,29 @@ def make_atari_env(
         >>> make_atari_env("ALE/Pong-v5", seed=0, num_envs=2).rollout(3)["next", "pixels"].shape
         torch.Size([2, 3, 64, 64, 3])
     """
-    return make_pixel_env(
+    return make_env_of(
         find_spec(name),
         protocol=protocol,
         seed=seed,
         frame_skip=frame_skip,
+        observation=observation,
+        pixels_key=pixels_key,
         image_size=image_size,
+        color=color,
         num_envs=num_envs,
     )
 
 
-def make_pixel_env(
+def make_env_of(
     spec: EnvSpec,
     *,
     protocol: str = "glam",
     seed: int | None = None,
     frame_skip: int | None = None,
-    image_size: int = 64,
+    observation: str = "auto",
+    pixels_key: str | None = None,
+    image_size: int | None = 64,
+    color: str = "rgb",
     num_envs: int = 1,
 ) -> TransformedEnv:
     """Make an environment as :func:`make_atari_env` does, of a specification, which may have arguments of its own."""
@@ -103,40 +118,60 @@ def make_pixel_env(
     for option, number in {"frame_skip": frame_skip, "image_size": image_size, "num_envs": num_envs}.items():
         if number is not None and number < 1:
             raise UsageError(f"{option}={number} cannot be: use 1 or more")
+    key = tuple(pixels_key.split(".")) if pixels_key is not None and "." in pixels_key else pixels_key
+    options = {"observation": observation, "pixels_key": key, "image_size": image_size, "color": color}
+    rules, make_one = PROTOCOLS[protocol], partial(_make_game, spec, PROTOCOLS[protocol], frame_skip, image_size)
+
+    def make_observed(env: EnvBase) -> TransformedEnv:
+        return TransformedEnv(env, Compose(*observation_transforms(env, **options)), auto_unwrap=True)
+
     if is_ale(spec) and num_envs > 1:
-        env = _make_ale_games(spec, PROTOCOLS[protocol], frame_skip or 4, image_size, num_envs)
+        env = make_observed(_make_ale_games(spec, rules, frame_skip or 4, image_size, num_envs))
+    elif num_envs > 1:  # torchrl 0.14.1 cannot step some of a SerialEnv if what is behind it changes their types
+        env = SerialEnv(num_envs, lambda: make_observed(make_one(observation, pixels_key)))
     else:
-        make_game = partial(_make_game, spec, PROTOCOLS[protocol], frame_skip, image_size)
-        env = make_game() if num_envs == 1 else SerialEnv(num_envs, make_game)
-    # torchrl calls an image with 3 channels pixels, any other one observation.
-    pixels_key = "pixels" if "pixels" in env.observation_spec else "observation"
-    env = adapt_env(env, pixels_key=pixels_key, image_size=image_size)
+        env = make_observed(make_one(observation, pixels_key))
+    env = finish_env(env)
     if seed is not None:
         env.set_seed(seed)
     return env
 
 
-def _make_game(spec: EnvSpec, rules: EvaluationProtocol, frame_skip: int | None, image_size: int) -> EnvBase:
+def _make_game(
+    spec: EnvSpec,
+    rules: EvaluationProtocol,
+    frame_skip: int | None,
+    image_size: int | None,
+    observation: str,
+    pixels_key: str | None,
+) -> EnvBase:
     """One game, ALE's or another."""
     sticky = {"frameskip": 1, "repeat_action_probability": rules.repeat_action_probability, "full_action_space": False}
-    game = make_pixel_game(spec, **(sticky if is_ale(spec) else {}))
+    game = make_game(spec, observation, pixels_key, **(sticky if is_ale(spec) else {}))
     if hasattr(game.unwrapped, "ale"):
-        game = AtariPreprocessing(game, rules.noop_max, frame_skip or 4, image_size, grayscale_obs=False)
+        size = image_size or _screen_size(game)[::-1]
+        game = AtariPreprocessing(game, rules.noop_max, frame_skip or 4, size, grayscale_obs=False)
         return TransformedEnv(GymWrapper(game), EndOfLifeTransform("life_loss", done_key="terminated"))
     return GymWrapper(SkipFrames(game, frame_skip) if frame_skip and frame_skip > 1 else game)
 
 
+def _screen_size(game: gymnasium.Env) -> tuple[int, int]:
+    """Height and width of a game's own screen."""
+    height, width, _ = game.observation_space.shape or ()
+    return height, width
+
+
 def _make_ale_games(
-    spec: EnvSpec, rules: EvaluationProtocol, frame_skip: int, image_size: int, num_envs: int
+    spec: EnvSpec, rules: EvaluationProtocol, frame_skip: int, image_size: int | None, num_envs: int
 ) -> EnvBase:
     """Several ALE games, stepped together."""
     games = make_ale_vector(
         spec.kwargs["game"],
         num_envs,
         frame_skip=frame_skip,
-        image_size=image_size,
+        screen=(image_size, image_size) if image_size else _screen_size(make_game(spec)),
         noop_max=rules.noop_max,
         repeat_action_probability=rules.repeat_action_probability,
     )
     life_loss = EndOfLifeTransform("life_loss", done_key="terminated", eol_attribute="lives")
-    return TransformedEnv(GymWrapper(games), life_loss)
+    return TransformedEnv(GymWrapper(games), Compose(life_loss, RenameTransform(["observation"], ["pixels"])))

@@ -1,4 +1,4 @@
-"""From a Gymnasium name to an environment whose observation is an image and whose actions suit the package."""
+"""From a Gymnasium name to an environment whose observations and actions suit the package."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import ale_py
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from gymnasium.wrappers import AddRenderObservation, TransformAction
 
-from torchrl_glam.envs.adapt import image_layout
+from torchrl_glam.envs.images import SMALLEST, image_layout, image_sides
+from torchrl_glam.envs.spaces import simplify_observations
 from torchrl_glam.envs.wrappers import BoolEnds
 from torchrl_glam.errors import UsageError, describe_error, one_line
 
@@ -46,35 +47,51 @@ def is_ale(spec: EnvSpec) -> bool:
     return str(spec.entry_point).startswith("ale_py")
 
 
-def make_pixel_game(spec: EnvSpec, **options: Any) -> gymnasium.Env:
-    """Make an environment whose observation is an image of any size, rendered if it observes none.
+def make_game(spec: EnvSpec, observation: str = "auto", pixels_key: str | None = None, **options: Any) -> gymnasium.Env:
+    """Make an environment of whose observations and actions torchrl makes specs that :func:`adapt_env` takes.
 
     Args:
         spec: from :func:`find_spec`.
+        observation: what is wanted, see :func:`adapt_env`. An image that the environment does not observe is rendered,
+            beside its observation if both are wanted.
+        pixels_key: the entry that is the image.
         options: of the environment's constructor.
 
     Raises:
-        UsageError: if it cannot be made, has no image, or has other actions than ``Discrete`` or a bounded vector.
+        UsageError: if it cannot be made, has no image where one is wanted, observes something that is no numbers, or
+            has other actions than ``Discrete``, ``MultiDiscrete`` or a bounded vector.
     """
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # static: before the first emulator prints its banner
     try:
         env = gymnasium.make(spec, **options)
-        if not is_image(env.observation_space):
-            env = _make_rendered(env, spec.id)
+        env = env if is_ale(spec) else _observe(env, spec.id, observation, pixels_key)
     except UsageError:
         raise
     except Exception as error:  # whatever the constructor of somebody's environment may raise
         raise UsageError(f"{spec.id!r} could not be made: {one_line(error) or type(error).__name__}") from error
-    space = env.action_space
-    if not isinstance(space, Discrete) and not _is_bounded_vector(space):
-        raise UsageError(
-            f"{spec.id!r} has the actions {space}: choose an environment with Discrete actions, or with a Box of "
-            "floats that has one dimension and finite bounds"
-        )
-    if isinstance(space, Discrete) and space.start:  # torchrl 0.14.1 counts one-hot actions from 0, whatever the start
-        start = int(space.start)
-        env = TransformAction(env, lambda action: action + start, Discrete(int(space.n)))
+    env = simplify_actions(env, spec.id)
     return env if is_ale(spec) else BoolEnds(env)
+
+
+def _observe(env: gymnasium.Env, name: str, observation: str, pixels_key: str | None) -> gymnasium.Env:
+    """Wrap ``env`` so that it observes what is wanted, in spaces that torchrl takes."""
+    space = env.observation_space
+    if observation in ("pixels", "mixed") and pixels_key is None and not has_image(space, observation == "pixels"):
+        return _make_rendered(env, name, only=observation == "pixels")
+    small = isinstance(space, Box) and is_image(space) and not has_image(space)  # which torchrl would call pixels
+    return simplify_observations(env, name, flat=small and observation != "pixels" and pixels_key is None)
+
+
+def has_image(space: gymnasium.Space, of_any_size: bool = False) -> bool:
+    """Return whether a space, or one in a Dict, is an image of a size that nobody takes for a grid of symbols.
+
+    Args:
+        space: of observations.
+        of_any_size: if it is an array itself, a small one will do.
+    """
+    if isinstance(space, Dict):
+        return any(has_image(part) for part in space.values())
+    return is_image(space) and (of_any_size or min(image_sides(space.shape or ())) >= SMALLEST)
 
 
 def is_image(space: gymnasium.Space) -> bool:
@@ -85,8 +102,8 @@ def is_image(space: gymnasium.Space) -> bool:
     return bool(space.dtype == np.uint8 or floats)
 
 
-def _make_rendered(env: gymnasium.Env, name: str) -> gymnasium.Env:
-    """Make ``env`` again, with its rendering as the observation."""
+def _make_rendered(env: gymnasium.Env, name: str, only: bool) -> gymnasium.Env:
+    """Make ``env`` again, with its rendering as the observation, or beside it."""
     if env.spec is None or "rgb_array" not in env.metadata.get("render_modes", ()):
         space = one_line(env.observation_space)
         raise UsageError(
@@ -94,7 +111,30 @@ def _make_rendered(env: gymnasium.Env, name: str) -> gymnasium.Env:
             "[h w c], [c h w] or [h w] with c 1 or 3, of uint8 or of floats from 0 to 1, or which renders one"
         )
     env.close()
-    return AddRenderObservation(gymnasium.make(env.spec, render_mode="rgb_array"), render_only=True)
+    env = gymnasium.make(env.spec, render_mode="rgb_array")
+    env = env if only else simplify_observations(env, name)
+    return AddRenderObservation(env, render_only=only, obs_key="observation")
+
+
+def simplify_actions(env: gymnasium.Env, name: str) -> gymnasium.Env:
+    """Wrap ``env`` so that its actions count from 0, whatever their start: torchrl 0.14.1's do.
+
+    Raises:
+        UsageError: if its actions cannot be learned.
+    """
+    space = env.action_space
+    if isinstance(space, Discrete) and space.n > 1:
+        start = int(space.start)
+        return TransformAction(env, lambda action: action + start, Discrete(int(space.n))) if start else env
+    if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1 and space.nvec.max() > 1:
+        starts = space.start
+        return TransformAction(env, lambda action: action + starts, MultiDiscrete(space.nvec)) if starts.any() else env
+    if not _is_bounded_vector(space):
+        raise UsageError(
+            f"{name!r} has the actions {one_line(space)}: choose an environment with 2 or more Discrete actions, with "
+            "MultiDiscrete ones, or with a Box of floats that has one dimension and finite bounds"
+        )
+    return env
 
 
 def _is_bounded_vector(space: gymnasium.Space) -> bool:

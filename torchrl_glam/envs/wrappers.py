@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
+from torchrl_glam.envs.images import image_layout
+
 Step = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
 
 
@@ -28,13 +30,13 @@ class BoolEnds(gymnasium.Wrapper, RecordConstructorArgs):
 
 
 class SkipFrames(gymnasium.Wrapper, RecordConstructorArgs):
-    """Repeats each action for some frames, and shows the maximum of the last two that there were.
+    """Repeats each action for some frames, and shows the last one; if an image is all, the maximum of the last two.
 
     Not Gymnasium's ``MaxAndSkipObservation``: where an episode ends before a step's last frame, 1.3 shows frames of an
     earlier step, and in a first step black ones. Here a step of one frame shows that.
 
     Args:
-        env: observes an image.
+        env: any.
         number: frames in a step.
     """
 
@@ -42,6 +44,7 @@ class SkipFrames(gymnasium.Wrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, number=number)
         gymnasium.Wrapper.__init__(self, env)
         self._number = number
+        self._merges = image_layout(env.observation_space.shape or ()) is not None
 
     def step(self, action: Any) -> Step:
         """Repeat the action until the step's or the episode's end; the reward is the frames' sum."""
@@ -50,7 +53,8 @@ class SkipFrames(gymnasium.Wrapper, RecordConstructorArgs):
         for _ in range(self._number - 1):
             if terminated or truncated:
                 break
-            before = np.array(frame)  # which may be drawn over
+            before = np.array(frame) if self._merges else frame  # an image may be drawn over
             frame, reward, terminated, truncated, info = self.env.step(action)
             total += float(reward)
-        return np.maximum(before, frame), total, terminated, truncated, info
+        frame = np.maximum(before, frame) if self._merges else frame
+        return frame, total, terminated, truncated, info

@@ -30,12 +30,17 @@ def set_seeds(seed: int) -> None:
 
 def make_env(config: GLAMConfig) -> EnvBase:
     """Make the real environment, on the CPU; batch size ``[env.num_envs]`` if that is more than 1."""
+    options = config.env
     return make_atari_env(
-        config.env.name,
-        protocol=config.env.protocol.value,
-        frame_skip=config.env.frame_skip,
+        options.name,
+        protocol=options.protocol.value,
         seed=config.seed,
-        num_envs=config.env.num_envs,
+        frame_skip=options.frame_skip,
+        observation=options.observation.value,
+        pixels_key=options.pixels_key,
+        image_size=options.image_size,
+        color=options.color.value,
+        num_envs=options.num_envs,
     )
 
 

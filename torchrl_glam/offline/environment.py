@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete, Space
 from torchrl.data import Bounded, OneHot, TensorSpec
 from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, RenameTransform, TransformedEnv
 
-from torchrl_glam.envs.atari import make_pixel_env
+from torchrl_glam.envs.atari import make_env_of
 from torchrl_glam.envs.gymnasium import find_spec
 from torchrl_glam.envs.wrappers import BoolEnds
 from torchrl_glam.errors import UsageError, one_line
@@ -37,7 +37,7 @@ def make_decision_env(
     """
     spec = name if isinstance(name, EnvSpec) else find_spec(name)
     if pixels:
-        env = make_pixel_env(spec, protocol=protocol, frame_skip=frame_skip)
+        env = make_env_of(spec, protocol=protocol, frame_skip=frame_skip, observation="pixels")
         return env.append_transform(RenameTransform(["pixels"], ["observation"]))
     try:
         # Not torchrl's GymEnv: 0.14.1 gives frameskip=1 to every constructor that takes it.

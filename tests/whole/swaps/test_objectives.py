@@ -151,7 +151,7 @@ def test_entropy_option_reaches_the_loss(scheme):
 
 @pytest.mark.parametrize("objective", ["glam", "a2c", "ppo", "reinforce"])
 def test_continuous_actions_of_a_rendered_control_task(objective):
-    trained = Trained(f"objective={objective}", "env.name=Pendulum-v1")
+    trained = Trained(f"objective={objective}", "env.name=Pendulum-v1", "env.observation=pixels")
     for _ in range(2):
         metrics = trained.update()
         assert all(value.isfinite().all() for value in metrics.values())
@@ -190,7 +190,7 @@ def test_an_objective_without_such_a_return_refuses_the_bootstrap(objective):
 
 def test_discrete_sac_wants_discrete_actions():
     with pytest.raises(UsageError, match=r"objective=discrete_sac wants discrete actions.*: choose glam"):
-        Trained("objective=discrete_sac", "env.name=Pendulum-v1")
+        Trained("objective=discrete_sac", "env.name=Pendulum-v1", "env.observation=pixels")
 
 
 def test_a_share_above_one_is_refused():

@@ -1,0 +1,82 @@
+"""Gymnasium spaces that torchrl 0.14.1 cannot take as they are, and their nearest that it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from gymnasium.wrappers import TransformObservation
+
+from torchrl_glam.envs.observations import notice
+from torchrl_glam.errors import UsageError, one_line
+
+Change = Callable[[Any], Any]
+
+
+def simplify_observations(env: gymnasium.Env, name: str, *, flat: bool = False) -> gymnasium.Env:
+    """Wrap ``env`` so that it observes Boxes, ``Discrete`` and ``MultiDiscrete`` from 0, and Dicts of those.
+
+    A ``Tuple`` becomes a Dict whose keys are numbers; texts are left out, with one line of notice.
+
+    Args:
+        env: the environment.
+        name: for messages.
+        flat: flatten an observed array to a vector.
+
+    Raises:
+        UsageError: if it observes something else, such as a ``Graph``.
+    """
+    space, change = _simplify(env.observation_space, name, "")
+    if flat:
+        assert isinstance(space, Box), f"{space} is no array"
+        low, high, dtype = space.low.flatten(), space.high.flatten(), space.dtype
+        assert dtype is not None, "a Box has one"
+        return TransformObservation(env, np.ravel, Box(low, high, dtype=dtype.type))
+    if space == env.observation_space and not isinstance(space, Dict):
+        return env
+    return TransformObservation(env, change, space)  # a Dict is made anew: torchrl writes into nested ones
+
+
+def _simplify(space: Space, name: str, key: str) -> tuple[Space, Change]:
+    """Return a space, and the function that changes the environment's values to that one's."""
+    prefix = f"{key}." if key else ""
+    if isinstance(space, Dict):
+        return _simplify_parts({str(part): (part, inner) for part, inner in space.items()}, name, prefix)
+    if isinstance(space, Tuple):
+        width = len(str(len(space) - 1))
+        parts = {f"{number:0{width}}": (number, part) for number, part in enumerate(space)}
+        return _simplify_parts(parts, name, prefix)
+    if isinstance(space, Discrete):
+        start = int(space.start)
+        return (Discrete(int(space.n)), lambda value: value - start) if start else (space, _same)
+    if isinstance(space, MultiDiscrete):
+        starts = space.start
+        return MultiDiscrete(space.nvec.ravel()), lambda value: np.ravel(value - starts)
+    if isinstance(space, MultiBinary) or (isinstance(space, Box) and space.dtype == np.bool_):
+        return Box(0, 1, space.shape, np.int8), lambda value: np.asarray(value, np.int8)
+    if isinstance(space, Box):
+        return space, _same
+    raise UsageError(
+        f"{name!r} observes {one_line(space)}{f' as {key}' if key else ''}: choose an environment that observes Boxes, "
+        "Discrete, MultiDiscrete or MultiBinary, or a Dict or Tuple of those"
+    )
+
+
+def _simplify_parts(parts: dict[str, tuple[Any, Space]], name: str, prefix: str) -> tuple[Space, Change]:
+    """Simplify a Dict's or a Tuple's parts: by their keys the place in its values, and the space."""
+    spaces: dict[str, Space] = {}
+    changes: dict[str, tuple[Any, Change]] = {}
+    for key, (place, part) in parts.items():
+        if part.dtype is not None and part.dtype.kind == "U":  # a Text, or what MiniGrid has for one
+            notice(f"{name}: {prefix}{key} is a text, which is left out of what is observed")
+            continue
+        spaces[key], change = _simplify(part, name, f"{prefix}{key}")
+        changes[key] = place, change
+    return Dict(spaces), lambda value: {key: change(value[place]) for key, (place, change) in changes.items()}
+
+
+def _same(value: Any) -> Any:
+    return value
