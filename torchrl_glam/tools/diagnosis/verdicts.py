@@ -69,7 +69,7 @@ def judge_reward(found: Diagnosis) -> str:
     now, means = at(found.reward, 0).exact, found.means[0]
     options = f"{TRAINING}, then at the {_observed(found)}, {_latent(found)}"
     recall, precision, ranking = now.recall or 0.0, now.precision, now.ranking or 0.0
-    line = f"recall {recall:.2f} of {now.real} rewards, precision {_show(precision)}, ranking {ranking:.2f}"
+    line = f"recall {recall:.2f} of {now.real} rewards, precision {_show(precision)}, ranking {_show(now.ranking)}"
     line += f", predicted {_share(means.predicted, means.real)} of the mean reward"
     line += f" ({_share(means.expected, means.real)} expected by the head's distribution)"
     if means.real and AMOUNT[0] < means.expected / means.real < AMOUNT[1] and means.predicted / means.real < AMOUNT[0]:
