@@ -26,7 +26,7 @@ from torchrl_glam.runs.files import write_file
 from torchrl_glam.runs.foreign import read_json
 from torchrl_glam.runs.loading import LoadedRun, load_run
 from torchrl_glam.runs.provenance import package_versions
-from torchrl_glam.tools.pictures.videos import write_video
+from torchrl_glam.tools.pictures.media import write_episode
 from torchrl_glam.training.evaluation import FirstEpisode, Score, play_episodes
 
 FPS = 15  # an Atari game's speed at frame skip 4
@@ -45,7 +45,7 @@ class EvaluateOptions:
     greedy: bool | None = None  # the most likely actions instead of samples; null: as in the run
     device: Device = Device.auto
     out: str | None = None  # JSON file; null: run_dir/evaluation-FRAME-PROTOCOL-seedSEED.json
-    video: bool = False  # the first episode as a GIF: in run_dir/media, or beside out
+    video: bool = False  # the first episode as a GIF, of a vector as traces: in run_dir/media, or beside out
 
 
 @small_command(EvaluateOptions)
@@ -79,8 +79,8 @@ def main(options: EvaluateOptions) -> None:
     }
     write_file(out, f"{json.dumps({**question, **answer}, indent=2)}\n".encode())
     if first is not None:
-        write_video(film, first.frames, fps=FPS, scale=4)
-        print(f"the first episode: {film}")
+        written = write_episode(film, first.observations, fps=FPS, scale=4)
+        print(f"the first episode: {', '.join(map(str, written))}")
 
 
 def change(config: GLAMConfig, options: EvaluateOptions) -> GLAMConfig:

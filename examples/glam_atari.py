@@ -22,8 +22,7 @@ from torchrl_glam.runs.checkpoint import TrainedNetworks
 from torchrl_glam.runs.estimate import estimate_seconds
 from torchrl_glam.runs.glam import GLAMRun
 from torchrl_glam.runs.progress import replay_age
-from torchrl_glam.tools.pictures.media import MEDIA, write_media
-from torchrl_glam.tools.pictures.videos import write_video
+from torchrl_glam.tools.pictures.media import MEDIA, write_episode, write_media
 from torchrl_glam.training.evaluation import FirstEpisode, play_episodes
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -104,7 +103,7 @@ def train(config: GLAMConfig, env: EnvBase, evaluation_env: EnvBase) -> None:
         played = play_episodes(evaluation_env, policy, episodes, greedy=greedy, progress=True, on_step=first_episode)
         run.finish(played)
         if played:
-            write_video(run.folder / MEDIA / "evaluation.gif", first_episode.frames)
+            write_episode(run.folder / MEDIA / "evaluation.gif", first_episode.observations)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Let a run's world model imagine recorded steps: real, reconstructed and imagined frames side by side.
+"""Let a run's world model imagine recorded steps: what was real, reconstructed and imagined side by side.
 
     python examples/imagine.py run_dir=runs/pong
     python examples/imagine.py run_dir=runs/pong steps=32 rows=6 seed=1
 
-Each row of the video begins after a context of recorded frames and is imagined under the actions really taken. The
-errors of each step are written beside the video, as a CSV file and, with matplotlib, as a picture.
+Each row of the video begins after a context of recorded frames and is imagined under the actions really taken. Of a
+vector there is a picture in place of the video, NAME-traces.png, with a panel over time for each dimension; of pixels
+and a vector there are both. The errors of each step are written beside it, as a CSV file and, with matplotlib, as a
+picture.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ from torchrl_glam.runs.records import RecordedWindows
 from torchrl_glam.tools.imagination import longest_memory
 from torchrl_glam.tools.pictures.comparison import (
     compare_imagination,
+    describe_errors,
     draw_comparison,
     plot_errors,
     write_errors,
 )
+from torchrl_glam.tools.pictures.media import TRACES
+from torchrl_glam.tools.pictures.traces import write_traces
 from torchrl_glam.tools.pictures.videos import write_video
 
 STEPS = 64
@@ -71,13 +76,20 @@ def main(options: ImagineOptions) -> None:
     before = context * windows.num_envs
     starts = choose_starts(options, windows.starts(context + steps) + before, f"{context} before and {steps} after it")
     records = torch.stack([windows.read(start - before, context + steps) for start in starts])
-    comparison = compare_imagination(run.make_imagined_env(), records, context)
+    compared = compare_imagination(run.make_imagined_env(), records, context)
 
     rows = [str(start) for start in starts]
-    write_video(out, draw_comparison(comparison, rows, scale=options.scale), fps=10, scale=1)
-    write_errors(out.with_suffix(".csv"), comparison, rows)
-    print(f"{len(rows)} x {steps} steps after {context} real ones, mean absolute error: {comparison} | {out}")
-    if not plot_errors(out.with_suffix(".png"), comparison):
+    write_errors(out.with_suffix(".csv"), compared, rows)
+    drawn = []
+    for key, comparison in compared.items():
+        drawn.append(out if key == "pixels" else out.with_name(f"{out.stem}{TRACES}"))
+        if key == "pixels":
+            write_video(out, draw_comparison(comparison, rows, scale=options.scale), fps=10, scale=1)
+        else:
+            write_traces(drawn[-1], comparison.frames, rows)
+    errors, files = describe_errors(compared), ", ".join(map(str, drawn))
+    print(f"{len(rows)} x {steps} steps after {context} real ones, {errors} | {files}")
+    if not plot_errors(out.with_suffix(".png"), compared):
         print('the errors are not drawn, matplotlib is missing: pip install "torchrl_glam[report]"')
 
 

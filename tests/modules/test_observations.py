@@ -11,6 +11,7 @@ from torch import nn
 from torchrl.data import OneHot
 from torchrl.modules.functional import symlog
 
+from tests.support.observed import KINDS, make_batch
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMPolicy, auto_decoder, auto_encoder, check_encoder, make_actor
@@ -28,28 +29,6 @@ from torchrl_glam.modules.autoencoders import (
 from torchrl_glam.modules.latent import unimix_logits
 from torchrl_glam.objectives import GLAMModelLoss
 from torchrl_glam.objectives.world_model_terms import total_loss
-
-KINDS = {
-    "vector": {"image_shape": None, "vector_size": 5},
-    "mixed": {"image_shape": (8, 12, 3), "vector_size": 5},
-    "grey": {"image_shape": (6, 8, 1)},
-    "difference": {"encoder": partial(auto_encoder, difference=True)},
-    "mixed difference": {"vector_size": 5, "encoder": partial(auto_encoder, difference=True)},
-    "patch difference": {"encoder": partial(PatchEncoder, patch=2, difference=True)},
-}
-
-
-def make_batch(world_model, batch=2, time=8):
-    observation = example_observation(
-        world_model.image_shape, world_model.vector_size, world_model.observation_keys, batch * time
-    )
-    if not isinstance(observation, TensorDict):
-        observation = TensorDict({world_model.observation_keys[0]: observation}, [batch * time])
-    done = torch.zeros(batch, time, 1, dtype=torch.bool)
-    done[0, 3] = True
-    outcome = {"reward": torch.randn(batch, time, 1), "life_loss": torch.zeros_like(done), "done": done}
-    action = torch.eye(3)[torch.randint(3, (batch, time))]
-    return observation.reshape(batch, time).update({"action": action, "next": outcome})
 
 
 @pytest.fixture(params=KINDS)

@@ -18,6 +18,8 @@ from torchrl.data.datasets.minari_data import MinariExperienceReplay
 
 from tests.support.saved import save_run
 from torchrl_glam.errors import UsageError
+from torchrl_glam.offline import load_dataset
+from torchrl_glam.offline.environment import make_decision_env
 from torchrl_glam.runs.export import export_minari, export_weights
 from torchrl_glam.runs.loading import load_run, read_config
 
@@ -98,6 +100,37 @@ def test_a_dataset_holds_what_was_played(export, options):
     episode = next(iter(dataset.iterate_episodes()))
     assert dataset.action_space.contains(episode.actions[0])
     assert dataset.observation_space.contains(episode.observations[0])
+
+
+def test_vectors_name_their_environment_and_are_read_by_sequence_models(export, tmp_path):
+    steps, dataset, root = export("env.name=Pendulum-v1", "total_frames=450", played=(450,))
+    assert (dataset.observation_space.shape, dataset.observation_space.dtype) == ((3,), np.float32)
+    first = next(iter(dataset.iterate_episodes()))
+    assert np.array_equal(first.observations[:200], steps["observation"][:200].numpy())
+    assert np.array_equal(first.actions, steps["action"][:200].numpy())
+    loaded = load_dataset(NAME, root=root)
+    assert (loaded.env_name, loaded.num_episodes) == ("Pendulum-v1", 3)
+    assert loaded.action_spec.space.high.tolist() == [1.0]
+    env = make_decision_env(loaded.env_spec)
+    state = env.reset().set("action", torch.ones(1))
+    theta = torch.atan2(state["observation"][1], state["observation"][0])
+    after = env.step(state)["next", "observation"]
+    torque = (after[2] - state["observation"][2] - 0.05 * 15 * theta.sin()) / (0.05 * 3)
+    assert torque.item() == pytest.approx(2.0, abs=1e-3), "the environment's own bound"
+
+
+def test_both_are_a_dict(export):
+    steps, dataset, root = export("env.name=tests.support.sensors:Arm-v0", "env.image_size=32", played=(60,))
+    assert {key: space.shape for key, space in dataset.observation_space.items()} == {
+        "pixels": (32, 32, 3),
+        "observation": (7,),
+    }
+    episode = next(iter(dataset.iterate_episodes()))
+    for key in ("pixels", "observation"):
+        assert np.array_equal(episode.observations[key][:25], steps[key][:25].numpy())
+        assert np.array_equal(episode.observations[key][25], episode.observations[key][24])
+    with pytest.raises(UsageError, match=r"has the observations Dict.*choose one with vectors"):
+        load_dataset(NAME, root=root, env_name="tests.support.sensors:Arm-v0")
 
 
 def test_environments_are_taken_apart(export):

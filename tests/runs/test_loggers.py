@@ -21,7 +21,7 @@ from torchrl_glam.config import GLAMConfig
 from torchrl_glam.config import Logger as LoggerName
 from torchrl_glam.errors import UsageError
 from torchrl_glam.runs import loggers as module
-from torchrl_glam.runs.loggers import close_loggers, log_video, make_loggers
+from torchrl_glam.runs.loggers import close_loggers, log_media, make_loggers
 from torchrl_glam.tools.pictures.videos import write_video
 
 TENSORBOARD, WANDB = GLAMConfig(logger=LoggerName.tensorboard), GLAMConfig(logger=LoggerName.wandb)
@@ -125,7 +125,7 @@ def test_tensorboard_gets_the_video_as_it_is(tmp_path):
     video = tmp_path / "a.gif"
     write_video(video, torch.randint(256, (5, 8, 16, 3), dtype=torch.uint8), scale=2)
     loggers = make_loggers(TENSORBOARD, tmp_path)
-    log_video(loggers, "media/imagined", video, 500)
+    log_media(loggers, "media/imagined", video, 500)
     close_loggers(loggers)
     (image,) = read_events(tmp_path).Images("media/imagined")
     assert (image.step, image.width, image.height) == (500, 32, 16)
@@ -142,7 +142,7 @@ def test_wandb_works_offline_within_the_folder_and_goes_on_as_the_same_run(tmp_p
     for first_frame in (0, 300):
         loggers = make_loggers(WANDB, folder, first_frame=first_frame)
         log_all(loggers, "policy/entropy", range(first_frame + 100, first_frame + 400, 100), 0.0)
-        log_video(loggers, "media/imagined", video, first_frame + 300)
+        log_media(loggers, "media/imagined", video, first_frame + 300)
         close_loggers(loggers)
     wandb.teardown()  # as at the process's end, for what is not in the file yet
     assert torch.equal(states[0], torch.random.get_rng_state())

@@ -27,7 +27,7 @@ def save_run(folder: Path, *overrides: str, played: tuple[int, ...] = (150,), fr
     factory.set_seeds(0)
     env = factory.make_env(config)
     spec = env.action_spec_unbatched
-    world_model = factory.make_world_model(config, spec, CPU)
+    world_model = factory.make_world_model(config, spec, CPU, **factory.observed_sizes(env))
     actor = factory.make_actor(config, world_model, spec)
     objective = factory.make_objective(config, factory.make_imagined_env(config, world_model, spec), actor)
     folder.mkdir()

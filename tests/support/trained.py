@@ -49,7 +49,7 @@ class Trained:
         factory.set_seeds(0)
         env = env or factory.make_env(config)
         spec = env.action_spec_unbatched
-        self.world_model = factory.make_world_model(config, spec, device)
+        self.world_model = factory.make_world_model(config, spec, device, **factory.observed_sizes(env))
         self.imagined = factory.make_imagined_env(config, self.world_model, spec)
         self.actor = factory.make_actor(config, self.world_model, spec)
         self.update_policy = factory.make_policy_update(config, self.imagined, self.actor)

@@ -7,11 +7,13 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import OneHot
+from torchrl.modules import symlog
 
+from tests.support.observed import KINDS, make_batch
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.world_model import LatentTransition
-from torchrl_glam.tools.imagination import decode_frames, imagine_actions, imagine_frames
+from torchrl_glam.tools.imagination import decode_observations, imagine_actions, imagine_observations
 
 
 def test_imagination_sees_the_context_and_the_actions_alone(make_world_model, make_batch, shake):
@@ -20,7 +22,8 @@ def test_imagination_sees_the_context_and_the_actions_alone(make_world_model, ma
 
     def imagine(pixels: Tensor, action: Tensor) -> Tensor:
         torch.manual_seed(3)
-        return imagine_frames(transition, pixels[None], action[None], context_length=5)[0]
+        records = TensorDict({"pixels": pixels, "action": action}, [8])[None]
+        return imagine_observations(transition, records, context_length=5)["pixels"][0]
 
     pixels, action = batch["pixels"], batch["action"]
     frames = imagine(pixels, action)
@@ -42,7 +45,7 @@ def test_a_context_leaves_something_to_imagine(context_length, make_world_model,
     batch, world_model = make_batch(1), make_world_model()
     transition = LatentTransition(world_model, world_model.dynamics)
     with pytest.raises(UsageError, match=f"context_length={context_length} of 8 frames"):
-        imagine_frames(transition, batch["pixels"], batch["action"], context_length)
+        imagine_observations(transition, batch, context_length)
 
 
 def test_imagination_is_that_of_the_environment(make_world_model, make_batch):
@@ -67,8 +70,47 @@ def test_imagination_is_that_of_the_environment(make_world_model, make_batch):
 def test_frames_are_the_decoders(make_world_model):
     world_model = make_world_model()
     state = torch.eye(12)[:6].reshape(2, 3, 12)
-    frames = decode_frames(world_model, state)
+    frames = decode_observations(world_model, state)["pixels"]
     assert (frames.shape, frames.dtype) == ((2, 3, 8, 8, 3), torch.uint8)
     with torch.no_grad():
         wanted = world_model.decoder(state[1, 2])
     assert (frames[1, 2].movedim(-1, 0) / 255 - wanted.clamp(0, 1)).abs().max() < 0.51 / 255
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_imagined_is_like_what_is_observed(kind, make_world_model):
+    world_model = make_world_model(**KINDS[kind], marks_starts=True)
+    batch = make_batch(world_model)
+    imagined = imagine_observations(LatentTransition(world_model, world_model.dynamics), batch, 5)
+    assert set(imagined.keys()) == set(world_model.observation_keys)
+    for key, entry in imagined.items():
+        assert (entry.shape, entry.dtype) == (batch[key][:, 5:].shape, batch[key].dtype)
+
+
+def test_a_vector_is_in_raw_units(make_world_model):
+    world_model, state = make_world_model(**KINDS["mixed"]), torch.eye(12)[:6]
+    observation = decode_observations(world_model, state)
+    with torch.no_grad():
+        wanted = world_model.decoder(state)
+    torch.testing.assert_close(symlog(observation["observation"]), wanted["observation"])
+    assert observation["pixels"].dtype == torch.uint8
+
+
+class Plain(torch.nn.Module):
+    """Somebody's encoder, with no more than the contract asks for."""
+
+    in_keys = ("observation",)
+
+    def preprocess(self, observation):
+        return observation
+
+    def encode(self, frames):
+        return frames, frames
+
+
+def test_an_encoder_without_the_inverse_leaves_vectors_as_they_are(make_world_model):
+    world_model = make_world_model(image_shape=None, vector_size=5, encoder=lambda **sizes: Plain())
+    state = torch.eye(12)[:6]
+    with torch.no_grad():
+        wanted = world_model.decoder(state)
+    torch.testing.assert_close(decode_observations(world_model, state)["observation"], wanted)

@@ -60,10 +60,11 @@ def test_every_step_is_handed_out(play):
 def test_the_frames_of_the_first_episode(play):
     steps, first, short = [], FirstEpisode(), FirstEpisode(most=10)
     play(2, on_step=lambda step: [taker(step) for taker in (steps.append, first, short)])
-    assert first.frames.shape == (31, 64, 64, 3)
-    assert torch.equal(first.frames[:30], torch.cat([step["pixels"] for step in steps[:30]]))
-    assert torch.equal(first.frames[30:], steps[29]["next", "pixels"])
-    assert torch.equal(short.frames, first.frames[:10])
+    frames = first.observations["pixels"]
+    assert frames.shape == (31, 64, 64, 3)
+    assert torch.equal(frames[:30], torch.cat([step["pixels"] for step in steps[:30]]))
+    assert torch.equal(frames[30:], steps[29]["next", "pixels"])
+    assert torch.equal(short.observations["pixels"], frames[:10])
 
 
 def test_a_score_is_computed_from_its_returns():

@@ -16,6 +16,7 @@ from torchrl_glam.errors import UsageError, first_line
 has_minari = all(find_spec(name) is not None for name in ("minari", "h5py"))  # minari by itself does not install h5py
 
 PATH = "MINARI_DATASETS_PATH"
+ROUNDED = r".*precision lowered by casting to float32"  # Gymnasium says so of its own RescaleAction
 
 
 def datasets_root(root: Path | None = None) -> Path:
@@ -73,6 +74,7 @@ def write_dataset(
             # It asks for author, address and link of the code, which whoever publishes the dataset may add, and, where
             # there is none, for an environment.
             warnings.filterwarnings("ignore", category=UserWarning, module="minari")
+            warnings.filterwarnings("ignore", ROUNDED)
             minari.create_dataset_from_buffers(dataset_id, episodes, data_format="hdf5", jpeg_encoding=False, **options)
         with datasets_in(root):
             _make_namespace(parse_dataset_id(dataset_id)[0])

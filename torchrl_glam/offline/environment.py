@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,7 @@ from gymnasium.spaces import Box, Discrete, Space
 from torchrl.data import Bounded, OneHot, TensorSpec
 from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, RenameTransform, TransformedEnv
 
+from torchrl_glam.data.minari_files import ROUNDED
 from torchrl_glam.envs.atari import make_env_of
 from torchrl_glam.envs.gymnasium import find_spec
 from torchrl_glam.envs.wrappers import BoolEnds
@@ -41,7 +43,9 @@ def make_decision_env(
         return env.append_transform(RenameTransform(["pixels"], ["observation"]))
     try:
         # Not torchrl's GymEnv: 0.14.1 gives frameskip=1 to every constructor that takes it.
-        vector_env = GymWrapper(BoolEnds(gymnasium.make(spec)))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ROUNDED)
+            vector_env = GymWrapper(BoolEnds(gymnasium.make(spec)))
     except Exception as error:  # an environment's constructor may raise anything
         raise UsageError(f"{spec.id!r} could not be made: {one_line(error) or type(error).__name__}") from error
     # The transform is in each environment: torchrl 0.14.1 cannot step some of a SerialEnv, as a rollout until all are

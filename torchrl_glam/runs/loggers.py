@@ -82,8 +82,8 @@ def make_loggers(config: RunConfig, folder: Path, *, first_frame: int = 0) -> li
     return loggers
 
 
-def log_video(loggers: Sequence[Logger], name: str, path: Path, frame: int) -> None:
-    """Give the GIF at ``path``, as it is, to those loggers that show videos.
+def log_media(loggers: Sequence[Logger], name: str, path: Path, frame: int) -> None:
+    """Give the GIF or PNG at ``path``, as it is, to those loggers that show pictures.
 
     Their ``log_video`` (torchrl 0.14.1) would encode frames once more, with moviepy, whose version 2 torch 2.13 does
     not support for TensorBoard.
@@ -92,7 +92,8 @@ def log_video(loggers: Sequence[Logger], name: str, path: Path, frame: int) -> N
         if isinstance(logger, WandbLogger):
             import wandb
 
-            logger.log_metrics({name: wandb.Video(str(path), format="gif")}, step=frame)
+            shown = wandb.Video(str(path), format="gif") if path.suffix == ".gif" else wandb.Image(str(path))
+            logger.log_metrics({name: shown}, step=frame)
         elif isinstance(logger, TensorboardLogger):
             from tensorboard.compat.proto.summary_pb2 import Summary
 

@@ -1,12 +1,16 @@
-"""Imagination under given actions, and the frames it shows: shared by pictures, diagnosis and player.
+"""Imagination under given actions, and the observations it shows: shared by pictures, diagnosis and player.
 
-``b`` starts, ``t`` steps, ``k c`` categoricals and classes, ``d`` width, ``a`` action size, ``h w`` pixels.
+``b`` starts, ``t`` steps, ``k c`` categoricals and classes, ``d`` width, ``a`` action size, ``h w`` pixels, ``n``
+numbers of a vector.
+
+Observations are TensorDicts of their entries here, whatever the world model reads: ``pixels`` uint8
+``[.. h w channels]``, a vector ``observation`` ``[.. n]``, or both.
 """
 
 from __future__ import annotations
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from torchrl_glam.errors import UsageError
@@ -20,6 +24,8 @@ from torchrl_glam.modules import (
     SlidingWindow,
     TransformerDynamics,
 )
+from torchrl_glam.modules.autoencoders import Observation, postprocess_pixels
+from torchrl_glam.modules.context import first_steps
 from torchrl_glam.modules.world_model import LatentTransition
 
 
@@ -47,32 +53,48 @@ def imagine_actions(
 
 
 @torch.no_grad()
-def imagine_frames(transition: LatentTransition, pixels: Tensor, action: Tensor, context_length: int) -> Tensor:
-    """Read contexts of real frames, then imagine the frames that follow under the actions really taken.
+def imagine_observations(transition: LatentTransition, records: TensorDictBase, context_length: int) -> TensorDict:
+    """Read contexts of real steps, then imagine what is observed afterwards under the actions really taken.
 
     Args:
         transition: steps the world model, which is in eval mode.
-        pixels: uint8 ``[b t h w channels]``, consecutive real frames.
-        action: ``[b t a]``, the action taken at each.
-        context_length: number of frames that are read; the other ``t - context_length`` are imagined.
+        records: consecutive real steps ``[b t]``: what the world model observes, ``action``, and
+            ``("next", "done")`` for one that marks where episodes begin.
+        context_length: number of steps that are read; the other ``t - context_length`` are imagined.
 
     Returns:
-        uint8 ``[b t-context_length h w channels]``; frame ``i`` stands for real frame ``context_length + i``.
+        Observations ``[b t-context_length]``; number ``i`` stands for real step ``context_length + i``.
 
     Raises:
         UsageError: unless ``0 < context_length < t``.
     """
-    if not 0 < context_length < pixels.shape[1]:
-        raise UsageError(f"context_length={context_length} of {pixels.shape[1]} frames: leave some to imagine")
-    start = transition.start(pixels[:, :context_length], action[:, :context_length])
-    states, _ = imagine_actions(transition, start, action[:, context_length:-1])
-    return decode_frames(transition.world_model, states)
+    if not 0 < context_length < records.shape[1]:
+        raise UsageError(f"context_length={context_length} of {records.shape[1]} frames: leave some to imagine")
+    world_model, context = transition.world_model, records[:, :context_length]
+    begins = first_steps(context["next", "done"]) if world_model.marks_starts else None
+    start = transition.start(world_model.observation(context), context["action"], begins)
+    states, _ = imagine_actions(transition, start, records["action"][:, context_length:-1])
+    return decode_observations(world_model, states)
 
 
 @torch.no_grad()
-def decode_frames(world_model: GLAMWorldModel, state: Tensor) -> Tensor:
-    """Return the decoder's frames of states ``[.. k*c]``, uint8 ``[.. h w channels]``."""
-    return world_model.decoder(state).movedim(-3, -1).clamp(0, 1).mul(255).round().to(torch.uint8)
+def decode_observations(world_model: GLAMWorldModel, state: Tensor) -> TensorDict:
+    """Return what the decoder makes of states ``[.. k*c]``, in the environment's units.
+
+    That is what the encoder's ``postprocess`` makes of it, if there is one. Pixels that are floats then are taken to be
+    on the 0..1 scale, channels first.
+    """
+    decoded = getattr(world_model.encoder, "postprocess", _same)(world_model.decoder(state))
+    named = {world_model.observation_keys[0]: decoded} if isinstance(decoded, Tensor) else decoded
+    observation = TensorDict(dict(named.items()), batch_size=state.shape[:-1])
+    pixels = observation.get("pixels", None)
+    if pixels is not None and pixels.is_floating_point():
+        observation["pixels"] = postprocess_pixels(pixels)
+    return observation
+
+
+def _same(frames: Observation) -> Observation:
+    return frames
 
 
 def longest_memory(backbone: SequenceBackbone) -> int | None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor
 from torchrl.collectors import Collector
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 from torchrl.envs.utils import ExplorationType
 from tqdm import tqdm
 
+from torchrl_glam.data.replay import OBSERVATIONS
 from torchrl_glam.envs.scores import game_name, human_normalised_score, reference_scores
 from torchrl_glam.machine.terminal import progress_bar
 
@@ -73,26 +73,27 @@ class Score:
 
 
 class FirstEpisode:
-    """Keeps the frames of the first episode that it is shown, as ``on_step`` of :func:`play_episodes`.
+    """Keeps what was observed in the first episode that it is shown, as ``on_step`` of :func:`play_episodes`.
 
     Args:
-        most: frames kept; an episode may have more.
+        most: observations kept; an episode may have more.
     """
 
     def __init__(self, most: int = 4500) -> None:
-        self._frames: list[Tensor] = []
+        self._observed: list[TensorDictBase] = []
         self._most, self._ended = most, False
 
     def __call__(self, step: TensorDictBase) -> None:
         """Take a record [1]."""
         if not self._ended:
-            self._frames += [step["next", "pixels"]] if self._frames else [step["pixels"], step["next", "pixels"]]
-            self._ended = bool(step["next", "done"].any()) or len(self._frames) >= self._most
+            shown = [step["next"]] if self._observed else [step, step["next"]]
+            self._observed += [each.select(*OBSERVATIONS, strict=False).clone() for each in shown]
+            self._ended = bool(step["next", "done"].any()) or len(self._observed) >= self._most
 
     @property
-    def frames(self) -> Tensor:
-        """uint8 ``[t h w 3]``, the one after the last step too."""
-        return torch.cat(self._frames)
+    def observations(self) -> TensorDictBase:
+        """What was observed, ``pixels``, ``observation`` or both ``[t]``; what came after the last step too."""
+        return torch.cat(self._observed)
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from tests.support.paths import EXAMPLES
 from tests.support.saved import save_run
 from torchrl_glam.tools.diagnosis.writing import describe_state
 
-PARTS = ["reward", "termination", "probes", "frames", "value", "dream", "policy"]
+PARTS = ["reward", "termination", "probes", "frames", "vector", "value", "dream", "policy"]
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from tensordict import TensorDict
+from torchrl.modules import symexp
 
 from torchrl_glam.tools.diagnosis.parts import (
     dream_part,
@@ -17,20 +19,22 @@ from torchrl_glam.tools.diagnosis.parts import (
     reward_means,
     reward_threshold,
     value_part,
+    vector_errors,
 )
 from torchrl_glam.tools.diagnosis.probes import probe_rewards
 from torchrl_glam.tools.diagnosis.steps import RealSteps
 from torchrl_glam.tools.pictures.comparison import Comparison
 
 
-def make_steps(reward, terminated=None, ends=None, pixels=None):
+def make_steps(reward, terminated=None, ends=None, pixels=None, vector=None):
     """Steps of one episode, whose last one is the last there is."""
     number = len(reward)
     none = torch.zeros(number, dtype=torch.bool)
     last = none.clone()
     last[-1] = True
+    pixels = torch.zeros(number, 8, 8, 3, dtype=torch.uint8) if pixels is None else pixels
     return RealSteps(
-        torch.zeros(number, 8, 8, 3, dtype=torch.uint8) if pixels is None else pixels,
+        TensorDict({"pixels": pixels} if vector is None else {"observation": vector}, [number]),
         torch.eye(2)[torch.arange(number) % 2],
         reward,
         none if terminated is None else terminated,
@@ -90,6 +94,28 @@ def test_errors_where_it_moved():
     assert (still.share, still.moved) == (0, {})
 
 
+def test_errors_of_a_vector_are_in_standard_deviations():
+    """One dimension swings by 1 in symlog space, one stays, one swings by .5; imagination is off by half of each."""
+    real = torch.tensor([[1.0, 3.0, 0.5], [-1.0, 3.0, -0.5]]).repeat(4, 1)
+    steps = make_steps(torch.zeros(8), vector=symexp(real))
+    windows = real.reshape(2, 4, 3)
+    off = windows + torch.tensor([0.5, 1.0, 0.25])
+    frames = {"real": symexp(windows), "reconstructed": symexp(windows), "imagined": symexp(off)}
+    found = vector_errors(Comparison(frames, symexp(windows[:, 0])), steps)
+    assert [row.step for row in found] == [1, 2, 3, 4]
+    assert found[0].whole == pytest.approx({"reconstructed": 0, "imagined": 0.5, "context frame": 0}, abs=1e-5)
+    assert found[1].whole["context frame"] == pytest.approx(2)
+    first, second, third = found[1].dimensions["imagined"]
+    assert (first, second, third) == (pytest.approx(0.5, abs=1e-5), None, pytest.approx(0.5, abs=1e-5))
+    assert vector_errors(Comparison(frames, windows[:, 0]), make_steps(torch.zeros(8), vector=torch.ones(8, 3))) == []
+
+
+def test_steps_before():
+    steps = make_steps(torch.zeros(5), ends=torch.tensor([0, 0, 1, 0, 1]).bool())
+    assert steps.begins.tolist() == [True, False, False, True, False]
+    assert steps.before.tolist() == [0, 0, 1, 3, 3]
+
+
 def test_values_are_held_against_known_returns_alone():
     """The discount 0.1 forgets after two steps: of the last step's return too much is unknown, of none before it."""
     steps = make_steps(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), torch.tensor([0, 0, 1, 0, 0, 0]).bool())
@@ -145,4 +171,9 @@ def test_probes_tell_where_the_reward_is_known():
     assert (found.frames, found.belief) == (1.0, 1.0)
     assert 0.35 < found.latents < 0.65
     assert 0.35 < found.head < 0.65
+    both = TensorDict({"pixels": pixels[..., :1], "observation": rewarded.float()[:, None]}, [600])
+    for own in (both.select("observation"), both):
+        of_vector = probe_rewards(replace(steps, observation=own), noise, last, belief, noise[last, 0])
+        assert of_vector is not None
+        assert of_vector.frames == 1.0
     assert probe_rewards(make_steps(torch.zeros(600), pixels=pixels), noise, last, belief, noise[last, 0]) is None

@@ -25,6 +25,10 @@ class Knowing(nn.Module):
         """The action, and the latent."""
         return torch.cat([action, state], -1)
 
+    def make_tokens(self, state: Tensor, action: Tensor, is_init: Tensor) -> Tensor:
+        """The same; an episode's first step is not marked."""
+        return self.embedding(state, action)
+
     def prefill(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
         """The last token; the memory is how many there were."""
         return tokens[:, -1], TensorDict({"length": torch.full(tokens.shape[:1], tokens.shape[1])}, tokens.shape[:1])
@@ -82,7 +86,7 @@ def test_windows_stay_within_an_episode(steps):
 
 
 def test_environments_do_not_run_on_into_each_other(steps):
-    record = {"pixels": steps.pixels, "action": steps.action}
+    record = {"pixels": steps.observation["pixels"], "action": steps.action}
     flags = torch.zeros(NUMBER, 1, dtype=torch.bool)
     following = {"reward": steps.reward[:, None], "done": flags, "terminated": flags, "life_loss": flags}
     played = TensorDict({**record, "next": following}, [NUMBER])

@@ -9,7 +9,7 @@ import pytest
 
 from torchrl_glam.tools.diagnosis.diagnose import Diagnosis
 from torchrl_glam.tools.diagnosis.measures import Calibration, Detection
-from torchrl_glam.tools.diagnosis.parts import Dream, Event, FrameErrors, PolicyPart, RewardMeans
+from torchrl_glam.tools.diagnosis.parts import Dream, Event, FrameErrors, PolicyPart, RewardMeans, VectorErrors
 from torchrl_glam.tools.diagnosis.probes import Probes
 from torchrl_glam.tools.diagnosis.verdicts import judge, judge_memory
 
@@ -33,10 +33,24 @@ GOOD = Diagnosis(
         FrameErrors(step, 0.1, {"imagined": 0.01, "context frame": 0.05}, moved)
         for step, moved in {8: {"reconstructed": 0.1, "imagined": 0.11, "context frame": 0.3}, 15: {}}.items()
     ],
+    vector=[
+        VectorErrors(
+            step,
+            {"reconstructed": 0.1, "imagined": 0.3, "context frame": 0.8},
+            {"reconstructed": [0.1, None, 0.1], "imagined": [0.2, None, 0.4], "context frame": [0.8, None, 0.8]},
+        )
+        for step in (8, 15)
+    ],
     value=Calibration(500, 10.0, 3.0, 10.5, 4.0, 0.8, 1.0, []),
     dream=Dream(512, 16, 1.1, 1.0, 0.02, 0.02, 10.0, []),
     policy=PolicyPart(900, 1.0, 2.0, [0.3, 0.7], [0.5, 0.5]),
 )
+
+
+def vector(**errors):
+    """Change the errors of the good vector."""
+    return {"vector": [replace(row, whole={**row.whole, **errors}) for row in GOOD.vector]}
+
 
 CASES = {
     "rewards missed": ("reward", {"reward": [event(found=2, ranking=0.6)]}, "misses most rewards; look at training."),
@@ -52,7 +66,11 @@ CASES = {
     "no ends": ("termination", {"terminated": 0}, "none in the 1000 steps"),
     "ends missed": ("termination", {"ending": [event("termination", found=2)]}, "plays on where it should end"),
     "false ends": ("termination", {"ending": [event("termination", said=90)]}, "imagination ends too often"),
-    "latents lack": ("probes", {"probes": Probes(20, 0.9, 0.7, 0.8, 0.8)}, "frames show what the latents lack"),
+    "latents lack": (
+        "probes",
+        {"probes": Probes(20, 0.9, 0.7, 0.8, 0.8)},
+        "frames and vectors show what the latents lack; look at world_model.channels, world_model.encoder.hidden, ",
+    ),
     "beliefs lack": ("probes", {"probes": Probes(20, 0.9, 0.9, 0.7, 0.7)}, "latents know what the belief lacks"),
     "the head lacks": ("probes", {"probes": Probes(20, 0.9, 0.9, 0.9, 0.7)}, "the belief knows what the head does not"),
     "nobody knows": ("probes", {"probes": Probes(20, 0.6, 0.6, 0.6, 0.6)}, "no part knows them well"),
@@ -65,6 +83,20 @@ CASES = {
         "frames",
         {"frames": [replace(row, moved=row.moved and {**row.moved, "imagined": 0.2}) for row in GOOD.frames]},
         "imagination loses what moves",
+    ),
+    "no frames": ("frames", {"frames": []}, "^no pixels are observed: nothing to judge$"),
+    "no vector": ("vector", {"vector": []}, "^no vector that varies is observed: nothing to judge$"),
+    "worst of the vector": ("vector", {}, "the worst dimension 2: 0.40: imagination follows what changes$"),
+    "vector not seen": (
+        "vector",
+        vector(reconstructed=0.7),
+        "not in the latents; look at .*world_model.encoder.hidden",
+    ),
+    "vector adrift": ("vector", vector(imagined=0.7), "imagination loses what changes; look at imagination"),
+    "only a vector": (
+        "probes",
+        {"frames": [], "probes": Probes(20, 0.9, 0.7, 0.8, 0.8)},
+        "probe of vectors 0.90.* vectors show what the latents lack; look at world_model.encoder.hidden",
     ),
     "values high": ("value", {"value": Calibration(500, 15.0, 3.0, 10.0, 4.0, 0.8, 1.0, [])}, "they are too high"),
     "values flat": ("value", {"value": Calibration(500, 10.0, 1.0, 10.0, 4.0, 0.8, 3.0, [])}, "differ by too little"),

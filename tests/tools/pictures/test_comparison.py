@@ -8,24 +8,28 @@ import pytest
 import torch
 from torchrl.data import OneHot
 
+from tests.support.observed import KINDS
+from tests.support.observed import make_batch as make_real
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.tools.pictures.comparison import (
     Comparison,
     compare_imagination,
+    describe_errors,
     draw_comparison,
+    plot_errors,
     write_errors,
 )
 
 
 @pytest.fixture
 def records(make_batch):
-    return make_batch(batch=2, time=9).select("pixels", "action")
+    return make_batch(batch=2, time=9)
 
 
 @pytest.fixture
 def compared(make_world_model, records):
     torch.manual_seed(1)
-    return compare_imagination(GLAMImaginedEnv(make_world_model(), OneHot(3)), records, 5)
+    return compare_imagination(GLAMImaginedEnv(make_world_model(), OneHot(3)), records, 5)["pixels"]
 
 
 def test_frames_are_those_of_the_same_steps(compared, records, make_world_model):
@@ -46,7 +50,7 @@ def test_actions_matter(make_world_model, records):
         if changed is not None:
             other["action"][:, changed] = other["action"][:, changed].roll(1, -1)
         torch.manual_seed(7)
-        compared.append(compare_imagination(env, other, 5).frames["imagined"])
+        compared.append(compare_imagination(env, other, 5)["pixels"].frames["imagined"])
     assert torch.equal(compared[0], compared[2])
     assert torch.equal(compared[0][:, :2], compared[1][:, :2])
     assert not torch.equal(compared[0][:, 2:], compared[1][:, 2:])
@@ -78,7 +82,7 @@ def test_the_drawing_holds_every_frame(compared):
 
 
 def test_the_table_holds_every_error(compared, tmp_path):
-    write_errors(tmp_path / "errors.csv", compared, ["12", "345"])
+    write_errors(tmp_path / "errors.csv", {"pixels": compared}, ["12", "345"])
     rows = list(csv.DictReader((tmp_path / "errors.csv").read_text().splitlines()))
     assert [(row["start"], row["step"]) for row in rows] == [(s, str(t)) for s in ("12", "345") for t in range(1, 5)]
     for name, errors in compared.errors.items():
@@ -90,3 +94,40 @@ def test_a_perfect_reconstruction_errs_by_nothing():
     frames = {name: torch.full((1, 2, 4, 4, 3), 7, dtype=torch.uint8) for name in ("real", "reconstructed", "imagined")}
     compared = Comparison(frames, still=frames["real"][:, 0])
     assert str(compared) == "reconstructed 0.0000, imagined 0.0000, context frame 0.0000"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_observation(kind, make_world_model, tmp_path):
+    world_model = make_world_model(**KINDS[kind])
+    records = make_real(world_model, time=9)
+    compared = compare_imagination(GLAMImaginedEnv(world_model, OneHot(3)), records, 5)
+    assert tuple(compared) == world_model.observation_keys
+    for key, own in compared.items():
+        assert torch.equal(own.frames["real"], records[key][:, 5:])
+        assert torch.equal(own.still, records[key][:, 4])
+        assert [error.shape for error in own.errors.values()] == 3 * [(2, 4)]
+    if "pixels" in compared:
+        assert draw_comparison(compared["pixels"], ["12", "345"]).shape[-1] == 3
+    write_errors(tmp_path / "errors.csv", compared, ["12", "345"])
+    plot_errors(tmp_path / "errors.png", compared)
+    titles = (tmp_path / "errors.csv").read_text().splitlines()[0].split(",")[2:]
+    entries = [f"{key}_" for key in compared] if len(compared) > 1 else [""]
+    assert titles == [f"{key}{name}" for key in entries for name in ("reconstructed", "imagined", "context_frame")]
+    assert describe_errors(compared).count("imagined") == len(compared)
+
+
+def test_errors_of_a_vector_are_in_symlog_space(make_world_model):
+    real = torch.tensor([[[0.0, 9.0]]])
+    compared = Comparison({"real": real, "imagined": torch.tensor([[[torch.e - 1, 9.0]]])}, still=real[:, 0])
+    assert compared.errors["imagined"].item() == pytest.approx(0.5)
+
+
+def test_differences_are_those_to_the_step_before(make_world_model):
+    """The first frame that is compared is reconstructed with the last one of the context as the one before."""
+    world_model = make_world_model(**KINDS["mixed difference"])
+    records, given = make_real(world_model, time=9), []
+    world_model.encode = lambda *inputs, encode=world_model.encode: given.append(inputs) or encode(*inputs)
+    compare_imagination(GLAMImaginedEnv(world_model, OneHot(3)), records, 5)
+    now, before = given[0]
+    assert torch.equal(now["pixels"][:, 5], records["pixels"][:, 5])
+    assert torch.equal(before["pixels"][:, 5], records["pixels"][:, 4])

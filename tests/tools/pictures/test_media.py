@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from tensordict import TensorDict
 
+from tests.support.observed import KINDS
+from tests.support.observed import make_batch as make_real
 from torchrl_glam.config import GLAMConfig
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMWorldModel
 from torchrl_glam.runs.loggers import close_loggers, make_loggers
-from torchrl_glam.tools.pictures.media import write_media
+from torchrl_glam.tools.pictures.media import write_episode, write_media
 
 
 @pytest.fixture
@@ -78,3 +80,17 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, world_model, reco
     (tmp_path / "media").touch()
     with pytest.raises(UsageError, match=r"imagined-000000100\.png cannot be written"):
         write_media(Path(tmp_path), [], 100, world_model, records, context_length=3)
+
+
+@pytest.mark.parametrize("kind", ["vector", "mixed", "grey", "mixed difference"])
+def test_files_of_every_kind_of_observation(kind, tmp_path, make_world_model):
+    world_model = make_world_model(**KINDS[kind], marks_starts=True)
+    records = make_real(world_model, 1)[0]
+    write_media(tmp_path, [], 100, world_model, records, context_length=3)
+    written = write_episode(tmp_path / "media" / "evaluation.gif", records.select(*world_model.observation_keys))
+    names = {"pixels": {".png", ".gif"}, "observation": {"-traces.png"}}
+    wanted = {f"imagined-000000100{end}" for key in world_model.observation_keys for end in names[key]}
+    ends = {"pixels": ".gif", "observation": "-traces.png"}
+    episode = {f"evaluation{ends[key]}" for key in world_model.observation_keys}
+    assert {path.name for path in written} == episode
+    assert {path.name for path in (tmp_path / "media").iterdir()} == wanted | episode

@@ -81,8 +81,8 @@ def test_one_frame_is_a_video_too(tmp_path):
 
 @pytest.mark.parametrize(
     "frames",
-    [torch.zeros(2, 8, 8, 3), striped(2)[0], striped(2)[..., :1], striped(2)[:0]],
-    ids=["floats", "one frame", "grey", "no frames"],
+    [torch.zeros(2, 8, 8, 3), striped(2)[0], striped(2)[..., :2], striped(2)[:0]],
+    ids=["floats", "one frame", "two channels", "no frames"],
 )
 def test_other_frames_are_refused(frames, tmp_path):
     with pytest.raises(UsageError, match=r"a video wants uint8 \[t h w 3\]"):

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from torchrl_glam.modules.autoencoders.base import Encoder, FrameEncoder, Observation, preprocess_pixels, step_before
+from torchrl_glam.modules.autoencoders.base import (
+    Encoder,
+    FrameEncoder,
+    Observation,
+    postprocess_pixels,
+    preprocess_pixels,
+    step_before,
+)
 from torchrl_glam.modules.autoencoders.contract import check_encoder, example_observation, make_coder
 from torchrl_glam.modules.autoencoders.image import ImageDecoder, ImageEncoder
 from torchrl_glam.modules.autoencoders.mixed import (
@@ -35,6 +42,7 @@ __all__ = [
     "check_encoder",
     "example_observation",
     "make_coder",
+    "postprocess_pixels",
     "preprocess_pixels",
     "step_before",
 ]

@@ -75,6 +75,10 @@ class Encoder(nn.Module):
         """Turn an observation into floats."""
         raise NotImplementedError
 
+    def postprocess(self, frames: Observation) -> Observation:
+        """Undo :meth:`preprocess`, for pictures of what a decoder returns; images may stay as they are."""
+        return frames
+
     def extract(
         self, frames: Observation, previous: Observation | None = None
     ) -> tuple[Float[Tensor, "*b f"], Float[Tensor, "*b kc"]]:
@@ -124,6 +128,11 @@ def preprocess_pixels(
 ) -> Float[Tensor, "*b channels h w"]:
     """Convert pixels in 0..255 to ``dtype`` in 0..1, channels first."""
     return pixels.movedim(-1, -3).to(dtype) / 255.0
+
+
+def postprocess_pixels(frames: Float[Tensor, "*b channels h w"]) -> UInt8[Tensor, "*b h w channels"]:
+    """Undo :func:`preprocess_pixels`; what lies beyond 0..1 is cut."""
+    return frames.movedim(-3, -1).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def step_before(sequence: Entries) -> Entries:

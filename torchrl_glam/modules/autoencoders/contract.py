@@ -54,7 +54,9 @@ def check_encoder(encoder: nn.Module, decoder: nn.Module, observation: Observati
       ``difference = True``, ``encode(frames, previous)``;
     * ``forward(observation)``, or with ``previous``: what ``encode`` returns;
     * ``in_keys``: the entries it reads, ``("pixels",)`` if it has none. Of one entry, observation and frames are
-      tensors; of several, TensorDicts.
+      tensors; of several, TensorDicts;
+    * ``postprocess(frames)``, for pictures of vectors in raw units: the inverse of ``preprocess``. Without it they are
+      drawn as the decoder returns them. Images on the 0..1 scale, channels first, need none.
 
     A decoder has ``forward(state [*b kc])``, which returns frames.
 

@@ -47,6 +47,11 @@ class JoinedEncoder(Encoder):
         frames = {key: part.preprocess(observation.get(key)) for key, part in self.parts.items()}
         return TensorDict(frames, batch_size=observation.batch_size)
 
+    def postprocess(self, frames: TensorDictBase) -> TensorDict:
+        """Turn each entry's floats into what the environment gives."""
+        observation = {key: part.postprocess(frames.get(key)) for key, part in self.parts.items()}
+        return TensorDict(observation, batch_size=frames.batch_size)
+
     def extract(
         self, frames: TensorDictBase, previous: TensorDictBase | None = None
     ) -> tuple[Float[Tensor, "*b f"], Float[Tensor, "*b kc"]]:

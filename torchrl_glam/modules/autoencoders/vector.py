@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchrl.modules import symlog
+from torchrl.modules import symexp, symlog
 
 from torchrl_glam.modules.autoencoders.base import Encoder
 
@@ -55,6 +55,10 @@ class VectorEncoder(Encoder):
     def preprocess(self, observation: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         """Return the vector in symlog space."""
         return symlog(observation.to(self.head.weight.dtype))
+
+    def postprocess(self, frames: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+        """Return the vector in raw units."""
+        return symexp(frames)
 
     def extract(
         self, frames: Float[Tensor, "*b n"], previous: Float[Tensor, "*b n"] | None = None

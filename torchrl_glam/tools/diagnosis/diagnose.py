@@ -25,6 +25,7 @@ from torchrl_glam.tools.diagnosis.parts import (
     FrameErrors,
     PolicyPart,
     RewardMeans,
+    VectorErrors,
     dream_part,
     ending_events,
     frame_errors,
@@ -33,19 +34,20 @@ from torchrl_glam.tools.diagnosis.parts import (
     reward_means,
     reward_threshold,
     value_part,
+    vector_errors,
 )
 from torchrl_glam.tools.diagnosis.predictions import at_states, encode, predict, read_contexts
 from torchrl_glam.tools.diagnosis.probes import Probes, probe_rewards
 from torchrl_glam.tools.diagnosis.steps import RealSteps
 from torchrl_glam.tools.imagination import longest_memory
-from torchrl_glam.tools.pictures.comparison import compare_imagination
+from torchrl_glam.tools.pictures.comparison import Comparison, compare_imagination
 
 AtStep = TypeVar("AtStep", Event, RewardMeans)
 
 HORIZON = 15  # steps predicted in imagination; one more is imagined, for the tolerance at the last one
 IMAGINED = 2048  # contexts from which the actions really taken are imagined, at most
 DREAMT = 512  # and those of the policy
-FRAMES = 64  # windows whose frames are compared
+FRAMES = 64  # windows whose observations are compared
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Diagnosis:
         threshold: a reward is predicted where the prediction's size exceeds this; ``None``: no step was rewarded.
         reward, means, ending: by step, from 0; ``reward`` is empty without a threshold.
         probes: where the knowledge of rewards is lost; ``None`` with too few of them.
-        frames: by step, from 1.
+        frames: by step, from 1; empty if no pixels are observed.
+        vector: the same of a vector.
         value: ``None`` without a critic, or where no return is known.
         dream: imagination under the policy.
         policy: its actions in real states.
@@ -75,6 +78,7 @@ class Diagnosis:
     ending: list[Event]
     probes: Probes | None
     frames: list[FrameErrors]
+    vector: list[VectorErrors]
     value: Calibration | None
     dream: Dream
     policy: PolicyPart
@@ -102,7 +106,7 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
     """
     every, far = _choose_contexts(run, steps, context)
     env = run.make_imagined_env()
-    latents = encode(run.world_model, steps.pixels)
+    latents = encode(run.world_model, steps)
     now = predict(env.transition, latents, steps, every, context, 0)
     ahead = predict(env.transition, latents, steps, far, context, HORIZON + 1)
     later = far[:, None] + torch.arange(HORIZON + 2)
@@ -120,7 +124,8 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
     seen = imagined.copy().set("state", latents[at.to(latents.device)])
     from_batch = run.config.imagination.starts is Starts.batch
     critic = run.critic if run.critic is not None and "state_value" in run.critic.out_keys else None
-    probed = (every > 0) & ~steps.ends[every - 1]  # a context of one step may be an episode's first
+    probed = ~steps.begins[every]  # a context of one step may be an episode's first
+    compared = _compare_windows(env, steps, far, context)
     return Diagnosis(
         number=len(steps),
         rewarded=int((steps.reward != 0).sum()),
@@ -131,7 +136,8 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
         means=compare(reward_means, steps.reward, "reward", "expected"),
         ending=compare(ending_events, steps.terminated, "ending"),
         probes=probe_rewards(steps, latents, every[probed], now["belief"].cpu()[probed], now["reward"][probed, 0]),
-        frames=_compare_frames(env, steps, far, context),
+        frames=frame_errors(compared["pixels"]) if "pixels" in compared else [],
+        vector=vector_errors(compared["observation"], steps) if "observation" in compared else [],
         value=_judge_values(run, critic, seen if from_batch else imagined, at, steps),
         dream=_dream(run, critic, env, latents, steps, at, context),
         policy=policy_part(
@@ -167,10 +173,10 @@ def spread(numbers: Tensor, most: int) -> Tensor:
     return numbers[torch.linspace(0, len(numbers) - 1, most).long()]
 
 
-def _compare_frames(env: GLAMImaginedEnv, steps: RealSteps, far: Tensor, context: int) -> list[FrameErrors]:
+def _compare_windows(env: GLAMImaginedEnv, steps: RealSteps, far: Tensor, context: int) -> dict[str, Comparison]:
     window = spread(far, FRAMES)[:, None] + torch.arange(1 - context, HORIZON + 1)
-    records = TensorDict({"pixels": steps.pixels[window], "action": steps.action[window]}, window.shape)
-    return frame_errors(compare_imagination(env, records, context))
+    records = steps.observation[window].set("action", steps.action[window])
+    return compare_imagination(env, records.set(("next", "done"), steps.ends[window, None]), context)
 
 
 def _judge_values(

@@ -1,7 +1,7 @@
 """The parts of a diagnosis: reward and termination, frames, value, dream and policy.
 
-``n`` contexts, ``h`` horizon, ``a`` action size. Step 0 is predicted from real steps only, step ``h`` after ``h``
-imagined latents (:func:`~torchrl_glam.tools.diagnosis.predictions.predict`).
+``n`` contexts, ``h`` horizon, ``a`` action size, ``x`` numbers of a vector. Step 0 is predicted from real steps only,
+step ``h`` after ``h`` imagined latents (:func:`~torchrl_glam.tools.diagnosis.predictions.predict`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torchrl.modules import symlog
 
 from torchrl_glam.tools.diagnosis.measures import (
     Calibration,
@@ -26,6 +27,7 @@ from torchrl_glam.tools.diagnosis.steps import RealSteps
 from torchrl_glam.tools.pictures.comparison import Comparison
 
 MOVED = 32  # a pixel moved if one of its colours differs by more from the last frame of the context, of 255
+TINY = 1e-6  # standard deviation in symlog space up to which a dimension does not vary
 FORGOTTEN = 0.05  # a return is known if the discount of the first unknown reward is at most this
 
 
@@ -70,6 +72,23 @@ class FrameErrors:
     share: float
     whole: dict[str, float]
     moved: dict[str, float]
+
+
+@dataclass(frozen=True)
+class VectorErrors:
+    """Root mean squared errors of a vector at a step after the context, in standard deviations of the real steps.
+
+    Both in symlog space. A guess that is always the mean errs by about 1.
+
+    Args:
+        step: from 1.
+        whole: by guess, the mean over the dimensions that vary: ``reconstructed``, ``imagined``, ``context frame``.
+        dimensions: by guess, of each dimension; ``None`` where that does not vary.
+    """
+
+    step: int
+    whole: dict[str, float]
+    dimensions: dict[str, list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -162,11 +181,35 @@ def frame_errors(comparison: Comparison) -> list[FrameErrors]:
     differences = {name: comparison.difference(guess) for name, guess in comparison.guesses.items()}
     rows = []
     for step, at in enumerate(moved.unbind(1)):
-        errors = {name: difference[:, step].mean(-1) / 255 for name, difference in differences.items()}  # (r h w)
+        errors = {name: difference[:, step].mean(-1) for name, difference in differences.items()}  # (r h w)
         whole = {name: error.mean().item() for name, error in errors.items()}
         there = {name: error[at].mean().item() for name, error in errors.items()} if at.any() else {}
         rows.append(FrameErrors(step + 1, at.double().mean().item(), whole, there))
     return rows
+
+
+def vector_errors(comparison: Comparison, steps: RealSteps) -> list[VectorErrors]:
+    """Return the errors of a comparison of windows ``[r t]`` for each step; none if no dimension varies."""
+    deviation = symlog(steps.observation["observation"].double()).std(0, correction=0)
+    varies = deviation > TINY
+    if not varies.any():
+        return []
+    errors = {
+        name: comparison.difference(guess).square().mean(0).sqrt() / deviation  # (t x)
+        for name, guess in comparison.guesses.items()
+    }
+    flags = varies.tolist()
+    return [
+        VectorErrors(
+            step + 1,
+            {name: error[step, varies].mean().item() for name, error in errors.items()},
+            {
+                name: [value if flag else None for value, flag in zip(error[step].tolist(), flags, strict=True)]
+                for name, error in errors.items()
+            },
+        )
+        for step in range(comparison.frames["real"].shape[1])
+    ]
 
 
 def value_part(value: Tensor, at: Tensor, steps: RealSteps, gamma: float) -> Calibration | None:

@@ -20,11 +20,18 @@ def draw(path: Path, title: str, found: dict[str, Diagnosis]) -> None:
     Raises:
         UsageError: if the file cannot be written.
     """
-    figure = make_figure(15, 11)
+    some = next(iter(found.values()))
+    observed = [plot for plot, rows in ((_frames, some.frames), (_vector, some.vector)) if rows]
+    plots = [_rewards, _means, *observed, _endings, _values, _policy]
+    columns = -(-len(plots) // 2)
+    figure = make_figure(5 * columns, 11)
     figure.suptitle(title)
-    panels = figure.subplots(2, 3).flatten()
+    panels = list(figure.subplots(2, columns).flat)
+    for panel in panels[len(plots) :]:
+        panel.remove()
+    panels = panels[: len(plots)]
     for (source, diagnosis), style in zip(found.items(), STYLES, strict=False):
-        for panel, plot in zip(panels, (_rewards, _means, _frames, _endings, _values, _policy), strict=True):
+        for panel, plot in zip(panels, plots, strict=True):
             plot(panel, diagnosis, source, style)
     for panel in panels:
         panel.grid(alpha=0.3)
@@ -62,6 +69,12 @@ def _frames(axes: Any, found: Diagnosis, source: str, style: str) -> None:
     axes.set(title="error of frames, where they moved", xlabel="steps after the context", ylabel="of 1")
     names = ("reconstructed", "imagined", "context frame")
     _curves(axes, {name: [(row.step, row.moved.get(name)) for row in found.frames] for name in names}, source, style)
+
+
+def _vector(axes: Any, found: Diagnosis, source: str, style: str) -> None:
+    axes.set(title="error of vectors", xlabel="steps after the context", ylabel="in standard deviations")
+    names = ("reconstructed", "imagined", "context frame")
+    _curves(axes, {name: [(row.step, row.whole[name]) for row in found.vector] for name in names}, source, style)
 
 
 def _values(axes: Any, found: Diagnosis, source: str, style: str) -> None:

@@ -20,10 +20,13 @@ AT_ONCE = 512  # contexts, or frames: some 100 MB at the paper's sizes
 
 
 @torch.no_grad()
-def encode(world_model: GLAMWorldModel, pixels: Tensor) -> Tensor:
-    """Return latents ``[n k*c]`` of frames, sampled once as in acting, on the world model's device."""
-    device = next(world_model.parameters()).device
-    return torch.cat([world_model.encode(part.to(device)) for part in pixels.split(AT_ONCE)])
+def encode(world_model: GLAMWorldModel, steps: RealSteps) -> Tensor:
+    """Return latents ``[n k*c]`` of real steps, sampled once as in acting, on the world model's device."""
+    device, before, parts = next(world_model.parameters()).device, steps.before, []
+    for now in torch.arange(len(steps)).split(AT_ONCE):
+        read = (now, before[now]) if world_model.sees_differences else (now,)
+        parts.append(world_model.encode(*(world_model.observation(steps.observation[at]).to(device) for at in read)))
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -71,8 +74,8 @@ def read_contexts(
 ) -> TensorDict:
     """Return ``state``, ``belief`` and ``memory`` after the contexts that end at ``last [n]``, to imagine from."""
     window = last[:, None] + torch.arange(1 - context, 1)
-    action = steps.action[window].to(latents.device)
-    tokens = transition.world_model.embedding(latents[window.to(latents.device)], action)
+    action, begins = steps.action[window].to(latents.device), steps.begins[window, None].to(latents.device)
+    tokens = transition.world_model.make_tokens(latents[window.to(latents.device)], action, begins)
     belief, memory = transition.dynamics.prefill(tokens)
     state = transition.world_model.predict_state(belief)
     return TensorDict({"state": state, "belief": belief, "memory": memory}, [len(last)])

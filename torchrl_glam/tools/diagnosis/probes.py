@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 from torch.nn import functional
+from torchrl.modules import symlog
 
 from torchrl_glam.tools.diagnosis.measures import ranking
 from torchrl_glam.tools.diagnosis.steps import RealSteps
@@ -28,8 +30,8 @@ class Probes:
 
     Args:
         held_out: rewarded steps among them.
-        frames: probe of the frame and its change, 16x16 pixels, and the action.
-        latents: probe of the same two frames' latents and the action.
+        frames: probe of the observation, its change and the action; images of 16x16 pixels, vectors in symlog space.
+        latents: probe of the same two observations' latents and the action.
         belief: probe of the belief.
         head: the reward head itself, no probe; it may have been trained on these steps.
     """
@@ -59,7 +61,8 @@ def probe_rewards(steps: RealSteps, latents: Tensor, last: Tensor, belief: Tenso
     if rewarded.sum() < ENOUGH or not all(part.any() and not part.all() for part in parts):
         return None
     latents, belief = latents.cpu(), belief.cpu()
-    now, before, action = coarse(steps.pixels[last]), coarse(steps.pixels[last - 1]), steps.action[last].float()
+    now, before = (coarse(steps.observation[at]) for at in (last, last - 1))
+    action = steps.action[last].float()
     features = {
         "frames": torch.cat([now, now - before, action], 1),
         "latents": torch.cat([latents[last], latents[last - 1], action], 1),
@@ -90,7 +93,12 @@ def probe(features: Tensor, wanted: Tensor, held_out: Tensor) -> Tensor:
     return (features @ weight[1:] + weight[0]).detach()
 
 
-def coarse(pixels: Tensor) -> Tensor:
-    """Shrink frames ``[n h w 3]`` to ``[n 768]`` from 0 to 1, some at a time."""
-    parts = (functional.adaptive_avg_pool2d(part.movedim(-1, 1).float(), COARSE) for part in pixels.split(512))
-    return torch.cat([part.flatten(1) / 255 for part in parts])
+def coarse(observation: TensorDictBase) -> Tensor:
+    """Return observations as ``[n x]``: frames ``[n h w c]`` shrunk, from 0 to 1, and vectors in symlog space."""
+    parts = []
+    if (pixels := observation.get("pixels", None)) is not None:
+        shrunk = (functional.adaptive_avg_pool2d(some.movedim(-1, 1).float(), COARSE) for some in pixels.split(512))
+        parts.append(torch.cat([some.flatten(1) / 255 for some in shrunk]))
+    if (vector := observation.get("observation", None)) is not None:
+        parts.append(symlog(vector))
+    return torch.cat(parts, 1)

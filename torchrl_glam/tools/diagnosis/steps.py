@@ -1,6 +1,6 @@
 """Real steps of a run to look at: steps it was trained on, or fresh ones.
 
-``n`` steps, ``a`` action size.
+``n`` steps, ``a`` action size, ``x`` numbers of a vector.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from torchrl_glam import factory
-from torchrl_glam.data.replay import select_record
+from torchrl_glam.data.replay import OBSERVATIONS, select_record
 from torchrl_glam.errors import UsageError
 from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.runs.checkpoint import read_records
@@ -27,14 +27,15 @@ class RealSteps:
     """Consecutive steps of one environment, followed by those of the next one, if there are several.
 
     Args:
-        pixels: uint8 ``[n h w 3]``, the frame in which the action was chosen.
+        observation: ``[n]``, in which the action was chosen: ``pixels`` uint8 ``[n h w c]``, a vector ``observation``
+            ``[n x]``, or both.
         action: ``[n a]``.
         reward: ``[n]``, of the action.
         terminated: bool ``[n]``, true where a life or the episode was lost: the world model's termination.
         ends: bool ``[n]``, true where no step of the same episode and environment follows.
     """
 
-    pixels: Tensor
+    observation: TensorDictBase
     action: Tensor
     reward: Tensor
     terminated: Tensor
@@ -43,6 +44,16 @@ class RealSteps:
     def __len__(self) -> int:
         """Return the number of steps."""
         return len(self.reward)
+
+    @property
+    def begins(self) -> Tensor:
+        """Bool ``[n]``, true where no step of the same episode and environment precedes."""
+        return torch.cat([torch.ones_like(self.ends[:1]), self.ends[:-1]])
+
+    @property
+    def before(self) -> Tensor:
+        """The number ``[n]`` of the step before each; where an episode begins, its own."""
+        return torch.arange(len(self)) - (~self.begins).long()
 
     def starts(self, length: int) -> Tensor:
         """Return the first step of every window of ``length`` steps within one episode, ascending."""
@@ -59,7 +70,7 @@ def join_steps(played: Sequence[TensorDictBase]) -> RealSteps:
     records: TensorDictBase = torch.cat(list(played))
     following = records["next"]
     return RealSteps(
-        records["pixels"],
+        records.select(*OBSERVATIONS, strict=False),
         records["action"],
         following["reward"].flatten().float(),
         following["life_loss"].flatten(),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from torchrl_glam.presentation import NOTHING
 from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
-from torchrl_glam.tools.diagnosis.parts import Event, FrameErrors
+from torchrl_glam.tools.diagnosis.parts import Event, FrameErrors, VectorErrors
 
 FEW = 10  # events, below which nothing is judged
 HALF = 0.5  # recall and precision of a model that sees most events, and share of the recall that imagination keeps
@@ -14,7 +15,7 @@ KNOWS = 0.8  # ranking of a model that knows when an event is likelier
 FLAT = 2.0  # ratio of the prediction where there is a reward to that where there is none, if a model tells them apart
 AMOUNT = (2 / 3, 1.5)  # predicted or imagined reward, of the real one: neither too little nor too much
 OFTEN = (0.5, 2.0)  # the same of terminations, which are rarer
-BLIND = 0.75  # error of a moved pixel, of that of a still picture there, from which on movement is not drawn
+BLIND = 0.75  # error of a moved pixel, or of a vector, of that of a still one, from which on movement is not drawn
 DRIFT = 1.25  # imagined error of a moved pixel, of the reconstructed one, from which on imagination loses its way
 CORRELATION = 0.3  # of values and returns
 SLOPE = (0.5, 2.0)  # of returns on values
@@ -24,8 +25,10 @@ MIDDLE = 8  # steps of imagination, about half a horizon
 LOST = 0.05  # of ranking, from one probe to the next
 FORGETS = 0.5  # recall on fresh steps, of that on the replay
 
+Errors = TypeVar("Errors", FrameErrors, VectorErrors)
+
 TRAINING = "training.world_model_every, model_optimizer.lr, replay.batch_size, total_frames"
-LATENT = "world_model.channels, world_model.num_categoricals, world_model.num_classes"
+LATENT = "world_model.num_categoricals, world_model.num_classes"
 ROLLOUT = (
     "imagination.horizon, imagination.context_length, imagination.memory, model_loss.variation_target, "
     "model_loss.variation_free_nats, world_model.dynamics.post_norm"
@@ -39,6 +42,7 @@ def judge(found: Diagnosis) -> dict[str, str]:
         "termination": judge_ending,
         "probes": judge_probes,
         "frames": judge_frames,
+        "vector": judge_vector,
         "value": judge_value,
         "dream": judge_dream,
         "policy": judge_policy,
@@ -53,7 +57,8 @@ def judge_memory(replay: Diagnosis, fresh: Diagnosis) -> str:
     trained, new = (at(found.reward, 0).exact.recall or 0.0 for found in (replay, fresh))
     line = f"recall of rewards {trained:.2f} in the replay, {new:.2f} in fresh steps"
     if new < FORGETS * trained:
-        return f"{line}: they are learned by heart; look at total_frames, training.world_model_every (less), {LATENT}"
+        options = f"total_frames, training.world_model_every (less), {_latent(replay)}"
+        return f"{line}: they are learned by heart; look at {options}"
     return f"{line}: no sign of learning by heart" if trained >= HALF else f"{line}: there is little to be forgotten"
 
 
@@ -62,8 +67,9 @@ def judge_reward(found: Diagnosis) -> str:
     if found.rewarded < FEW:
         return f"{found.rewarded} rewards in {found.number} steps: too few to judge; give more records"
     now, means = at(found.reward, 0).exact, found.means[0]
+    options = f"{TRAINING}, then at the {_observed(found)}, {_latent(found)}"
     recall, precision, ranking = now.recall or 0.0, now.precision, now.ranking or 0.0
-    line = f"recall {recall:.2f} of {now.real} rewards, precision {_show(precision)}, ranking {ranking:.2f}"
+    line = f"recall {recall:.2f} of {now.real} rewards, precision {_show(precision)}, ranking {_show(now.ranking)}"
     line += f", predicted {_share(means.predicted, means.real)} of the mean reward"
     line += f" ({_share(means.expected, means.real)} expected by the head's distribution)"
     if means.real and AMOUNT[0] < means.expected / means.real < AMOUNT[1] and means.predicted / means.real < AMOUNT[0]:
@@ -78,10 +84,10 @@ def judge_reward(found: Diagnosis) -> str:
     if recall >= HALF:
         return f"{line}: it predicts rewards that do not come; look at {TRAINING}"
     if abs(some) < FLAT * abs(none):
-        return f"{line}: nearly the same is predicted everywhere; look at {TRAINING}, then at the frames, {LATENT}"
+        return f"{line}: nearly the same is predicted everywhere; look at {options}"
     if ranking >= KNOWS:
         return f"{line}: it knows when they are likely, and is not sure; look at {TRAINING}"
-    return f"{line}: the world model misses most rewards; look at {TRAINING}, then at the frames, {LATENT}"
+    return f"{line}: the world model misses most rewards; look at {options}"
 
 
 def judge_ending(found: Diagnosis) -> str:
@@ -106,22 +112,24 @@ def judge_probes(found: Diagnosis) -> str:
     probes = found.probes
     if probes is None:
         return "too few rewards, or in too few places, to probe; give more records"
-    line = f"held-out ranking of {probes.held_out} rewards by a probe of frames {probes.frames:.2f}, of latents "
-    line += f"{probes.latents:.2f}, of beliefs {probes.belief:.2f}; the head itself {probes.head:.2f}"
+    line = f"held-out ranking of {probes.held_out} rewards by a probe of {_observed(found)} {probes.frames:.2f}, of "
+    line += f"latents {probes.latents:.2f}, of beliefs {probes.belief:.2f}; the head itself {probes.head:.2f}"
     if probes.frames > probes.head and probes.frames - max(probes.latents, probes.belief) > LOST:
-        return f"{line}: frames show what the latents lack; look at {LATENT}, {TRAINING}"
+        return f"{line}: {_observed(found)} show what the latents lack; look at {_latent(found)}, {TRAINING}"
     if probes.latents - max(probes.belief, probes.head) > LOST:
         return f"{line}: latents know what the belief lacks; look at world_model.dynamics.width, .window, {TRAINING}"
     if probes.belief - probes.head > LOST:
         return f"{line}: the belief knows what the head does not; look at world_model.head_width, {TRAINING}"
     if max(probes.frames, probes.latents, probes.belief, probes.head) < KNOWS:
-        return f"{line}: no part knows them well, nor do the frames tell at once; more data, total_frames"
+        return f"{line}: no part knows them well, nor do the {_observed(found)} tell at once; more data, total_frames"
     return f"{line}: nothing is lost on the way"
 
 
 def judge_frames(found: Diagnosis) -> str:
     """Judge the drawing of what moves, and its place in imagination."""
-    middle, last = frame(found, MIDDLE), frame(found, HORIZON)
+    if not found.frames:
+        return "no pixels are observed: nothing to judge"
+    middle, last = at_step(found.frames, MIDDLE), at_step(found.frames, HORIZON)
     still = last.whole["context frame"]
     line = f"after {HORIZON} steps imagination errs by {last.whole['imagined']:.4f}, a still picture by {still:.4f}"
     if not middle.moved:
@@ -129,10 +137,32 @@ def judge_frames(found: Diagnosis) -> str:
     seen, drawn, copied = (middle.moved[name] for name in ("reconstructed", "imagined", "context frame"))
     line += f"; where it moved, after {MIDDLE}: reconstructed {seen:.3f}, imagined {drawn:.3f}, still {copied:.3f}"
     if seen > BLIND * copied:
-        return f"{line}: what moves is not drawn, so it is not in the latents; look at {LATENT}, {TRAINING}"
+        return f"{line}: what moves is not drawn, so it is not in the latents; look at {_latent(found)}, {TRAINING}"
     if drawn > DRIFT * seen:
         return f"{line}: imagination loses what moves; look at {ROLLOUT}"
     return f"{line}: imagination is about as good as the reconstruction"
+
+
+def judge_vector(found: Diagnosis) -> str:
+    """Judge the reconstruction of a vector, and its course in imagination."""
+    if not found.vector:
+        return "no vector that varies is observed: nothing to judge"
+    middle, last = at_step(found.vector, MIDDLE), at_step(found.vector, HORIZON)
+    still = last.whole["context frame"]
+    line = (
+        f"after {HORIZON} steps imagination errs by {last.whole['imagined']:.2f} standard deviations, a still vector "
+    )
+    seen, drawn, copied = (middle.whole[name] for name in ("reconstructed", "imagined", "context frame"))
+    line += f"by {still:.2f}; after {MIDDLE}: reconstructed {seen:.2f}, imagined {drawn:.2f}, still {copied:.2f}"
+    errors = {dimension: error for dimension, error in enumerate(middle.dimensions["imagined"]) if error is not None}
+    if len(errors) > 1:
+        worst = max(errors, key=lambda dimension: errors[dimension])
+        line += f", the worst dimension {worst}: {errors[worst]:.2f}"
+    if seen > BLIND * copied:
+        return f"{line}: what changes is not in the latents; look at {_latent(found)}, {TRAINING}"
+    if drawn > BLIND * copied:
+        return f"{line}: imagination loses what changes; look at {ROLLOUT}"
+    return f"{line}: imagination follows what changes"
 
 
 def judge_value(found: Diagnosis) -> str:
@@ -197,9 +227,19 @@ def at(events: list[Event], step: int) -> Event:
     return next(event for event in events if event.step == step)
 
 
-def frame(found: Diagnosis, step: int) -> FrameErrors:
-    """Return the errors at a step."""
-    return next(row for row in found.frames if row.step == step)
+def at_step(rows: Sequence[Errors], step: int) -> Errors:
+    """Return the errors of frames or of a vector at a step."""
+    return next(row for row in rows if row.step == step)
+
+
+def _observed(found: Diagnosis) -> str:
+    return " and ".join(name for name, rows in (("frames", found.frames), ("vectors", found.vector)) if rows)
+
+
+def _latent(found: Diagnosis) -> str:
+    """Return the options of the latents, and of the parts of the encoder that there are."""
+    parts = {"world_model.channels": found.frames, "world_model.encoder.hidden": found.vector}
+    return ", ".join([*(option for option, rows in parts.items() if rows), LATENT])
 
 
 def _share(part: float, whole: float) -> str:

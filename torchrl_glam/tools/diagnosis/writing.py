@@ -13,7 +13,8 @@ from torchrl_glam.presentation import NOTHING, escape_html, markdown
 from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
 from torchrl_glam.tools.diagnosis.measures import Calibration
 from torchrl_glam.tools.diagnosis.parts import FORGOTTEN, MOVED, Event, PolicyPart
-from torchrl_glam.tools.diagnosis.verdicts import judge, judge_memory
+from torchrl_glam.tools.diagnosis.verdicts import MIDDLE, at_step, judge, judge_memory
+from torchrl_glam.tools.pictures.traces import MOST
 
 LOCK = ".lock"  # in a run's folder, taken by the process that trains it
 SHOWN = (0, 1, 4, 8, HORIZON)  # steps in the tables; all of them are in the JSON file
@@ -72,6 +73,9 @@ def _tables(found: Diagnosis) -> list[str]:
         "Probes: held-out ranking of rewards by each part": _probe_table(found),
         f"Termination, a lost life ({found.terminated} of {found.number} steps)": _event_table(found.ending),
         f"Frames, mean absolute error of 1 (moved: by more than {MOVED} of 255)": _frame_table(found),
+        "Vector, root mean squared error in standard deviations of the real steps, in symlog space": _vector_table(
+            found
+        ),
         f"Value (returns known but for a discount of {FORGOTTEN:.0%})": _value_table(found.value),
         f"Dream under the policy ({found.dream.number} x {found.dream.horizon} steps)": _dream_table(found),
         f"Policy in {found.policy.number} real states": _policy_table(found.policy),
@@ -119,6 +123,16 @@ def _frame_table(found: Diagnosis) -> str:
         if row.step in SHOWN
     ]
     return _table(titles, rows)
+
+
+def _vector_table(found: Diagnosis) -> str:
+    rows = [[row.step, *map(row.whole.get, GUESSES)] for row in found.vector if row.step in SHOWN]
+    if not rows:
+        return "none is observed, or none that varies"
+    middle = at_step(found.vector, MIDDLE).dimensions
+    errors = list(zip(*(middle[name] for name in GUESSES), strict=True))[:MOST]
+    dimensions = [[dimension, *of_guesses] for dimension, of_guesses in enumerate(errors)]
+    return f"{_table(['step', *GUESSES], rows)}\n\n{_table([f'dimension, step {MIDDLE}', *GUESSES], dimensions)}"
 
 
 def _value_table(value: Calibration | None) -> str:

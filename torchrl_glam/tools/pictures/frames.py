@@ -26,7 +26,7 @@ def outline_changes(
     """Enlarge frames and draw a thin line round what differs from the frame before, without hiding any of it.
 
     Args:
-        frames: uint8 ``[t h w 3]``, consecutive, RGB.
+        frames: uint8 ``[t h w 3]``, consecutive, RGB; or grey ``[t h w 1]``.
         colour: of the line.
         threshold: a pixel differs if one of its colours changes by more.
         scale: factor of the enlargement.
@@ -41,7 +41,7 @@ def outline_changes(
         >>> outline_changes(frames).shape
         torch.Size([2, 192, 192, 3])
     """
-    images = frames.cpu().numpy()
+    images = to_rgb(frames).cpu().numpy()
     outlined = [enlarge(images[0], scale)]
     for last, image in pairwise(images):
         changed = np.abs(image.astype(np.int16) - last).max(-1) > threshold
@@ -55,7 +55,7 @@ def write_imagined(path: Path, real: Tensor, imagined: Tensor, *, scale: int = 3
 
     Args:
         path: of the file.
-        real, imagined: uint8 ``[t h w 3]`` each, RGB, of the same steps.
+        real, imagined: uint8 ``[t h w 3]`` each, RGB, or grey ``[t h w 1]``, of the same steps.
         scale: factor of the enlargement.
 
     Raises:
@@ -106,6 +106,11 @@ def tile(
         for left, image in zip(lefts, of_row, strict=False):
             canvas[top : top + height, left : left + width] = image
     return canvas
+
+
+def to_rgb(frames: Tensor) -> Tensor:
+    """Return frames ``[.. h w 3]`` of RGB or grey ones ``[.. h w 1]``."""
+    return frames.expand(*frames.shape[:-1], 3)
 
 
 def enlarge(image: np.ndarray, scale: int) -> np.ndarray:

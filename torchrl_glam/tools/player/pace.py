@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Update:
-    """A message to all listeners: the state as JSON and, unless it is a failure, the two pictures as one PNG."""
+    """A message to all listeners: the state as JSON and, unless it is a failure, the two pictures, if any, as a PNG."""
 
     state: str
     pictures: bytes = b""
@@ -188,7 +188,8 @@ class Player:
         spans = self._ticks[-1] - self._ticks[0] if len(self._ticks) > 1 else 0.0
         pace = (len(self._ticks) - 1) / spans if spans else None
         shown |= {"agent_plays": self.agent_plays, "paused": self.paused, "speed": self.speed, "pace": pace}
-        return json.dumps({"type": "state", **shown, "has_aside": moment.aside is not None})
+        has = {"has_picture": moment.picture is not None, "has_aside": moment.aside is not None}
+        return json.dumps({"type": "state", **shown, **has})
 
     def _tell(self, update: Update) -> None:
         for queue in self._listeners.values():
@@ -198,7 +199,9 @@ class Player:
 
 
 def encode_pictures(moment: Moment) -> bytes:
-    """Encode the picture, and the one aside (black if there is none) on its right, as PNG."""
+    """Encode the picture, and the one aside (black if there is none) on its right, as PNG; empty without a picture."""
+    if moment.picture is None:
+        return b""
     aside = np.zeros_like(moment.picture) if moment.aside is None else moment.aside
     both = cv2.cvtColor(np.concatenate([moment.picture, aside], 1), cv2.COLOR_RGB2BGR)
     return cv2.imencode(".png", both)[1].tobytes()

@@ -2,7 +2,7 @@
 
 The page sends JSON: ``{"keys": [codes held]}``, ``{"command": name}`` or ``{"speed": steps per second}``. It receives
 JSON whose ``type`` is ``hello`` (once), ``state``, ``failure`` (of a step) or ``error`` (of a message), and after each
-state the pictures as a binary PNG.
+state the pictures, if there are any, as a binary PNG. Vectors are in the state.
 """
 
 from __future__ import annotations
@@ -136,6 +136,8 @@ def greeting(player: Player) -> dict[str, Any]:
         "real": session.env is not None,
         "codes": CODES,
         "controls": session.controls.describe(),
+        "pixels": "pixels" in session.run.world_model.observation_keys,
+        "numbers": session.run.world_model.vector_size,
     }
 
 

@@ -16,7 +16,7 @@ from torchrl_glam.runs.checkpoint.replay_files import REPLAY
 from torchrl_glam.runs.loading import LoadedRun
 from torchrl_glam.runs.records import RecordedWindows
 from torchrl_glam.tools.player.controls import Controls, action_meanings
-from torchrl_glam.tools.player.worlds import Agent, ImaginedWorld, Outcome, RealWorld
+from torchrl_glam.tools.player.worlds import Agent, Context, ImaginedWorld, Outcome, RealWorld, View, view
 
 REAL, IMAGINED = "real", "imagined"
 
@@ -50,16 +50,19 @@ class Moment(Tally):
 
     Args:
         mode: ``real`` or ``imagined``.
-        picture: uint8 [h w channels].
+        picture: uint8 [h w 3]; ``None`` if no pixels are observed.
         aside: in the real game the frame that the world model expected, ``None`` before the first step; in imagination
             the real frame at which it began.
+        vector, vector_aside: the same of a vector, its first 16 numbers; ``None`` if there is none.
         value: of the current state; ``None`` without a critic of states, and before the first step.
     """
 
     mode: str
-    picture: np.ndarray
+    picture: np.ndarray | None
     aside: np.ndarray | None
     value: float | None
+    vector: list[float | None] | None = None
+    vector_aside: list[float | None] | None = None
 
 
 class Session:
@@ -144,7 +147,9 @@ class Session:
         """Return what is to be seen now."""
         world, value = self._world, _finite(self._agent.value(self._world.moment))
         shown = vars(self._tallies[self.mode])
-        return Moment(**shown, mode=self.mode, picture=world.picture, aside=world.aside, value=value)
+        now, aside = world.now, world.aside or View(None, None)
+        seen = {"picture": now.picture, "aside": aside.picture, "vector": now.vector, "vector_aside": aside.vector}
+        return Moment(**shown, **seen, mode=self.mode, value=value)
 
     def _imagine(self) -> None:
         """Start imagination after the last real frames, or after recorded ones if there is no real game."""
@@ -153,7 +158,7 @@ class Session:
             event = f"Imagined from here on, after {context[0].shape[1]} recorded frames."
         else:
             idle = self._make_context(self._real)
-            context, origin = self._real.context, self._real.picture
+            context, origin = self._real.context, self._real.now
             event = f"Imagined from here on, after the last {context[0].shape[1]} real frames"
             event += f", {idle} of them just now without a key." if idle else "."
         self._imagined.begin(context, origin)
@@ -168,16 +173,16 @@ class Session:
             idle += 1
         return idle
 
-    def _recorded_context(self) -> tuple[tuple[Tensor, Tensor], np.ndarray]:
-        """Return consecutive recorded frames with their actions, and the frame that followed."""
+    def _recorded_context(self) -> tuple[Context, View]:
+        """Return consecutive recorded observations with their actions, and the observation that followed."""
         longest = 0 if self._windows is None else self._windows.longest
         length = min(self.run.config.imagination.context_length + 1, longest)
         if self._windows is None or length < 2:
             raise UsageError("there is no real environment and no recorded episode of 2 steps to imagine from")
         starts = self._windows.starts(length)
         records = self._windows.read(int(starts[torch.randint(len(starts), ())]), length)
-        pixels, actions = (records[key].to(self._agent.device) for key in ("pixels", "action"))
-        return (pixels[None, :-1], actions[None, :-1]), records["pixels"][-1].cpu().numpy()
+        context = records[None, :-1].to(self._agent.device)
+        return (self.run.world_model.observation(context), context["action"], None), view(records[-1])
 
 
 def make_session(run: LoadedRun, seed: int = 0) -> Session:

@@ -1,10 +1,11 @@
 """The two worlds to play in, one step at a time: the real environment, and the imagination of the world model.
 
-``t`` time, ``k c`` categoricals and classes, ``d`` width, ``a`` width of an action.
+``t`` time, ``k c`` categoricals and classes, ``d`` width, ``a`` width of an action, ``n`` numbers of a vector.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -17,8 +18,36 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.modules import SlidingWindow
+from torchrl_glam.modules.autoencoders import Observation
 from torchrl_glam.runs.loading import LoadedRun
-from torchrl_glam.tools.imagination import decode_frames, is_endless
+from torchrl_glam.tools.imagination import decode_observations, is_endless
+from torchrl_glam.tools.pictures.frames import to_rgb
+from torchrl_glam.tools.pictures.traces import MOST
+
+Context = tuple[Observation, Tensor, Tensor | None]
+"""Arguments of ``GLAMImaginedEnv.start``: observations and actions ``[1 t ..]``, and which steps begin an episode."""
+
+
+@dataclass(frozen=True)
+class View:
+    """An observation to look at.
+
+    Args:
+        picture: uint8 [h w 3]; ``None`` if no pixels are observed.
+        vector: its first 16 numbers, ``None`` in place of those that are not finite; ``None`` if there is no vector.
+    """
+
+    picture: np.ndarray | None
+    vector: list[float | None] | None
+
+
+def view(observation: TensorDictBase) -> View:
+    """Return a single observation as a view."""
+    pixels, vector = (observation.get(key, None) for key in ("pixels", "observation"))
+    return View(
+        None if pixels is None else to_rgb(pixels).cpu().numpy(),
+        None if vector is None else [number if math.isfinite(number) else None for number in vector[:MOST].tolist()],
+    )
 
 
 @dataclass(frozen=True)
@@ -70,9 +99,9 @@ class Agent:
         reward, _, _ = self.run.world_model.predict_outcome(belief)
         return reward.item(), self.run.world_model.termination_head(belief).sigmoid().item()
 
-    def draw(self, state: Tensor) -> np.ndarray:
-        """Decode ``state [1 k*c]`` into a picture, uint8 [h w channels]."""
-        return decode_frames(self.run.world_model, state)[0].cpu().numpy()
+    def decode(self, state: Tensor) -> View:
+        """Decode ``state [1 k*c]`` into what the world model sees in it."""
+        return view(decode_observations(self.run.world_model, state)[0])
 
 
 class RealWorld:
@@ -85,27 +114,27 @@ class RealWorld:
 
     def __init__(self, env: EnvBase, agent: Agent) -> None:
         self._env, self._agent, self._policy = env, agent, agent.run.policy
-        self._records: deque[tuple[Tensor, Tensor]] = deque(maxlen=agent.run.config.imagination.context_length)
+        self._records: deque[TensorDict] = deque(maxlen=agent.run.config.imagination.context_length)
         self.reset()
 
     def reset(self) -> None:
         """Begin another episode."""
         self._records.clear()
         self._context = self._policy.context_spec.zero([1]).to(self._agent.device)
-        self._now = self._env.reset()
+        self._now, self._before = self._env.reset(), None
         self._latent = self._encode()
         self._expected: Tensor | None = None
         self.moment: TensorDict | None = None
 
     @property
-    def picture(self) -> np.ndarray:
-        """The current frame, uint8 [h w channels]."""
-        return self._now["pixels"].cpu().numpy()
+    def now(self) -> View:
+        """The current observation."""
+        return view(self._now)
 
     @property
-    def aside(self) -> np.ndarray | None:
-        """The frame that the world model expected."""
-        return None if self._expected is None else self._agent.draw(self._expected)
+    def aside(self) -> View | None:
+        """The observation that the world model expected."""
+        return None if self._expected is None else self._agent.decode(self._expected)
 
     @property
     def steps_seen(self) -> int:
@@ -113,15 +142,17 @@ class RealWorld:
         return len(self._records)
 
     @property
-    def context(self) -> tuple[Tensor, Tensor]:
-        """The last frames ``[1 t h w channels]`` of this episode and the actions taken at them ``[1 t a]``."""
-        pixels, actions = zip(*self._records, strict=True)
-        device = self._agent.device
-        return torch.stack(pixels)[None].to(device), torch.stack(actions)[None].to(device)
+    def context(self) -> Context:
+        """The last observations of this episode, the actions taken at them, and which of them began it."""
+        records = torch.stack(list(self._records))[None].to(self._agent.device)
+        return self._agent.run.world_model.observation(records), records["action"], records["is_init"]
 
     def step(self, action: Tensor) -> Outcome:
         """Take ``action [a]``."""
-        self._records.append((self._now["pixels"].clone(), action))
+        keys, begins = self._agent.run.world_model.observation_keys, torch.tensor([self._before is None])
+        seen = self._now.select(*keys).clone()
+        self._records.append(TensorDict({**seen, "action": action, "is_init": begins}))
+        self._before = seen
         self._context = self._policy.remember(self._context, self._latent, action[None].to(self._agent.device))
         following = self._env.step(self._now.set("action", action))
         self._now, after = self._env.step_mdp(following), following["next"]
@@ -133,7 +164,9 @@ class RealWorld:
         return Outcome(after["reward"].item(), *self._agent.predict(belief), ended, life_lost)
 
     def _encode(self) -> Tensor:
-        return self._agent.run.world_model.encode(self._now["pixels"][None].to(self._agent.device))
+        world_model = self._agent.run.world_model
+        read = [self._now] if self._before is None or not world_model.sees_differences else [self._now, self._before]
+        return world_model.encode(*(world_model.observation(each)[None].to(self._agent.device) for each in read))
 
 
 class ImaginedWorld:
@@ -147,8 +180,8 @@ class ImaginedWorld:
         self._agent = agent
         self._env = make_endless_env(agent.run)
 
-    def begin(self, context: tuple[Tensor, Tensor], origin: np.ndarray) -> None:
-        """Start after the real frames and actions of ``context``; ``origin`` is the frame that followed."""
+    def begin(self, context: Context, origin: View) -> None:
+        """Start after the real steps of ``context``; ``origin`` is the observation that followed."""
         self._context, self.aside = context, origin
         self.reset()
 
@@ -157,9 +190,9 @@ class ImaginedWorld:
         self._now: TensorDictBase = self._env.start(*self._context)
 
     @property
-    def picture(self) -> np.ndarray:
-        """The decoder's picture of the current state, uint8 [h w channels]."""
-        return self._agent.draw(self._now["state"])
+    def now(self) -> View:
+        """The decoder's view of the current state."""
+        return self._agent.decode(self._now["state"])
 
     @property
     def moment(self) -> TensorDictBase:
