@@ -1,10 +1,13 @@
 """Plot the training returns of runs, or of CSV files (frame, return), as a moving average over episodes.
 
-pip install -e ".[report]"
-python examples/plot_returns.py runs/a runs/b out=curve.png
+    python examples/plot_returns.py runs/a runs/b out=curve.png
+
+Needs the extra `[report]`.
 """
 
 from __future__ import annotations
+
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
 
 import sys
 from pathlib import Path
@@ -33,6 +36,9 @@ def plot(paths: list[Path], out: Path) -> None:
 
 def main() -> None:
     """Read the paths and the output file from the command line."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.stdout.write(f"{__doc__}\n")
+        return
     outputs = [word.removeprefix("out=") for word in sys.argv[1:] if word.startswith("out=")]
     paths = [Path(word) for word in sys.argv[1:] if not word.startswith("out=")]
     try:
