@@ -20,6 +20,7 @@ from torchrl_glam.config.choices import (
 )
 from torchrl_glam.config.imagination import ImaginationConfig
 from torchrl_glam.config.parts import GROUPS, store_parts
+from torchrl_glam.config.presets import load_preset
 from torchrl_glam.config.run import (
     CheckpointConfig,
     EnvConfig,
@@ -57,6 +58,7 @@ __all__ = [
     "Starts",
     "TrainingConfig",
     "WorldModelConfig",
+    "load_preset",
     "make_schema",
 ]
 
