@@ -92,6 +92,15 @@ def test_a_wrong_name_and_the_other_flags(call, capsys):
         assert capsys.readouterr().err.startswith(f"error: {line}")
 
 
+def test_packages_that_are_missing_are_named_with_their_extra(call, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchrl_glam.examples.plot_returns", None)
+    with pytest.raises(SystemExit, match="2"):
+        call("plot", "runs/a")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: glam plot cannot import all it needs (")
+    assert line.endswith('): pip install "torchrl_glam[report]"')
+
+
 def test_lines_name_the_command_that_the_user_has(monkeypatch):
     script = f"{EXAMPLES}/glam_atari.py"
     for called, (this, other) in {

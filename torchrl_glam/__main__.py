@@ -9,12 +9,13 @@ import difflib
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import shtab
 
 from torchrl_glam import __version__
 from torchrl_glam.machine.folders import EXAMPLES
-from torchrl_glam.machine.invocation import COMMANDS, PROGRAMS
+from torchrl_glam.machine.invocation import COMMANDS, PROGRAMS, Command, this_command
 
 COMPLETION = "--completion"
 
@@ -26,8 +27,7 @@ def main() -> None:
         name = " ".join(given[:number])
         if command := COMMANDS.get(name):
             sys.argv = [f"{program} {name}", *command.flags, *given[number:]]
-            import_module(command.module).main()
-            return
+            return call(command)
     first = given[0] if given else "--help"
     if first == "--version":
         sys.stdout.write(f"torchrl_glam {__version__}\n")
@@ -41,6 +41,17 @@ def main() -> None:
         name = " ".join(given[: 1 + (first == "offline")])
         near = " or ".join(difflib.get_close_matches(name, COMMANDS, n=2))
         fail(f"there is no command {name}: {f'did you mean {near}?' if near else f'see {program} --help'}")
+
+
+def call(command: Command) -> None:
+    """Call the command's ``main``; end with one line if packages of its extra are missing."""
+    try:
+        module = import_module(command.module)
+    except ImportError as error:
+        if not command.extra:
+            raise
+        fail(f'{this_command()} cannot import all it needs ({error}): pip install "torchrl_glam[{command.extra}]"')
+    module.main()
 
 
 def page(program: str) -> str:
@@ -71,7 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def fail(line: str) -> None:
+def fail(line: str) -> NoReturn:
     """End the process with one line on stderr."""
     sys.stderr.write(f"error: {line}\n")
     sys.exit(2)

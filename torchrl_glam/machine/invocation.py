@@ -23,15 +23,17 @@ class Command(NamedTuple):
         module: its ``main`` is called.
         line: its line in the page of ``glam --help``.
         flags: given before the user's own arguments.
+        extra: the one of the package's that brings what it imports.
     """
 
     module: str
     line: str
     flags: tuple[str, ...] = ()
+    extra: str = ""
 
 
-def _example(name: str, line: str, *flags: str) -> Command:
-    return Command(f"torchrl_glam.examples.{name}", line, flags)
+def _example(name: str, line: str, *flags: str, extra: str = "") -> Command:
+    return Command(f"torchrl_glam.examples.{name}", line, flags, extra)
 
 
 COMMANDS = {
@@ -43,14 +45,22 @@ COMMANDS = {
     "diagnose": _example("diagnose", "what a run has learned and what not, and the options that affect it"),
     "export": _example("export", "a run as one safetensors file, or its frames as a Minari dataset"),
     "random": _example("random_play", "the score of random play, which the report compares runs with"),
-    "report": Command("torchrl_glam.tools.report.__main__", "scores of runs with intervals, beside published methods"),
-    "plot": _example("plot_returns", "the training returns of runs as a picture"),
+    "report": Command(
+        "torchrl_glam.tools.report.__main__", "scores of runs with intervals, beside published methods", extra="report"
+    ),
+    "plot": _example("plot_returns", "the training returns of runs as a picture", extra="report"),
     "benchmark": _example("benchmark", "the cost of each part of a training step on this machine"),
-    "offline dataset": _example("make_offline_dataset", "train a teacher and record a dataset of its steps"),
-    "offline train": _example("mambadm_offline", "train MambaDM, or a model that it is compared with, on a dataset"),
-    "offline evaluate": _example("evaluate_offline", "ask an offline run for other returns, or with another memory"),
-    "offline compare": _example("compare_offline", "tables and pictures of offline runs"),
-    "offline benchmark": _example("benchmark_acting", "the cost of one action of offline models"),
+    "offline dataset": _example(
+        "make_offline_dataset", "train a teacher and record a dataset of its steps", extra="offline"
+    ),
+    "offline train": _example(
+        "mambadm_offline", "train MambaDM, or a model that it is compared with, on a dataset", extra="offline"
+    ),
+    "offline evaluate": _example(
+        "evaluate_offline", "ask an offline run for other returns, or with another memory", extra="offline"
+    ),
+    "offline compare": _example("compare_offline", "tables and pictures of offline runs", extra="offline"),
+    "offline benchmark": _example("benchmark_acting", "the cost of one action of offline models", extra="offline"),
 }
 
 
