@@ -16,6 +16,7 @@ import shtab
 from torchrl_glam import __version__
 from torchrl_glam.machine.folders import EXAMPLES
 from torchrl_glam.machine.invocation import COMMANDS, PROGRAMS, Command, this_command
+from torchrl_glam.machine.terminal import optional_output
 
 COMPLETION = "--completion"
 
@@ -28,6 +29,12 @@ def main() -> None:
         if command := COMMANDS.get(name):
             sys.argv = [f"{program} {name}", *command.flags, *given[number:]]
             return call(command)
+    with optional_output():
+        answer(program, given)
+
+
+def answer(program: str, given: list[str]) -> None:
+    """Print what is asked for, the page if nothing is; end with one line for a command that does not exist."""
     first = given[0] if given else "--help"
     if first == "--version":
         sys.stdout.write(f"torchrl_glam {__version__}\n")

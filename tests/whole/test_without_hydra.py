@@ -11,6 +11,7 @@ from tests.support.paths import ROOT
 from torchrl_glam.config import GLAMConfig, load_preset
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import SequenceBackbone
+from torchrl_glam.runs.glam import GLAMRun
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "without_hydra.md").read_text(), re.DOTALL)
 SMALLER = {
@@ -50,6 +51,12 @@ def test_the_blocks_of_the_page_run(tmp_path, monkeypatch, capsys):
     for terms in ("model_terms", "agent_terms"):
         assert all(value.isfinite().all() for value in names[terms].values())
     assert names["frame"] == 48
+
+
+def test_a_run_from_python_is_resumed_by_python(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchrl_glam.runs.run.HydraConfig.initialized", lambda: False)
+    with GLAMRun(load_preset("debug", {"run_dir": f"{tmp_path}/run"})) as run:
+        assert str(run._stopped()).endswith(f"Start again with: the same Python call, run_dir={tmp_path}/run")
 
 
 @pytest.mark.parametrize(
