@@ -57,7 +57,8 @@ def call(command: Command) -> None:
     except ImportError as error:
         if not command.extra:
             raise
-        fail(f'{this_command()} cannot import all it needs ({error}): pip install "torchrl_glam[{command.extra}]"')
+        reason = str(error).partition(": pip install")[0]
+        fail(f'{this_command()} cannot import all it needs ({reason}): pip install "torchrl_glam[{command.extra}]"')
     module.main()
 
 
