@@ -24,14 +24,13 @@ from tqdm import tqdm
 
 from torchrl_glam.command.cli import command_line, resolve_device
 from torchrl_glam.config import GLAMConfig
+from torchrl_glam.machine.invocation import this_command
 from torchrl_glam.tools.benchmarks import scaling, scans, tables
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Report, check_options
 from torchrl_glam.tools.benchmarks.timing import time_table
 from torchrl_glam.tools.benchmarks.variants import measure_variants
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-TRACE = "profile.json"  # written by --profile; profile=FILE names another
-COMMAND = shlex.join(["python", "examples/benchmark.py", *sys.argv[1:]])
 
 
 def progress(line: str) -> None:
@@ -46,7 +45,8 @@ def main(config: GLAMConfig) -> None:
     device = resolve_device(config.device)
     check_options(config, device)
     report = {Report.tables: report_variants, Report.scans: report_scans, Report.scaling: report_scaling}[config.report]
-    parts = [tables.header(config, device, COMMAND), *report(config, device)]
+    command = f"{this_command()} {shlex.join(sys.argv[1:])}".rstrip()
+    parts = [tables.header(config, device, command), *report(config, device)]
     text = "\n\n".join(parts)
     print(text)
     if config.out is not None:
@@ -83,5 +83,4 @@ def report_scaling(config: BenchmarkConfig, device: torch.device) -> Iterator[st
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = [f"profile={TRACE}" if word == "--profile" else word for word in sys.argv[1:]]
     main()

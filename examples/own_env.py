@@ -2,15 +2,16 @@
 
     python examples/own_env.py env.name=my-cart-pole preset=debug
 
-Takes the options of glam_atari.py, of which env.name is only what the run is called.
+Takes the options of glam_atari.py, of which env.name is only what the run is called. A copy of this file works from
+any folder.
 """
 
 from __future__ import annotations
 
 import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
 
-from glam_atari import CONFIGS, train
 from torchrl.envs import GymEnv, TransformedEnv
+from torchrl_glam.examples.glam_atari import CONFIGS, train
 
 from torchrl_glam.command.cli import command_line
 from torchrl_glam.config import EnvConfig, GLAMConfig

@@ -1,15 +1,19 @@
 """Plot the training returns of runs, or of CSV files (frame, return), as a moving average over episodes.
 
-pip install -e ".[report]"
-python examples/plot_returns.py runs/a runs/b out=curve.png
+    python examples/plot_returns.py runs/a runs/b out=curve.png
+
+Needs the extra `[report]`.
 """
 
 from __future__ import annotations
+
+import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports below take seconds)
 
 import sys
 from pathlib import Path
 
 from torchrl_glam.errors import UsageError
+from torchrl_glam.machine.invocation import this_command
 from torchrl_glam.presentation import make_figure, save_figure, share_legend
 from torchrl_glam.tools.report.panels import WINDOW, few_marker, moving_average
 from torchrl_glam.tools.report.runs import read_curve
@@ -33,6 +37,9 @@ def plot(paths: list[Path], out: Path) -> None:
 
 def main() -> None:
     """Read the paths and the output file from the command line."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.stdout.write(f"{(__doc__ or '').splitlines()[0]}\n\n{this_command()} RUNS... out=FILE.png\n")
+        return
     outputs = [word.removeprefix("out=") for word in sys.argv[1:] if word.startswith("out=")]
     paths = [Path(word) for word in sys.argv[1:] if not word.startswith("out=")]
     try:

@@ -1,7 +1,7 @@
 """Play uniformly random actions: the score that every other one has to beat.
 
     python examples/random_play.py env.name=ALE/Boxing-v5
-    python -m torchrl_glam.tools.report runs/ALE/Boxing-v5
+    glam-report runs/ALE/Boxing-v5
 
 The report compares the runs beside this one with its episodes. Options are those of glam_atari.py; env, seed,
 evaluation.episodes and run_dir have an effect.
@@ -13,9 +13,9 @@ import torchrl_glam.command.interrupt  # noqa: F401  # isort: skip (the imports 
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-from glam_atari import CONFIGS
 from tensordict.nn import TensorDictModule
 
 from torchrl_glam import factory
@@ -27,6 +27,8 @@ from torchrl_glam.machine.resources import device_name
 from torchrl_glam.runs.folder import RunFolder
 from torchrl_glam.runs.summary import describe_result, make_score
 from torchrl_glam.training.evaluation import play_episodes
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def check(config: GLAMConfig, given: list[str]) -> None:

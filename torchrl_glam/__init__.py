@@ -3,8 +3,8 @@
 The algorithm: ``modules`` (world model, sequence backbones, Mamba, policy), ``objectives`` (losses), ``envs`` (Atari,
 the imagined environment), ``data`` (replay) and ``training`` (the updates). Each part works without the rest.
 ``config`` and ``factory`` make them from options, ``runs`` keeps what a run leaves on disk, ``command`` has the command
-lines, ``offline`` is MambaDM, and ``tools`` read runs. Importing this module imports none of them, their
-first use does: ``torchrl_glam.modules.MambaBlock``.
+lines, ``offline`` is MambaDM, ``tools`` read runs, and ``examples`` are the loops. Importing this module imports none
+of them, their first use does: ``torchrl_glam.modules.MambaBlock``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _ROOMS = (
     "data",
     "envs",
     "errors",
+    "examples",
     "factory",
     "machine",
     "modules",

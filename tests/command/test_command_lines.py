@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from tests.support.paths import CONFIGS
 from torchrl_glam.command.cli import command_line
-from torchrl_glam.command.explain import LONGEST, option_names
+from torchrl_glam.command.explain import LONGEST
 from torchrl_glam.config import GROUPS, GLAMConfig
+from torchrl_glam.config.flat import option_names
 
 
 @pytest.fixture

@@ -54,14 +54,16 @@ def read(words: list[str]) -> str:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_any_folder_comes_back(folder):
-    line = resume_command("my scripts/glam.py", ["seed=1", "env.name='A b'", "run_dir=old", "resume=force"], folder)
+    line = resume_command(
+        "python 'my scripts/glam.py'", ["seed=1", "env.name='A b'", "run_dir=old", "resume=force"], folder
+    )
     words = shlex.split(line)
     assert words[:-1] == ["python", "my scripts/glam.py", "seed=1", "env.name='A b'"]
     assert read(words) == folder
 
 
 def test_a_shell_reads_all_of_them():
-    lines = [resume_command("glam.py", [], folder) for folder in FOLDERS]
+    lines = [resume_command("python glam.py", [], folder) for folder in FOLDERS]
     script = "\n".join(line.replace("python glam.py", "printf '%s\\n'", 1) for line in lines)
     printed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
     assert [read([word]) for word in printed.splitlines()] == FOLDERS
@@ -71,7 +73,7 @@ def test_so_do_random_ones():
     chance = random.Random(0)
     for _ in range(150):
         folder = "".join(chance.choices("ab1.,=:'\"\\${}()[]~+ #é", k=chance.randint(1, 8))).replace("${", "$")
-        assert read(shlex.split(resume_command("glam.py", [], folder))) == folder, folder
+        assert read(shlex.split(resume_command("python glam.py", [], folder))) == folder, folder
 
 
 def test_plain_names_are_left_plain():

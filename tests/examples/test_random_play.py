@@ -21,7 +21,6 @@ def play(monkeypatch, capsys):
     """A function that runs the script here, and returns what it prints."""
 
     def run(*options):
-        monkeypatch.syspath_prepend(str(EXAMPLES))
         monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
         runpy.run_path(str(EXAMPLE), run_name="__main__")
         return capsys.readouterr().out
@@ -30,8 +29,7 @@ def play(monkeypatch, capsys):
 
 
 @pytest.fixture
-def refused(refuse, monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+def refused(refuse):
     return partial(refuse, EXAMPLE)
 
 

@@ -14,6 +14,7 @@ from torchrl_glam.config.parts import store_imported
 from torchrl_glam.envs.scores import atari_100k_games
 from torchrl_glam.errors import UsageError
 
+FLAGS = {"--check": "check=true", "--profile": "profile=profile.json"}
 PARTS_OPTION = "init_parts"
 GAME_OPTION, GAME_NAME = "env.name", "ALE/{}-v5"
 
@@ -24,7 +25,7 @@ def expand_arguments(arguments: list[str]) -> list[str]:
     Raises:
         UsageError: for a glob that matches no game, or a list of names and import paths.
     """
-    flags = ["check=true" if argument == "--check" else _bracket(argument) for argument in arguments]
+    flags = [FLAGS.get(argument) or _bracket(argument) for argument in arguments]
     store_imported(flags)
     return expand_games(flags)
 

@@ -19,19 +19,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from torchrl_glam.command.arguments import expand_arguments, study_arguments
-from torchrl_glam.command.explain import GROUP, one_line_errors, option_names, reading_options
+from torchrl_glam.command.explain import GROUP, one_line_errors, reading_options
 from torchrl_glam.command.given import check_given
 from torchrl_glam.command.help import help_page
 from torchrl_glam.command.study.launch import run_study
 from torchrl_glam.command.study.plan import NAME, name_run, task_overrides
-from torchrl_glam.config import GROUPS, Device, GLAMConfig, RunConfig
+from torchrl_glam.config import Device, GLAMConfig, RunConfig
 from torchrl_glam.config.checks import check_config, check_names
+from torchrl_glam.config.presets import check_ablation, check_places
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.machine.allocator import keep_freed_memory
 from torchrl_glam.machine.compilation import check_compiler
 from torchrl_glam.machine.terminal import optional_output
 from torchrl_glam.runs.initial import read_initial
-from torchrl_glam.runs.summary import choices
 
 Config = TypeVar("Config")
 Decorator = Callable[[Callable[[Config], None]], Callable[[], None]]
@@ -182,34 +182,11 @@ def _check_launcher() -> None:
 
 
 def _prepare(config_dir: Path, config: GLAMConfig, given: list[str]) -> None:
-    for option, group in GROUPS.items():
-        for name in {group.place, f"{group.place}.name", f"{group.place}._target_"} - {option}:
-            if name in given:
-                raise UsageError(f"{name} cannot be set by itself: choose a part as a whole, by {option}=...")
-    for name in given:
-        if name in ("world_model", "model_loss") or name.endswith(("._target_", "._partial_")):
-            raise UsageError(f"{name} is no option: give those below it, or choose {', '.join(GROUPS)}")
-    if config.ablation != "none":
-        _check_ablation(config_dir, config)
+    check_places(given)
+    check_ablation(config_dir, config)
     check_config(config)
     read_initial(config)  # here only to refuse it before anything is built
     if config.training.compile:
         check_compiler("training.compile=true", resolve_device(config.device))
     if config.training.keep_memory:
         keep_freed_memory()
-
-
-def _check_ablation(config_dir: Path, config: GLAMConfig) -> None:
-    """Raise UsageError for an option that undoes what the ablation says: the run would have the wrong name."""
-    options = OmegaConf.structured(config)
-    ablation: Any = OmegaConf.load(config_dir / "ablation" / f"{config.ablation}.yaml")
-    said = {name: OmegaConf.select(ablation, name) for name in option_names(ablation) if name != "defaults"}
-    for choice in ablation.get("defaults", ()):
-        said["dynamics"] = choice["override /dynamics"]
-    for name, wanted in said.items():
-        value = choices(config)[name] if name == "dynamics" else OmegaConf.select(options, name)
-        if getattr(value, "value", value) != wanted:
-            raise UsageError(
-                f"ablation={config.ablation} means {name}={wanted}, the options say {getattr(value, 'value', value)}: "
-                "leave one of them out"
-            )

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from torchrl_glam.config import GROUPS
+from torchrl_glam.config.flat import option_names, unknown_option
 from torchrl_glam.config.registry import PARTS
 from torchrl_glam.errors import UsageError, first_line, one_line
 
@@ -131,22 +132,3 @@ def _explain_part(error: BaseException, text: str) -> str | None:
         return f"{file[1]}={file[2]} sets {name}, but {has}"
     near = "".join(f"did you mean {place}.{match}? " for match in difflib.get_close_matches(last, known, n=1))
     return f"there is no option {name}: {near}{has}"
-
-
-def unknown_option(name: str, schema: type[Any], listing: str) -> str:
-    """Return a line on an option that does not exist, with near matches, or where the options are listed."""
-    known = list(option_names(OmegaConf.structured(schema)))
-    matches = difflib.get_close_matches(name, known, n=3)
-    matches = matches or [option for option in known if option.split(".")[-1] == name.split(".")[-1]][:3]
-    advice = f"did you mean {' or '.join(matches)}?" if matches else listing
-    return f"there is no option {name}: {advice}"
-
-
-def option_names(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the names of all options, ``group.option`` where they are nested."""
-    for key in (str(key) for key in node if not str(key).startswith("_")):  # _target_ is no option
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and len(child):
-            yield from option_names(child, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"

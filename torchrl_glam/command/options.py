@@ -16,7 +16,8 @@ from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from torchrl_glam.command.explain import PACKAGE, one_line_errors, unknown_option
+from torchrl_glam.command.explain import PACKAGE, one_line_errors
+from torchrl_glam.config.flat import unknown_option
 from torchrl_glam.config.quoting import quote_override
 from torchrl_glam.errors import UsageError
 from torchrl_glam.machine.terminal import optional_output

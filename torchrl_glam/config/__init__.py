@@ -21,6 +21,7 @@ from torchrl_glam.config.choices import (
 )
 from torchrl_glam.config.imagination import ImaginationConfig
 from torchrl_glam.config.parts import GROUPS, store_parts
+from torchrl_glam.config.presets import load_preset
 from torchrl_glam.config.run import (
     CheckpointConfig,
     EnvConfig,
@@ -59,6 +60,7 @@ __all__ = [
     "Starts",
     "TrainingConfig",
     "WorldModelConfig",
+    "load_preset",
     "make_schema",
 ]
 

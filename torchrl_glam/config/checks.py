@@ -6,8 +6,8 @@ import math
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from torchrl_glam.config import GLAMConfig, RunConfig, Starts
-from torchrl_glam.config.run import INIT_PARTS
+from torchrl_glam.config.choices import Starts
+from torchrl_glam.config.run import INIT_PARTS, GLAMConfig, RunConfig
 from torchrl_glam.errors import UNPRINTABLE, UsageError
 from torchrl_glam.modules.policy import SEES
 from torchrl_glam.objectives.returns import BOOTSTRAPS, PERCENTILES

@@ -1,11 +1,12 @@
-"""Options as plain dictionaries."""
+"""Options as plain dictionaries, and their dotted names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 
 def plain_options(options: Any) -> dict[str, Any]:
@@ -27,3 +28,22 @@ def flatten_options(options: Mapping[Any, Any], prefix: str = "") -> dict[str, A
         nested = isinstance(value, Mapping) and value
         flat |= flatten_options(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return flat
+
+
+def unknown_option(name: str, schema: type[Any], listing: str) -> str:
+    """Return a line on an option that does not exist, with near matches, or where the options are listed."""
+    known = list(option_names(OmegaConf.structured(schema)))
+    matches = difflib.get_close_matches(name, known, n=3)
+    matches = matches or [option for option in known if option.split(".")[-1] == name.split(".")[-1]][:3]
+    advice = f"did you mean {' or '.join(matches)}?" if matches else listing
+    return f"there is no option {name}: {advice}"
+
+
+def option_names(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the names of all options, ``group.option`` where they are nested."""
+    for key in (str(key) for key in node if not str(key).startswith("_")):  # _target_ is no option
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and len(child):
+            yield from option_names(child, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

@@ -35,13 +35,13 @@ def write_override(name: str, value: str) -> str:
     return quote_override(name, value)
 
 
-def resume_command(script: str, overrides: Iterable[str], run_dir: str) -> str:
-    """Return the line for a shell that runs ``script`` with these options again, in the folder of its run.
+def resume_command(command: str, overrides: Iterable[str], run_dir: str) -> str:
+    """Return the line for a shell that calls ``command`` with these options again, in the folder of its run.
 
     Args:
-        script: path of a command of Hydra's.
+        command: its words, as a shell takes them.
         overrides: its options as they were given, ``name=value``; those that say where and whether it resumes go.
         run_dir: the run's folder.
     """
     kept = [override for override in overrides if not override.startswith(("run_dir=", "resume="))]
-    return shlex.join(["python", script, *kept, write_override("run_dir", run_dir)])
+    return f"{command} {shlex.join([*kept, write_override('run_dir', run_dir)])}"

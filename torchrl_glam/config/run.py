@@ -111,8 +111,8 @@ class RunConfig:
         UNIT: what a step is.
         SUBJECT: the option that says what it is about.
         HARMLESS: options, or groups of them, that may differ when a run resumes: what it computes stays the same.
-        AGAIN: what to do with a run that is finished.
-        COMPARE: what compares the runs of a folder.
+        AGAIN: what to do with a run that is finished; ``{evaluate}`` stands for the command EVALUATE.
+        EVALUATE, COMPARE: commands of ``glam``, and what the second one is given.
     """
 
     LENGTH: ClassVar[str]
@@ -120,7 +120,8 @@ class RunConfig:
     SUBJECT: ClassVar[str] = "env.name"
     HARMLESS: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "logger", "checkpoint", "evaluation", "threads")
     AGAIN: ClassVar[str]
-    COMPARE: ClassVar[str] = "glam-report {folder}"
+    EVALUATE: ClassVar[str] = "evaluate"
+    COMPARE: ClassVar[tuple[str, str]] = ("report", "{folder}")
 
     seed: int = 0  # of weights, draws and the environment
     device: Device = Device.auto
@@ -164,7 +165,7 @@ class GLAMConfig(RunConfig):
         "training.log_every",
         "training.media_every",
     )
-    AGAIN: ClassVar[str] = "Evaluate it again by examples/evaluate.py, or train on by a larger total_frames"
+    AGAIN: ClassVar[str] = "Evaluate it again by {evaluate}, or train on by a larger total_frames"
 
     run_dir: str = "runs/glam"
     env: EnvConfig = field(default_factory=EnvConfig)

@@ -96,8 +96,9 @@ class OfflineConfig(RunConfig):
     UNIT: ClassVar[str] = "update"
     SUBJECT: ClassVar[str] = "dataset"
     HARMLESS: ClassVar[tuple[str, ...]] = (*RunConfig.HARMLESS, "env.num_envs", "log_every", "data.root", "trust")
-    AGAIN: ClassVar[str] = "Evaluate it again by examples/evaluate_offline.py, or choose another run_dir"
-    COMPARE: ClassVar[str] = "python examples/compare_offline.py runs={folder}"
+    AGAIN: ClassVar[str] = "Evaluate it again by {evaluate}, or choose another run_dir"
+    EVALUATE: ClassVar[str] = "offline evaluate"
+    COMPARE: ClassVar[tuple[str, str]] = ("offline compare", "runs={folder}")
 
     dataset: str = MISSING  # a Minari id: (namespace/)name-v0
     trust: bool = False  # import the environment that the dataset names, which may run any code

@@ -18,6 +18,7 @@ from torchrl_glam.envs.atari import make_env_of
 from torchrl_glam.envs.gymnasium import find_spec
 from torchrl_glam.envs.wrappers import BoolEnds
 from torchrl_glam.errors import UsageError, one_line
+from torchrl_glam.machine.invocation import other_command
 
 MOST_ACTIONS = 65_536
 
@@ -76,7 +77,7 @@ def make_observation_shape(dataset_id: str, dataset: Any) -> torch.Size:
     if is_image_space(space) and metadata.get("jpeg_encoding", True):
         raise UsageError(
             f"the dataset {dataset_id} has its images as JPEG, which are not read: write it with "
-            "jpeg_encoding=False, as examples/export.py does"
+            f"jpeg_encoding=False, as {other_command('export')} does"
         )
     return torch.Size(space.shape)
 

@@ -9,6 +9,7 @@ import torch
 from torchrl.data import TensorSpec
 
 from torchrl_glam.errors import DamagedError, UsageError, describe_error
+from torchrl_glam.machine.invocation import other_command
 from torchrl_glam.offline.base import DecisionActor
 from torchrl_glam.offline.config import DecisionMemory, OfflineConfig
 from torchrl_glam.offline.factory import check_offline_config, make_decision_network, make_decision_policy
@@ -43,7 +44,7 @@ class LoadedDecisions:
 def load_decisions(
     folder: str | Path, *, memory: str | None = None, device: str = "cpu", trust: bool = False
 ) -> LoadedDecisions:
-    """Load the network of a run of ``examples/mambadm_offline.py``.
+    """Load the network of a run of ``glam offline train``.
 
     Args:
         folder: the run's.
@@ -56,7 +57,7 @@ def load_decisions(
             the run names an environment of others than Gymnasium and ale-py.
     """
     folder = Path(folder)
-    config = read_options(folder, OfflineConfig, "examples/mambadm_offline.py", check_offline_config, trust=trust)
+    config = read_options(folder, OfflineConfig, other_command("offline train"), check_offline_config, trust=trust)
     config.trust = trust  # not whoever wrote the file says so
     if memory is not None:
         if memory not in (choices := [choice.value for choice in DecisionMemory]):

@@ -17,6 +17,7 @@ import torchrl_glam
 from torchrl_glam.config import RunConfig
 from torchrl_glam.config.flat import flatten_options, plain_options
 from torchrl_glam.errors import DamagedError, Stopped, UsageError, one_line
+from torchrl_glam.machine.invocation import other_command
 from torchrl_glam.runs.checkpoint.checkpoints import CHECKPOINTS, newest_first, run_id_of
 from torchrl_glam.runs.contents import CONFIG, RECORD, RESULT, check_links, check_unused
 from torchrl_glam.runs.files import write_text
@@ -167,7 +168,8 @@ class RunFolder:
         except (ValueError, KeyError, TypeError):
             return  # it is written last, and whole
         if self._config.num_steps <= steps:
-            raise Stopped(f"run_dir={self.path} is finished: {steps} steps, {evaluation}. {self._config.AGAIN}")
+            again = self._config.AGAIN.format(evaluate=other_command(self._config.EVALUATE))
+            raise Stopped(f"run_dir={self.path} is finished: {steps} steps, {evaluation}. {again}")
 
     def _read_json(self, name: str) -> dict[str, Any]:
         """Return the object in a JSON file; an empty one if the file is missing or damaged."""

@@ -23,6 +23,7 @@ from torchrl_glam.config.trust import check_trust, option_imports
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import DamagedError, UsageError, describe_error
 from torchrl_glam.factory.networks import is_own
+from torchrl_glam.machine.invocation import other_command
 from torchrl_glam.modules import GLAMPolicy, GLAMWorldModel
 from torchrl_glam.runs.checkpoint import Weights, load_networks
 from torchrl_glam.runs.checkpoint.checkpoints import find_weights
@@ -97,7 +98,7 @@ def load_run(
 
 def read_config(folder: Path, *, trust: bool = False) -> GLAMConfig:
     """Read the options of the run of GLAM in ``folder``; ``trust`` and errors as of :func:`read_options`."""
-    return read_options(folder, GLAMConfig, "examples/glam_atari.py", check_config, trust=trust)
+    return read_options(folder, GLAMConfig, other_command("train"), check_config, trust=trust)
 
 
 def read_options(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, TypeVar
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from torchrl_glam.config import RunConfig
 from torchrl_glam.config.quoting import resume_command
 from torchrl_glam.errors import Stopped, UsageError
+from torchrl_glam.machine.invocation import this_command
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import progress_bar
 from torchrl_glam.runs.checkpoint import WEIGHTS, ReplayFiles, TrainedNetworks
@@ -243,5 +243,6 @@ class Run:
         """Return the command line that resumes this run."""
         if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
             return "the same command"  # that of the study
-        given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
-        return resume_command(sys.argv[0], given, str(self.folder))
+        if not HydraConfig.initialized():
+            return f"the same Python call, run_dir={self.folder}"
+        return resume_command(this_command(), HydraConfig.get().overrides.task, str(self.folder))

@@ -64,7 +64,7 @@ def test_a_study_that_is_finished_is_over_at_once(study, runs, capsys):
     assert study("seed=range(0,3)") == 0
     first, last = capsys.readouterr().out.splitlines()
     assert first == "study: 3 runs, 0 of them finished before | launcher basic | st"
-    assert last == "study: 3 of 3 runs finished in st; compare: glam-report st"
+    assert last == "study: 3 of 3 runs finished in st; compare: glam report st"
     assert study("seed=range(0,4)") == 0  # with one more
     assert runs.ran == [0, 1, 2, 3]
     passed, *_, first, last = capsys.readouterr().out.splitlines()

@@ -82,7 +82,7 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict
 def test_every_launcher_gives_the_same_results(launcher, one_by_one, tmp_path):
     need(launcher)
     out = run(tmp_path, f"study={launcher}", *ATARI).splitlines()
-    assert out[-1] == "study: 4 of 4 runs finished in study; compare: glam-report study"
+    assert out[-1] == "study: 4 of 4 runs finished in study; compare: glam report study"
     studied = read(tmp_path)
     labels = [f"ALE/{game}-v5/preset-debug-seed{seed}" for game in ("Boxing", "Pong") for seed in (0, 1)]
     assert list(studied) == labels

@@ -83,7 +83,7 @@ def test_a_debug_run_prints_and_writes_its_tables(tmp_path):
     assert "Warning" not in process.stderr
     text = (tmp_path / "tables.md").read_text()
     assert process.stdout == text
-    assert "python examples/benchmark.py preset=debug" in text
+    assert "examples/benchmark.py preset=debug" in text
     for part in (f"torch {torch.__version__}", "1 threads", "batch 4 x 16", "8 x context 8 x horizon 4"):
         assert part in text
     rows = rows_of(text)

@@ -154,5 +154,6 @@ def test_help_lists_the_options(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["glam-report", "--help"])
     command.main()
     text = capsys.readouterr().out
-    assert "glam-report RUNS..." in text
+    assert "RUNS... are run folders" in text
+    assert "glam-report key=value ..." in text
     assert "references=table1 (table1|unrounded)" in text

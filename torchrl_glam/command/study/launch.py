@@ -30,6 +30,7 @@ from torchrl_glam.command.study.plan import PlannedRun, plan_runs
 from torchrl_glam.config import Device
 from torchrl_glam.config.quoting import quote_override
 from torchrl_glam.errors import Stopped, UsageError
+from torchrl_glam.machine.invocation import other_command
 from torchrl_glam.runs.folder import RunFolder
 from torchrl_glam.runs.stop import LOOK
 
@@ -202,9 +203,9 @@ class Study:
         if done + len(failed) < len(self.runs):
             print_line(f"study: stopped; {summary}. Resume with the same command")
         else:
-            print_line(
-                f"study: {summary}; compare: {self.command.schema.COMPARE.format(folder=shlex.quote(self.folder))}"
-            )
+            command, argument = self.command.schema.COMPARE
+            compare = f"{other_command(command)} {argument.format(folder=shlex.quote(self.folder))}"
+            print_line(f"study: {summary}; compare: {compare}")
         with contextlib.suppress(OSError):
             self.stop.unlink()
         return max([int(interrupted), *(outcome.status for outcome in failed)])

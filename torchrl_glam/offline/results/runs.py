@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from torchrl_glam.errors import UsageError
+from torchrl_glam.machine.invocation import other_command
 from torchrl_glam.runs.foreign import read_json
 from torchrl_glam.runs.reading import number, numbers, text, want, whole_number
 
@@ -98,7 +99,8 @@ def read_runs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
             left_out.append(f"{path} is left out: seed {run['seed']} with these settings is in {first['path']} already")
     if not runs:
         why = f"; {left_out[0]}" if left_out else ""
-        raise UsageError(f"{folder} has no result of an offline run{why}: make some by examples/mambadm_offline.py")
+        command = other_command("offline train")
+        raise UsageError(f"{folder} has no result of an offline run{why}: make some by {command}")
     table = pd.DataFrame(list(runs.values()), dtype=object)
     ordered = pd.CategoricalDtype(list(MODELS), ordered=True)
     return table.astype({"model": ordered, "mean": float, "normalised": float, "fraction": float}), left_out

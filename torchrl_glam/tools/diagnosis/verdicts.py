@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from torchrl_glam.machine.invocation import other_command
 from torchrl_glam.presentation import NOTHING
 from torchrl_glam.tools.diagnosis.diagnose import HORIZON, Diagnosis
 from torchrl_glam.tools.diagnosis.parts import Event, FrameErrors, VectorErrors
@@ -214,7 +215,7 @@ def judge_policy(found: Diagnosis) -> str:
     line = f"entropy {policy.entropy:.2f} of {policy.most:.2f} nats, action {favourite} in {max(policy.wanted):.0%}"
     if share > UNIFORM:
         return (
-            f"{line}: nearly uniform, little or nothing was learned: compare its score with examples/random_play.py's; "
+            f"{line}: nearly uniform, little or nothing was learned: compare its score with {other_command('random')}; "
             "look at the reward, agent_optimizer.lr, agent.entropy_coeff"
         )
     if share < CERTAIN:

@@ -1,4 +1,4 @@
-"""``python -m torchrl_glam.tools.report RUNS...``, also installed as ``glam-report``."""
+"""``glam report RUNS...``, also ``glam-report`` and ``python -m torchrl_glam.tools.report``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from torchrl_glam import presentation
 from torchrl_glam.command.options import small_command
 from torchrl_glam.errors import UsageError, make_writable
+from torchrl_glam.machine.invocation import calling_program
 from torchrl_glam.tools.report.references import References
 from torchrl_glam.tools.report.statistics import Bootstrap, load_rliable
 
@@ -29,13 +30,13 @@ class ReportOptions:
 def main() -> None:
     """Run the command on paths and ``key=value`` options in any order."""
     paths, options = split_arguments(sys.argv[1:])
-    sys.argv = ["glam-report", *options]
+    sys.argv = [sys.argv[0] if calling_program() else "glam-report", *options]
 
     @small_command(ReportOptions)
     def report(options: ReportOptions) -> None:
         """Report runs on Atari: scores, aggregates with intervals, curves, beside the published methods.
 
-        glam-report RUNS... takes run folders, folders of runs, or result.json files, before or after the options.
+        RUNS... are run folders, folders of runs, or result.json files, before or after the options.
         """
         if not paths:
             raise UsageError("give run folders, folders of runs, or result.json files; --help lists the options")

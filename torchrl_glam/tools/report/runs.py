@@ -14,6 +14,7 @@ import pandas as pd
 
 from torchrl_glam.envs import PROTOCOLS
 from torchrl_glam.errors import UsageError, one_line
+from torchrl_glam.machine.invocation import other_command
 from torchrl_glam.runs.foreign import read_json, read_text
 from torchrl_glam.runs.reading import LARGEST, field_values, number, want
 
@@ -112,7 +113,8 @@ def read_runs(paths: Iterable[Path]) -> Findings:
         parts += [f"{len(found.unfinished)} unfinished"] if found.unfinished else []
         place = " ".join(map(str, paths)) or "nothing"
         but = f" (but {', '.join(parts)})" if parts else ""
-        raise UsageError(f"there is no result of a run in {place}{but}: give folders of runs of examples/glam_atari.py")
+        command = other_command("train")
+        raise UsageError(f"there is no result of a run in {place}{but}: give folders of runs of {command}")
     return found
 
 
