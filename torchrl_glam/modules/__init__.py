@@ -23,6 +23,7 @@ from torchrl_glam.modules.dynamics import (
     check_backbone,
 )
 from torchrl_glam.modules.policy import GLAMPolicy
+from torchrl_glam.modules.recurrent import MambaModule
 from torchrl_glam.modules.ssm import MambaBlock
 from torchrl_glam.modules.world_model import GLAMWorldModel
 
@@ -36,6 +37,7 @@ __all__ = [
     "LMamba",
     "MambaBlock",
     "MambaDynamics",
+    "MambaModule",
     "ParallelDynamics",
     "SequenceBackbone",
     "SlidingWindow",
