@@ -367,7 +367,7 @@ def test_a_recurrent_module_is_one_graph_wherever_its_sequences_begin():
     def run(is_init):
         return module(TensorDict({"observation": observation, "is_init": is_init}, [2, 6]))["features"]
 
-    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(run, fullgraph=True, backend="eager")
     for begins in ([0], [2, 3]):
         is_init = torch.zeros(2, 6, 1, dtype=torch.bool)
         is_init[:, begins] = True
