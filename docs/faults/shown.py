@@ -28,4 +28,4 @@ def main(script: dict[str, Any]) -> None:
     faults = {name: value for name, value in script.items() if getattr(value, "__module__", "") == "__main__"}
     for name, show in faults.items():
         if callable(show) and show.__doc__ and not isinstance(show, type) and (len(sys.argv) == 1 or name in sys.argv):
-            print(f"{name:34} {verdict(show)}", flush=True)
+            print(f"{name:36} {verdict(show)}", flush=True)

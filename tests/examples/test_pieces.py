@@ -63,11 +63,11 @@ def test_ppo_learns_the_game_in_imagination(run):
 
 
 def test_the_memory_is_carried_and_cleared(run, tmp_path):
-    variables, printed = run("mamba_policy", "batches=10", "rate=1e-2", f"out={tmp_path / 'returns.csv'}")
-    assert [line.split()[0] for line in printed] == ["10240", "log-probabilities", "median"]
+    variables, printed = run("mamba_policy", "batches=6", "rate=1e-2", f"out={tmp_path / 'returns.csv'}")
+    assert [line.split()[0] for line in printed] == ["log-probabilities", "median"]
     assert max(variables["differences"]) < 1e-5
     returns = [value for _, value in variables["episodes"]]
-    assert sum(returns[-50:]) > 1.3 * sum(returns[:50]), "it learns"
+    assert sum(returns[-50:]) > 1.15 * sum(returns[:50]), "it learns"
     written = [tuple(map(float, line.split(","))) for line in (tmp_path / "returns.csv").read_text().splitlines()]
     assert written == variables["episodes"]
     steps = variables["steps"]
@@ -78,7 +78,7 @@ def test_the_memory_is_carried_and_cleared(run, tmp_path):
 
 
 def test_torchrls_lstm_is_called_alike(run):
-    variables, _ = run("mamba_policy", "memory=lstm", "batches=2")
+    variables, _ = run("mamba_policy", "memory=lstm", "batches=1")
     assert max(variables["differences"]) < 1e-5
 
 
