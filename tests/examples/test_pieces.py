@@ -25,8 +25,9 @@ WIRING = {
 def run(monkeypatch, capfd):
     """A function that runs a script here; returns its variables and the lines it printed."""
 
-    def run_script(name: str) -> tuple[dict[str, Any], list[str]]:
+    def run_script(name: str, *options: str) -> tuple[dict[str, Any], list[str]]:
         monkeypatch.syspath_prepend(str(EXAMPLES))
+        monkeypatch.setattr("sys.argv", [name, *options])
         variables = runpy.run_path(str(EXAMPLES / f"{name}.py"))
         printed = [line for line in capfd.readouterr().out.splitlines() if "[torchrl]" not in line]
         return variables, printed
@@ -61,16 +62,24 @@ def test_ppo_learns_the_game_in_imagination(run):
     )
 
 
-def test_the_memory_is_carried_and_cleared(run):
-    variables, printed = run("mamba_policy")
-    assert [line.partition(" ")[0] for line in printed] == ["logits", "mean"]
+def test_the_memory_is_carried_and_cleared(run, tmp_path):
+    variables, printed = run("mamba_policy", "batches=6", "rate=1e-2", f"out={tmp_path / 'returns.csv'}")
+    assert [line.split()[0] for line in printed] == ["log-probabilities", "median"]
     assert max(variables["differences"]) < 1e-5
-    assert variables["lengths"][-1] > 1.3 * variables["lengths"][0], "it learns"
+    returns = [value for _, value in variables["episodes"]]
+    assert sum(returns[-50:]) > 1.15 * sum(returns[:50]), "it learns"
+    written = [tuple(map(float, line.split(","))) for line in (tmp_path / "returns.csv").read_text().splitlines()]
+    assert written == variables["episodes"]
     steps = variables["steps"]
-    begins = torch.nn.functional.pad(steps["next", "done"][:, :-1, 0], (1, 0), value=True)
-    empty = (steps["memory", "ssm"] == 0).flatten(2).all(-1)
-    assert begins.sum() > len(steps), "some episodes begin on the way"
-    assert torch.equal(empty, begins)
+    empty = (steps["recurrent_state_ssm"] == 0).flatten(2).all(-1)
+    assert steps["is_init"][:, 1:].any(), "some episodes begin on the way"
+    assert not steps["is_init"][:, 0].all(), "and some go on from the batch before"
+    assert torch.equal(empty, steps["is_init"][..., 0])
+
+
+def test_torchrls_lstm_is_called_alike(run):
+    variables, _ = run("mamba_policy", "memory=lstm", "batches=1")
+    assert max(variables["differences"]) < 1e-5
 
 
 def test_torchrls_dreamer_learns_the_game_in_our_world_model(run):

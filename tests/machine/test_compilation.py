@@ -22,7 +22,7 @@ from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.factory import updates
 from torchrl_glam.machine.compilation import COMPILED, COMPILED_PER_HORIZON, KEPT_GRAPHS, CapturedPerConstants
-from torchrl_glam.modules import GLAMDynamics, make_actor
+from torchrl_glam.modules import GLAMDynamics, MambaModule, make_actor
 from torchrl_glam.modules.dynamics import LMamba, SlidingWindow
 from torchrl_glam.modules.ssm import selective_scan, selective_scan_reference, selective_scan_step
 from torchrl_glam.modules.ssm.scan import selective_scan_last
@@ -358,6 +358,20 @@ def test_world_model_update(make_world_model, make_batch):
     assert not states[1].requires_grad
     assert_same_update(metrics, pairs, 2e-5)
     assert all((old != new).any() for old, new in zip(before, pairs[1][0].parameters(), strict=True))
+
+
+def test_a_recurrent_module_is_one_graph_wherever_its_sequences_begin():
+    module = MambaModule(3, 8, d_state=4, in_key="observation", out_key="features", default_recurrent_mode=True)
+    observation = torch.randn(2, 6, 3)
+
+    def run(is_init):
+        return module(TensorDict({"observation": observation, "is_init": is_init}, [2, 6]))["features"]
+
+    compiled = torch.compile(run, fullgraph=True, backend="eager")
+    for begins in ([0], [2, 3]):
+        is_init = torch.zeros(2, 6, 1, dtype=torch.bool)
+        is_init[:, begins] = True
+        torch.testing.assert_close(compiled(is_init), run(is_init))
 
 
 @pytest.mark.slow

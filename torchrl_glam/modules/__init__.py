@@ -39,6 +39,7 @@ from torchrl_glam.modules.dynamics import (
     check_backbone,
 )
 from torchrl_glam.modules.policy import GLAMPolicy
+from torchrl_glam.modules.recurrent import MambaModule
 from torchrl_glam.modules.ssm import MambaBlock
 from torchrl_glam.modules.world_model import GLAMWorldModel
 
@@ -57,6 +58,7 @@ __all__ = [
     "LMamba",
     "MambaBlock",
     "MambaDynamics",
+    "MambaModule",
     "MixedDecoder",
     "MixedEncoder",
     "ParallelDynamics",

@@ -18,7 +18,7 @@ class Shift(nn.Module):
         super().__init__()
         self.scale, self.shift = nn.Parameter(torch.tensor(scale, dtype=torch.float64)), shift
 
-    def forward(self, tokens):
+    def forward(self, tokens, memory=None, is_init=None):
         return self.scale * tokens + self.shift, self.initial_memory(len(tokens))
 
     def step(self, token, memory, valid=None):

@@ -317,3 +317,17 @@ def test_errors():
         MambaBlock(WIDTH, dt_init="zero")
     with pytest.raises(UsageError, match="no scan backend 'cuda'"):
         MambaBlock(WIDTH, backend="cuda")
+
+
+@pytest.mark.parametrize("d_conv", [1, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sequences_one_after_another_equal_each_alone(dtype, d_conv):
+    block, tokens = make_block(dtype, d_conv=d_conv), make_tokens(9, dtype=dtype)
+    _, before = block(make_tokens(3, dtype=dtype))
+    begins = torch.zeros(2, 9, dtype=torch.bool)
+    begins[:, [3, 5, 7]] = True
+    y, memory = block(tokens, before, begins)
+    parts = [block(tokens[:, :3], before), *(block(tokens[:, t : t + 2]) for t in (3, 5)), block(tokens[:, 7:])]
+    torch.testing.assert_close(y, torch.cat([part for part, _ in parts], 1))
+    for key in ("conv", "ssm"):
+        torch.testing.assert_close(memory[key], parts[-1][1][key])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -43,9 +43,14 @@ class ResidualMamba(nn.Module):
         self.mamba = MambaBlock(width, d_state=d_state, d_conv=d_conv, expand=expand, backend=backend)
         self.post_norm = nn.LayerNorm(width) if post_norm else nn.Identity()
 
-    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
-        """Return the layer's output and its memory."""
-        inner, memory = self.mamba.mix(*self.project(tokens))
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t d"],
+        memory: TensorDict | None = None,
+        is_init: Bool[Tensor, "b t"] | None = None,
+    ) -> tuple[Float[Tensor, "b t d"], TensorDict]:
+        """Return the layer's output and its memory; ``memory`` and ``is_init`` as for ``MambaBlock.forward``."""
+        inner, memory = self.mamba.mix(*self.project(tokens), memory=memory, is_init=is_init)
         return tokens + self.finish(inner), memory
 
     def step(
@@ -91,11 +96,17 @@ class MambaStack(nn.ModuleList):
     def __getitem__(self, index: int) -> ResidualMamba:  # type: ignore[override]  # no slices here
         return cast(ResidualMamba, super().__getitem__(index))
 
-    def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t d"], TensorDict]:
-        """Return the last layer's output and the memory."""
-        memories = {}
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t d"],
+        memory: TensorDict | None = None,
+        is_init: Bool[Tensor, "b t"] | None = None,
+    ) -> tuple[Float[Tensor, "b t d"], TensorDict]:
+        """Return the last layer's output and the memory; ``memory`` and ``is_init`` as for a layer."""
+        memories: dict[str, TensorDict] = {}
         for index, layer in enumerate(self):
-            tokens, memories[str(index)] = layer(tokens)
+            before = None if memory is None else memory[str(index)]
+            tokens, memories[str(index)] = layer(tokens, before, is_init)
         return tokens, nest_memories(memories)
 
     def prefill(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b d"], TensorDict]:

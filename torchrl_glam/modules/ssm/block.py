@@ -9,12 +9,12 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from torchrl_glam.modules.ssm.backends import resolve_backend
-from torchrl_glam.modules.ssm.convolution import causal_convolution
+from torchrl_glam.modules.ssm.convolution import causal_convolution, visible_inputs
 from torchrl_glam.modules.ssm.initialisation import init_dt_proj
 from torchrl_glam.modules.ssm.scan import scan_dtype, selective_scan, selective_scan_last, selective_scan_step
 
@@ -104,13 +104,17 @@ class MambaBlock(nn.Module):
         return self._memory(conv, ssm)
 
     def forward(
-        self, x: Float[Tensor, "b t d"], memory: TensorDictBase | None = None
+        self,
+        x: Float[Tensor, "b t d"],
+        memory: TensorDictBase | None = None,
+        is_init: Bool[Tensor, "b t"] | None = None,
     ) -> tuple[Float[Tensor, "b t d"], TensorDict]:
-        """Run a sequence.
+        """Run a sequence, or several one after another.
 
         Args:
             x: tokens.
             memory: the memory of an earlier call, to continue from; :meth:`initial_memory` by default.
+            is_init: true at the tokens before which the memory is emptied; nowhere by default.
 
         Returns:
             y, and the memory after the last token.
@@ -119,7 +123,7 @@ class MambaBlock(nn.Module):
             ValueError: if the shape of ``x`` does not fit.
         """
         self._check(x, "b t")
-        inner, memory = self.mix(*self.project(x), memory=memory)
+        inner, memory = self.mix(*self.project(x), memory=memory, is_init=is_init)
         return self.out_proj(inner), memory
 
     def project(self, x: Float[Tensor, "*b d"]) -> tuple[Float[Tensor, "*b inner"], Float[Tensor, "*b inner"]]:
@@ -133,6 +137,7 @@ class MambaBlock(nn.Module):
         gate: Float[Tensor, "b t inner"],
         valid: Float[Tensor, "b t 1"] | None = None,
         memory: TensorDictBase | None = None,
+        is_init: Bool[Tensor, "b t"] | None = None,
     ) -> tuple[Float[Tensor, "b t inner"], TensorDict]:
         """Run the part between ``in_proj`` and ``out_proj``; overlapping windows can share ``in_proj``.
 
@@ -140,7 +145,7 @@ class MambaBlock(nn.Module):
             signal, gate: from :meth:`project`, of at least one token.
             valid: 0 for slots before the start of the sequence (all valid ones come after them). These leave the
                 memory at zero, as if they did not exist.
-            memory: as for :meth:`forward`.
+            memory, is_init: as for :meth:`forward`.
 
         Returns:
             The input of ``out_proj``, and the memory after the last token.
@@ -151,9 +156,16 @@ class MambaBlock(nn.Module):
             padded, before = F.pad(signal, (0, 0, self.d_conv - 1, 0)), None
         else:
             padded, before = torch.cat([memory["conv"].to(signal.dtype), signal], 1), memory["ssm"]
-        u = self._convolve(padded)
-        y, ssm = selective_scan(u, *self._select(u, valid), self.D, before, backend=self.backend)
-        return y * F.silu(gate), self._memory(padded[:, signal.shape[1] :], ssm)
+        kept = padded[:, signal.shape[1] :]
+        if is_init is None:
+            u = self._convolve(padded)
+            y, ssm = selective_scan(u, *self._select(u, valid), self.D, before, backend=self.backend)
+            return y * F.silu(gate), self._memory(kept, ssm)
+        visible = visible_inputs(is_init, self.d_conv)
+        u = self._convolve(padded, visible)
+        delta, A, B, C = self._select(u, valid)
+        y, ssm = selective_scan(*_restart(u, delta, is_init), A, B, C, None, before, backend=self.backend)
+        return (y + self.D * u) * F.silu(gate), self._memory(kept * visible[:, -1, 1:, None], ssm)
 
     def mix_last(
         self,
@@ -222,8 +234,8 @@ class MambaBlock(nn.Module):
         if x.dim() != len(layout.split()) + 1 or x.shape[-1] != self.d_model or 0 in x.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}; wanted [{layout} {self.d_model}], none of them 0.")
 
-    def _convolve(self, padded: Tensor) -> Tensor:
-        return F.silu(causal_convolution(padded, self.conv1d.weight, self.conv1d.bias))
+    def _convolve(self, padded: Tensor, visible: Tensor | None = None) -> Tensor:
+        return F.silu(causal_convolution(padded, self.conv1d.weight, self.conv1d.bias, visible))
 
     def _select(self, u: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Make delta, A, B and C; all but A depend on ``u``: that is the selection (Algorithm 2).
@@ -238,3 +250,16 @@ class MambaBlock(nn.Module):
     def _memory(self, conv: Tensor, ssm: Tensor) -> TensorDict:
         conv = conv.to(self.conv1d.weight.dtype).clone(memory_format=torch.contiguous_format)
         return TensorDict({"conv": conv, "ssm": ssm}, batch_size=conv.shape[:1], device=conv.device)
+
+
+def _restart(
+    u: Float[Tensor, "b t inner"], delta: Float[Tensor, "b t inner"], is_init: Bool[Tensor, "b t"]
+) -> tuple[Float[Tensor, "b t inner"], Float[Tensor, "b t inner"]]:
+    """Change inputs and step sizes of a scan so that its state is emptied before the tokens of ``is_init``.
+
+    A step of size 2^40 decays any state to exactly 0, in every backend. The input that enters there is divided by this
+    size, so that their product stays what it was, to the bit. (Resets inside a batch then need no padding and no
+    shapes that depend on the data.)
+    """
+    restart = is_init.unsqueeze(-1)
+    return torch.where(restart, u * delta * 2.0**-40, u), torch.where(restart, 2.0**40, delta)
