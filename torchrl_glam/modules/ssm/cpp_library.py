@@ -1,4 +1,4 @@
-"""kernels.cpp as a shared library: compiled once per machine, kept in the user's cache."""
+"""C++ of this package as shared libraries: compiled once per machine, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 
 from torchrl_glam.errors import first_line
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+KERNELS = Path(__file__).with_name("kernels.cpp")
+HEADER = KERNELS.with_name("vectors.h")
 FLAGS = [
     "-O3",
     "-std=c++17",
@@ -31,13 +32,13 @@ CACHE = "TORCHRL_GLAM_CACHE"
 """The environment variable that names another folder than ``~/.cache/torchrl_glam``."""
 
 
-def load_library() -> ctypes.CDLL:
-    """Return the library.
+def load_library(source: Path = KERNELS) -> ctypes.CDLL:
+    """Return the library of a source.
 
     Raises:
         RuntimeError: if it cannot be made, see :func:`find_obstacle`.
     """
-    library, obstacle = _load()
+    library, obstacle = _load(source)
     if library is None:
         raise RuntimeError(obstacle)
     return library
@@ -46,43 +47,43 @@ def load_library() -> ctypes.CDLL:
 @torch.compiler.assume_constant_result
 def find_obstacle() -> str | None:
     """Return why there is no library on this machine, None if there is one; the first call compiles it."""
-    return _load()[1]
+    return _load(KERNELS)[1]
 
 
 @functools.cache
-def _load() -> tuple[ctypes.CDLL | None, str | None]:
+def _load(source: Path) -> tuple[ctypes.CDLL | None, str | None]:
     try:
         compiler = get_cpp_compiler()
     except (RuntimeError, OSError) as error:
         return None, f"no C++ compiler is found ({first_line(error)})"
-    command = [compiler, *FLAGS, "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"]
+    machine = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
     try:
-        return ctypes.CDLL(str(_compile(command))), None
+        return ctypes.CDLL(str(_compile(source, [compiler, *FLAGS, machine]))), None
     except (OSError, subprocess.SubprocessError) as error:
-        output = getattr(error, "stderr", None) or str(error)
-        return None, f"{compiler} cannot compile kernels.cpp ({str(output).strip().partition(chr(10))[0]})"
+        output = str(getattr(error, "stderr", None) or error).strip()
+        return None, f"{compiler} cannot compile {source.name} ({output.partition(chr(10))[0]})"
 
 
-def _compile(command: list[str]) -> Path:
+def _compile(source: Path, command: list[str]) -> Path:
     """Return the library of this source, compiler and processor, from the cache if it is there."""
-    code = SOURCE.read_bytes()
     machine = "\n".join([*command, platform.machine(), _processor()])
-    name = f"kernels-{hashlib.sha256(code + machine.encode()).hexdigest()[:16]}.so"
+    digest = hashlib.sha256(source.read_bytes() + HEADER.read_bytes() + machine.encode()).hexdigest()
     folder = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "torchrl_glam")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False)
+        handle, part = tempfile.mkstemp(".part", dir=folder)
     except OSError:  # a home that cannot be written to
         folder = Path(tempfile.mkdtemp(prefix="torchrl_glam-"))
-        part = tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False)
-    path = folder / name
-    part.close()
+        handle, part = tempfile.mkstemp(".part", dir=folder)
+    os.close(handle)
+    path = folder / f"{source.stem}-{digest[:16]}.so"
     try:
         if not path.is_file():
-            subprocess.run([*command, SOURCE, "-o", part.name], check=True, capture_output=True, text=True, timeout=300)
-            os.replace(part.name, path)  # whole or not at all, whoever compiles beside us
+            call = [*command, f"-I{HEADER.parent}", str(source), "-o", part]
+            subprocess.run(call, check=True, capture_output=True, text=True, timeout=300)
+            os.replace(part, path)  # whole or not at all, whoever compiles beside us
     finally:
-        Path(part.name).unlink(missing_ok=True)
+        Path(part).unlink(missing_ok=True)
     return path
 
 
