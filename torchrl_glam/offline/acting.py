@@ -24,10 +24,8 @@ SOURCE = Path(__file__).with_name("acting.cpp")
 MOST_ROWS = 64  # tokens of all sequences together; for more, matrix products of torch are faster
 
 _INT, _DOUBLE, _POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
-_PARAMETERS = (
-    ("norm_weight", "norm_bias", "in_weight", "in_bias", "conv_weight", "conv_bias")
-    + ("x_weight", "dt_weight", "dt_bias", "A_log", "D", "out_weight", "out_bias")
-)  # fmt: skip
+_PARAMETERS = ("norm_weight", "norm_bias", "in_weight", "in_bias", "conv_weight", "conv_bias", "x_weight")
+_PARAMETERS += ("dt_weight", "dt_bias", "A_log", "D", "out_weight", "out_bias")
 _FEED_FORWARD = ("norm_weight", "norm_bias", "first_weight", "first_bias", "second_weight", "second_bias")
 
 

@@ -55,7 +55,7 @@ class SequenceBackbone(nn.Module, abc.ABC):
         """
 
     def extend(self, tokens: Float[Tensor, "b t d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
-        """Advance by several tokens; return the last belief and the new memory. A backbone may do so at a lower cost."""
+        """Advance by several tokens; return the last belief and the new memory. A backbone may do so at lower cost."""
         for token in tokens.unbind(1):
             belief, memory = self.step(token, memory)
         return belief, memory
