@@ -4,6 +4,8 @@
 
 The state costs the same after any number of steps, a window costs more for each step that it holds. Ratios are to the
 Transformer's window of 20 steps in the same process. Writes acting.csv and acting.png; one thread, untrained networks.
+With `update=true`, an update of each model by windows of 20 and 60 steps comes first: updates.csv, ratios to the
+Transformer's with the same window.
 Needs the extra `[offline]`; the picture needs `[report]`.
 """
 
@@ -23,6 +25,7 @@ from torchrl_glam.command.options import small_command
 from torchrl_glam.errors import UsageError, check_least, make_writable
 from torchrl_glam.machine.resources import cpu_name
 from torchrl_glam.offline import benchmark as acting
+from torchrl_glam.offline import benchmark_updates as updates
 from torchrl_glam.runs.files import write_file
 
 FEWEST = 5  # steps; each context is twice the last
@@ -33,6 +36,8 @@ class ActingOptions:
     """Sizes of the measurement, and the folder of its results."""
 
     out: str = "results/offline"  # folder of acting.csv and acting.png
+    update: bool = False  # measure updates too
+    update_batch: int = 64  # windows of an update
     longest: int = 320  # context in steps, at least 20; from 5 on they double
     batch: int = 10  # environments side by side, beside the measurement with one
     observation_size: int = 11  # Hopper's
@@ -55,10 +60,13 @@ def main(options: ActingOptions) -> None:
         raise UsageError(f"longest={options.longest}: give at least {acting.BASELINE_CONTEXT}, the baseline's context")
     table, picture = (make_writable("out", Path(options.out) / f"acting.{kind}") for kind in ("csv", "png"))
     torch.set_num_threads(1)
-    contexts = [FEWEST * 2**power for power in range(16) if FEWEST * 2**power <= options.longest]
-    sizes = {name: value for name, value in vars(options).items() if name not in ("out", "longest", "batch")}
-    points = acting.measure_acting(contexts, sorted({1, options.batch}), **sizes, progress=print)
     machine = f"{cpu_name()}, 1 thread; torch {version('torch')}; {datetime.date.today()}"
+    if options.update:
+        measure_updates(options, machine)
+    contexts = [FEWEST * 2**power for power in range(16) if FEWEST * 2**power <= options.longest]
+    left_out = ("out", "longest", "batch", "update", "update_batch")
+    sizes = {name: value for name, value in vars(options).items() if name not in left_out}
+    points = acting.measure_acting(contexts, sorted({1, options.batch}), **sizes, progress=print)
     size = f"width {options.width}, {options.num_layers} layers; medians of {options.rounds} rounds"
     print(f"{machine}; {size}\n\n{acting.acting_table(points)}\n")
     write_file(table, points.to_csv(index=False, float_format="%.6g").encode())
@@ -67,6 +75,17 @@ def main(options: ActingOptions) -> None:
         print(f"{table}, {picture}")
     else:
         print(f'{table}; no picture: matplotlib is missing, pip install "torchrl_glam[report]"')
+
+
+def measure_updates(options: ActingOptions, machine: str) -> None:
+    """Time an update of each model, print the table and write updates.csv."""
+    table = make_writable("out", Path(options.out) / "updates.csv")
+    names = ("observation_size", "action_size", "width", "num_layers", "num_heads", "rounds")
+    sizes = {name: getattr(options, name) for name in names}
+    points = updates.measure_updates(batch=options.update_batch, **sizes, progress=print)
+    size = f"width {options.width}, {options.num_layers} layers, {options.update_batch} windows"
+    print(f"{machine}; {size}; medians of {options.rounds} rounds\n\n{updates.updates_table(points)}\n")
+    write_file(table, points.to_csv(index=False, float_format="%.6g").encode())
 
 
 if __name__ == "__main__":

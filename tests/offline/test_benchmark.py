@@ -17,6 +17,7 @@ from PIL import Image
 from tests.support.paths import EXAMPLES
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline import benchmark as acting
+from torchrl_glam.offline import benchmark_updates as updates
 from torchrl_glam.offline.actor import MambaDMActor
 from torchrl_glam.offline.benchmark import BASELINE, CARRIED, WINDOW
 
@@ -148,3 +149,17 @@ def test_the_script_refuses_bad_input_in_one_line(refused, tmp_path):
 
 def test_docstring_examples():
     assert doctest.testmod(acting).failed == 0
+
+
+def test_updates_are_timed_against_the_transformer_of_the_same_window():
+    before = torch.get_rng_state()
+    points = updates.measure_updates([2, 4], batch=2, observation_size=3, action_size=2, width=8, num_layers=1, rounds=2)
+    assert torch.equal(before, torch.get_rng_state())
+    assert points["model"].tolist() == ["Transformer", "DMamba", "MambaDM"] * 2
+    assert (points.loc[points["model"] == "Transformer", "ratio"] == 1).all()
+    assert points["seconds"].between(points["lowest"], points["highest"]).all()
+    lines = updates.updates_table(points).splitlines()
+    assert lines[0] == "| window, steps | Transformer | DMamba | MambaDM |"
+    assert len(lines) == 4
+    with pytest.raises(UsageError, match="rounds 0: give whole numbers"):
+        updates.measure_updates([2], rounds=0)

@@ -153,13 +153,13 @@ class SequenceActor(DecisionActor):
     ) -> tuple[Tensor, TensorDictBase]:
         """See :meth:`DecisionActor.observe`."""
         self.check(observation, return_to_go=return_to_go, time_step=time_step)
-        for token in self.tokens.embed_observed(observation, return_to_go, time_step):
-            belief, memory = self.backbone.step(token, memory)
+        tokens = torch.stack(self.tokens.embed_observed(observation, return_to_go, time_step), 1)
+        belief, memory = self.backbone.extend(tokens, memory)
         return self.head(belief), memory
 
     def remember(self, action: Tensor, time_step: Tensor, memory: TensorDictBase) -> TensorDictBase:
         """See :meth:`DecisionActor.remember`."""
-        return self.backbone.step(self.tokens.embed_action(action, time_step), memory)[1]
+        return self.backbone.extend(self.tokens.embed_action(action, time_step).unsqueeze(1), memory)[1]
 
     def initial_memory(self, batch_size: int) -> TensorDict:
         """See :meth:`DecisionActor.initial_memory`."""

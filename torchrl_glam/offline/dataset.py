@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import math
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from torchrl_glam.offline.recorded import recorded_spec
 from torchrl_glam.offline.records import choose_episodes, make_records
 
 LEAST_SCALE = 1e-6
+D4RL = Path(__file__).with_name("data") / "d4rl.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +165,23 @@ def normalised_score(dataset: OfflineDataset, episode_return: float) -> float | 
     return 100 * (episode_return - dataset.random_score) / (dataset.expert_score - dataset.random_score)
 
 
+def d4rl_scores(env_name: str) -> tuple[float | None, float | None]:
+    """Return D4RL's scores of a random policy and of an expert (arXiv 2004.07219), for any version of its MuJoCo tasks.
+
+    They are of the tasks' second version (mujoco-py). Minari's datasets are of the fifth, whose returns may differ.
+
+    Examples:
+        >>> from torchrl_glam.offline.dataset import d4rl_scores
+        >>> d4rl_scores("Hopper-v5")
+        (-20.272305, 3234.3)
+    """
+    name = env_name.rpartition(":")[2].rpartition("-v")[0]
+    for row in csv.DictReader(D4RL.read_text().splitlines()):
+        if row["environment"] == name:
+            return float(row["random"]), float(row["expert"])
+    return None, None
+
+
 def _resolve_env(dataset_id: str, spec: EnvSpec | None, env_name: str | None) -> str:
     """Return the name of the dataset's environment; ``env_name``, which may name its module too, if it is given."""
     if spec is None and env_name is None:
@@ -178,12 +197,12 @@ def _resolve_env(dataset_id: str, spec: EnvSpec | None, env_name: str | None) ->
 
 
 def _find_references(metadata: Mapping[str, Any], env_name: str) -> tuple[float | None, float | None]:
-    """Return the scores of a random policy and of an expert, from the dataset, or else from GLAM's Table 1."""
+    """Return the scores of a random policy and of an expert: the dataset's, or else of GLAM's Table 1 or of D4RL."""
     random, expert = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     if random is None or expert is None:
         game = game_name(env_name)
         scores = reference_scores(game) if game else None
-        random, expert = (scores.random, scores.human) if scores else (None, None)
+        random, expert = (scores.random, scores.human) if scores else d4rl_scores(env_name)
     if random is None or expert is None or random == expert or not math.isfinite(expert - random):
         return None, None
     return float(random), float(expert)

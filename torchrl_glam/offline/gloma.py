@@ -16,8 +16,15 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.dynamics.base import SequenceBackbone, nest_memories
 from torchrl_glam.modules.signature import passes_on
 from torchrl_glam.modules.ssm import MambaBlock
+from torchrl_glam.offline import acting
 
-FUSIONS = ("sum", "learned")
+FUSIONS: dict[str, tuple[float, float] | None] = {
+    "sum": (1.0, 1.0),
+    "learned": None,
+    "2:1": (4 / 3, 2 / 3),
+    "1:2": (2 / 3, 4 / 3),
+}
+"""The weights of the global and the local branch; they add up to 2."""
 BRANCHES = {"both": ("global", "local"), "global": ("global",), "local": ("local",)}
 
 
@@ -112,14 +119,17 @@ class GLoMa(nn.Module):
         width: ``d``.
         local_length: ``n``, tokens in a piece of the local branch. (We do not know the paper's; the default is two
             steps of three tokens.)
-        fusion: ``sum`` (1:1, as in the paper) or ``learned``: each branch times a learned scalar, 1 at first.
+        fusion: ``sum`` (1:1, as in the paper), ``2:1`` or ``1:2`` (global to local, weights that add up to 2), or
+            ``learned``: each branch times a learned scalar, 1 at first.
         branches: ``both``, or only ``global`` or ``local``: the paper's ablation.
         dropout: probability, of the outputs of branches and feed-forward network, in training mode.
-        d_state, d_conv, expand, backend: see :class:`~torchrl_glam.modules.MambaBlock`.
+        d_state, d_conv, expand, backend: of both branches, see :class:`~torchrl_glam.modules.MambaBlock`.
+        global_d_state, global_d_conv, global_expand, local_d_state, local_d_conv, local_expand: of one branch, where
+            it is to differ.
 
     Raises:
-        UsageError: if ``fusion`` or ``branches`` is unknown, ``fusion`` is learned where there is one branch, or
-            ``local_length`` is below 1.
+        UsageError: if ``fusion`` or ``branches`` is unknown, ``fusion`` weighs branches where there is one, an option
+            is of a branch that is not there, or ``local_length`` is below 1.
 
     Examples:
         >>> import torch
@@ -142,6 +152,12 @@ class GLoMa(nn.Module):
         d_state: int = 16,
         d_conv: int = 4,
         expand: int = 2,
+        global_d_state: int | None = None,
+        global_d_conv: int | None = None,
+        global_expand: int | None = None,
+        local_d_state: int | None = None,
+        local_d_conv: int | None = None,
+        local_expand: int | None = None,
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -149,23 +165,38 @@ class GLoMa(nn.Module):
             raise UsageError(f"fusion is {fusion!r}: choose one of {', '.join(FUSIONS)}")
         if branches not in BRANCHES:
             raise UsageError(f"branches is {branches!r}: choose one of {', '.join(BRANCHES)}")
-        if fusion == "learned" and branches != "both":
-            raise UsageError(f"fusion='learned' weighs two branches, branches is {branches!r}: leave out one of these")
-        mamba: dict[str, Any] = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "backend": backend}
-        self.branches = nn.ModuleDict(
-            {
-                name: GlobalBranch(width, **mamba) if name == "global" else LocalBranch(width, local_length, **mamba)
-                for name in BRANCHES[branches]
-            }
-        )
-        self.weights = nn.Parameter(torch.ones(len(self.branches))) if fusion == "learned" else None
+        if fusion != "sum" and branches != "both":
+            raise UsageError(f"fusion={fusion!r} weighs two branches, branches is {branches!r}: leave out one of these")
+        common: dict[str, Any] = {"d_state": d_state, "d_conv": d_conv, "expand": expand}
+        own: dict[str, dict[str, int | None]] = {
+            "global": {"d_state": global_d_state, "d_conv": global_d_conv, "expand": global_expand},
+            "local": {"d_state": local_d_state, "d_conv": local_d_conv, "expand": local_expand},
+        }
+        made: dict[str, GlobalBranch] = {}
+        for name, options in own.items():
+            given = {option: value for option, value in options.items() if value is not None}
+            if name in BRANCHES[branches]:
+                mamba = {**common, **given, "backend": backend}
+                made[name] = (
+                    GlobalBranch(width, **mamba) if name == "global" else LocalBranch(width, local_length, **mamba)
+                )
+            elif given:
+                option, value = next(iter(given.items()))
+                raise UsageError(f"{name}_{option}={value}: branches is {branches!r}, leave out one of these")
+        self.branches = nn.ModuleDict(made)
+        self.weights: nn.Parameter | Tensor | None = None
+        if fusion == "learned":
+            self.weights = nn.Parameter(torch.ones(2))
+        elif fusion != "sum":
+            del self.weights
+            self.register_buffer("weights", torch.tensor(FUSIONS[fusion]), persistent=False)
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)
 
     def reset_parameters(self) -> None:
         """Set the weights of a learned fusion to 1; all others are in layers with a ``reset_parameters``."""
-        if self.weights is not None:
+        if isinstance(self.weights, nn.Parameter):
             nn.init.ones_(self.weights)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, TensorDict]:
@@ -192,7 +223,7 @@ class GLoMa(nn.Module):
 
     def _fuse(self, tokens: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         if self.weights is not None:
-            outputs = [weight * output for weight, output in zip(self.weights, outputs, strict=True)]
+            outputs = [weight * output for weight, output in zip(self.weights.unbind(), outputs, strict=True)]
         first, *others = outputs
         tokens = tokens + self.dropout(sum(others, start=first))
         return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
@@ -236,6 +267,13 @@ class GLoMaStack(SequenceBackbone):
         for index, layer in enumerate(self.layers):
             token, new[str(index)] = cast(GLoMa, layer).step(token, memory[str(index)])
         return self.norm(token), nest_memories(new)
+
+    def extend(self, tokens: Tensor, memory: TensorDict) -> tuple[Tensor, TensorDict]:
+        """See :meth:`SequenceBackbone.extend`: by one call for all layers where they act on a CPU."""
+        if not acting.suits(self, tokens):
+            return super().extend(tokens, memory)
+        beliefs, memory = acting.extend(self, tokens, memory)
+        return beliefs[:, -1], memory
 
     def initial_memory(self, batch_size: int) -> TensorDict:
         """Return each block's memory, by its number: zeros."""

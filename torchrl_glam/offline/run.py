@@ -11,11 +11,12 @@ from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
 from torchrl_glam.modules import MambaBlock
 from torchrl_glam.modules.ssm import describe_backend
-from torchrl_glam.offline import OfflineDataset
+from torchrl_glam.offline import OfflineDataset, normalised_score
 from torchrl_glam.offline.config import OfflineConfig, model_name
 from torchrl_glam.offline.evaluation import Evaluation
 from torchrl_glam.offline.factory import resolve_loss
 from torchrl_glam.runs.folder import defining_options
+from torchrl_glam.runs.metric_files import METRICS
 from torchrl_glam.runs.provenance import options_hash
 from torchrl_glam.runs.run import Run
 
@@ -66,6 +67,7 @@ class OfflineRun(Run):
         """Print the return achieved at each target, write the final weights and the result."""
         config, seconds = self.config, self.progress.seconds()
         highest = max(evaluations, key=lambda evaluation: evaluation.target_return)
+        best_update, best = self._best(highest.mean)
         for evaluation in evaluations:
             self.write(str(evaluation))
         result = {
@@ -89,10 +91,23 @@ class OfflineRun(Run):
             "evaluations": [evaluation.to_dict() for evaluation in evaluations],
             "mean": highest.mean,
             "normalised": highest.normalised,
+            "best_update": best_update,
+            "best_mean": best,
+            "best_normalised": normalised_score(self.dataset, best),
             "seconds": seconds,
             "device": self.device_name,
         }
         self.end(result, f"evaluation: {highest} | {duration(seconds)} | {self.folder}")
+
+    def _best(self, last: float) -> tuple[int, float]:
+        """Return the update and the return of the best evaluation at the highest target, the last one among them.
+
+        A maximum of noisy numbers is too high: it is for comparing with papers that report it.
+        """
+        path = self.folder / METRICS / "scalars" / "evaluation" / "return.csv"
+        rows = path.read_text().splitlines() if path.is_file() else []
+        evaluated = [(int(float(step)), float(value)) for step, value in (row.split(",")[:2] for row in rows)]
+        return max([*evaluated, (self.config.total_updates, last)], key=lambda pair: pair[1])
 
     def _options_hash(self) -> str:
         """Return a hash that is the same for runs that differ only in their seed."""

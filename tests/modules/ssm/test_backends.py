@@ -14,6 +14,7 @@ from torchrl_glam.modules.ssm import (
 )
 
 PLAIN = ("reference", "torch")
+COMPILED = (*PLAIN, "cpp")
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,10 @@ PLAIN = ("reference", "torch")
         ({"triton": True}, "cpu", PLAIN, "torch"),
         ({"triton": True, "interpreter": True}, "cpu", (*PLAIN, "triton"), "torch"),
         ({"interpreter": True}, "cpu", PLAIN, "torch"),
+        ({"compiler": True}, "cpu", COMPILED, "cpp"),
+        ({"compiler": True}, None, COMPILED, "torch"),
+        ({"compiler": True}, "cuda", PLAIN, "torch"),
+        ({"compiler": True, "triton": True, "cuda": True}, "cuda", (*PLAIN, "triton"), "triton"),
         ({"triton": True, "cuda": True}, None, (*PLAIN, "triton"), "torch"),
         ({"triton": True, "cuda": True}, "cpu", PLAIN, "torch"),
         ({"triton": True, "cuda": True}, torch.device("cuda", 1), (*PLAIN, "triton"), "triton"),
@@ -38,7 +43,7 @@ def test_what_is_available_and_what_auto_stands_for(machine, installed, device, 
     assert available_backends(device) == available
     assert resolve_backend("auto", device) == auto
     assert [resolve_backend(name, device) for name in available] == list(available)
-    for name in {"triton", "mamba_ssm"} - set(available):
+    for name in {"cpp", "triton", "mamba_ssm"} - set(available):
         with pytest.raises(UsageError, match=f"'{name}'"):
             resolve_backend(name, device)
 
@@ -56,6 +61,8 @@ def test_what_is_available_and_what_auto_stands_for(machine, installed, device, 
         ({"triton": True, "cuda": True}, "triton", "cpu", "'triton' runs on a CUDA device, not on 'cpu'"),
         ({"cuda": True}, "mamba_ssm", "cuda", "'mamba_ssm' needs .*MAMBA_KEEP_CUDA_BUILD=TRUE pip install"),
         ({"mamba_ssm": True, "cuda": True}, "mamba_ssm", "cpu", "'mamba_ssm' runs on a CUDA device, not on 'cpu'"),
+        ({}, "cpp", "cpu", "'cpp' needs a C\\+\\+ compiler: no compiler here; install g"),
+        ({"compiler": True}, "cpp", "cuda", "'cpp' runs on a CPU, not on 'cuda'"),
         ({}, "cudda", None, "There is no scan backend 'cudda'"),
     ],
 )
@@ -77,6 +84,14 @@ def test_a_block_and_a_scan_refuse_what_is_not_here(machine):
         block(torch.zeros(1, 2, 4))
     with pytest.raises(UsageError, match="not on 'cpu'"):
         block.step(torch.zeros(1, 4), block.initial_memory(1))
+
+
+def test_a_cpu_without_a_compiler_says_what_it_costs(machine):
+    machine()
+    assert describe_backend("auto", "cpu") == "torch (no compiler here: several times slower)"
+    assert describe_backend("torch", "cpu") == "torch", "asked for"
+    machine(compiler=True)
+    assert describe_backend("auto", "cpu") == "cpp"
 
 
 def test_cuda_without_triton_says_what_it_costs(machine):

@@ -54,6 +54,12 @@ class SequenceBackbone(nn.Module, abc.ABC):
             The belief, and the new memory.
         """
 
+    def extend(self, tokens: Float[Tensor, "b t d"], memory: TensorDict) -> tuple[Float[Tensor, "b d"], TensorDict]:
+        """Advance by several tokens; return the last belief and the new memory. A backbone may do so at lower cost."""
+        for token in tokens.unbind(1):
+            belief, memory = self.step(token, memory)
+        return belief, memory
+
     @abc.abstractmethod
     def initial_memory(self, batch_size: int) -> TensorDict:
         """Return the memory before the first token, batch size ``[b]``, on the module's device."""

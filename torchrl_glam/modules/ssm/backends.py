@@ -8,6 +8,7 @@ import os
 import torch
 
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.ssm.cpp_library import find_obstacle
 
 _has_triton = importlib.util.find_spec("triton") is not None
 # False for most installations of mamba_ssm 2.3: by default its build leaves this extension out.
@@ -15,7 +16,7 @@ _has_mamba_ssm = all(importlib.util.find_spec(name) is not None for name in ("ma
 # Triton reads this once, when it is imported, and torch imports Triton.
 _interprets_triton = os.environ.get("TRITON_INTERPRET") == "1"
 
-_BACKENDS = ("reference", "torch", "triton", "mamba_ssm")
+_BACKENDS = ("reference", "torch", "cpp", "triton", "mamba_ssm")
 
 
 def available_backends(device: torch.device | str | None = None) -> tuple[str, ...]:
@@ -36,7 +37,8 @@ def resolve_backend(name: str, device: torch.device | str | None = None) -> str:
 
     Args:
         name: the name of a backend, or ``"auto"``: ``"triton"`` on a CUDA device if the package triton is installed,
-            otherwise ``"torch"``, which on CUDA is many times slower (see :func:`describe_backend`).
+            ``"cpp"`` on a CPU if there is a C++ compiler, otherwise ``"torch"``, which is many times slower (see
+            :func:`describe_backend`).
         device: where it runs. Without a device only the name is checked: a backend passes if any device of this
             machine can run it, and ``"auto"`` stands for ``"torch"``.
 
@@ -47,11 +49,12 @@ def resolve_backend(name: str, device: torch.device | str | None = None) -> str:
         UsageError: if no backend has this name, or if it cannot run here.
 
     Examples:
-        >>> resolve_backend("auto", "cpu")
+        >>> resolve_backend("torch", "cpu")
         'torch'
     """
     if name == "auto":
-        return "triton" if _has_triton and device is not None and torch.device(device).type == "cuda" else "torch"
+        fast = {"cpu": "cpp", "cuda": "triton"}.get(torch.device(device).type) if device is not None else None
+        return fast if fast is not None and (fast == "cpp" or _has_triton) and not _obstacle(fast, device) else "torch"
     if name in ("reference", "torch"):
         return name
     obstacle = _obstacle(name, device) if name in _BACKENDS else f"There is no scan backend {name!r}"
@@ -61,15 +64,17 @@ def resolve_backend(name: str, device: torch.device | str | None = None) -> str:
 
 
 def describe_backend(name: str, device: torch.device | str) -> str:
-    """Return the backend that ``name`` stands for, and, where ``"auto"`` finds no Triton on CUDA, what that costs.
+    """Return the backend that ``name`` stands for, and, where ``"auto"`` finds no faster one, what that costs.
 
     Examples:
-        >>> describe_backend("auto", "cpu")
+        >>> describe_backend("torch", "cpu")
         'torch'
     """
     chosen = resolve_backend(name, device)
     if name == "auto" and chosen == "torch" and torch.device(device).type == "cuda":
         return "torch (no package triton: each time step is several kernels, many times slower; pip install triton)"
+    if name == "auto" and chosen == "torch" and torch.device(device).type == "cpu":
+        return f"torch ({find_obstacle()}: several times slower)"
     return chosen
 
 
@@ -77,6 +82,11 @@ def _obstacle(name: str, device: torch.device | str | None) -> str | None:
     """Return why this backend cannot run and what to do about it; None if it can run."""
     on_cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     where = "and there is none here" if device is None else f"not on {str(device)!r}"
+    if name == "cpp":
+        if device is not None and torch.device(device).type != "cpu":
+            return f"The scan backend 'cpp' runs on a CPU, not on {str(device)!r}"
+        obstacle = find_obstacle()
+        return obstacle and f"The scan backend 'cpp' needs a C++ compiler: {obstacle}; install g++, or name one by CXX"
     if name == "triton":
         if not _has_triton:
             return "The scan backend 'triton' needs the package triton (pip install triton)"

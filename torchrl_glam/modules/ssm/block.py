@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from torchrl_glam.modules.ssm.backends import resolve_backend
 from torchrl_glam.modules.ssm.convolution import causal_convolution, visible_inputs
+from torchrl_glam.modules.ssm.cpp_backend import convolve, gated_scan
 from torchrl_glam.modules.ssm.initialisation import init_dt_proj
 from torchrl_glam.modules.ssm.scan import scan_dtype, selective_scan, selective_scan_last, selective_scan_step
 
@@ -150,21 +151,22 @@ class MambaBlock(nn.Module):
         Returns:
             The input of ``out_proj``, and the memory after the last token.
         """
+        before, state = (None, None) if memory is None else (memory["conv"].to(signal.dtype), memory["ssm"])
+        if is_init is None and self._is_fused(signal):
+            y, ssm = self._mix_fused(signal, gate, valid, before, state)
+            return y, self._memory(self._last_inputs(signal, valid, before), ssm)
         if valid is not None:
             signal = signal * valid
-        if memory is None:
-            padded, before = F.pad(signal, (0, 0, self.d_conv - 1, 0)), None
-        else:
-            padded, before = torch.cat([memory["conv"].to(signal.dtype), signal], 1), memory["ssm"]
+        padded = F.pad(signal, (0, 0, self.d_conv - 1, 0)) if before is None else torch.cat([before, signal], 1)
         kept = padded[:, signal.shape[1] :]
         if is_init is None:
             u = self._convolve(padded)
-            y, ssm = selective_scan(u, *self._select(u, valid), self.D, before, backend=self.backend)
+            y, ssm = selective_scan(u, *self._select(u, valid), self.D, state, backend=self.backend)
             return y * F.silu(gate), self._memory(kept, ssm)
         visible = visible_inputs(is_init, self.d_conv)
         u = self._convolve(padded, visible)
         delta, A, B, C = self._select(u, valid)
-        y, ssm = selective_scan(*_restart(u, delta, is_init), A, B, C, None, before, backend=self.backend)
+        y, ssm = selective_scan(*_restart(u, delta, is_init), A, B, C, None, state, backend=self.backend)
         return (y + self.D * u) * F.silu(gate), self._memory(kept * visible[:, -1, 1:, None], ssm)
 
     def mix_last(
@@ -183,6 +185,8 @@ class MambaBlock(nn.Module):
         Returns:
             The input of ``out_proj`` for the last token.
         """
+        if self._is_fused(signal, in_graph=torch.is_grad_enabled()):
+            return self._mix_fused(signal, gate[:, None], valid, first=signal.shape[1] - 1)[0].squeeze(1)
         if valid is not None:
             signal = signal * valid
         u = self._convolve(F.pad(signal, (0, 0, self.d_conv - 1, 0)))
@@ -223,6 +227,10 @@ class MambaBlock(nn.Module):
         Returns:
             The input of ``out_proj``, and the memory after the token.
         """
+        if self._is_fused(signal, in_graph=False):
+            new = {"valid": None if valid is None else valid[:, None], "memory": memory}
+            inner, memory = self.mix(signal[:, None], gate[:, None], **new)
+            return inner.squeeze(1), memory
         if valid is not None:
             signal = signal * valid
         window = torch.cat([memory["conv"].to(signal.dtype), signal[:, None]], dim=1)
@@ -233,6 +241,43 @@ class MambaBlock(nn.Module):
     def _check(self, x: Tensor, layout: str) -> None:
         if x.dim() != len(layout.split()) + 1 or x.shape[-1] != self.d_model or 0 in x.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}; wanted [{layout} {self.d_model}], none of them 0.")
+
+    def _is_fused(self, signal: Tensor, in_graph: bool = True) -> bool:
+        """Return True to run by the ``cpp`` backend's passes; in a compiled graph, only where ``in_graph``.
+
+        There a compiler fuses what is no loop better than around an operator that it cannot see into.
+        """
+        if not in_graph and torch.compiler.is_compiling():
+            return False
+        fits = signal.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(signal.device.type)
+        return fits and resolve_backend(self.backend, signal.device) == "cpp"
+
+    def _mix_fused(
+        self,
+        signal: Tensor,
+        gate: Tensor,
+        valid: Tensor | None = None,
+        before: Tensor | None = None,
+        state: Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gated outputs from step ``first`` on, and the state after the last."""
+        u = convolve(signal, self.conv1d.weight, self.conv1d.bias, before, valid)
+        rank, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        scanned = (u, self.dt_proj(rank), -self.A_log.exp(), B, C, self.D)
+        return gated_scan(*scanned, state, gate, valid, first=first)
+
+    def _last_inputs(self, signal: Tensor, valid: Tensor | None, before: Tensor | None) -> Tensor:
+        """Return the last ``d_conv - 1`` inputs of the convolution."""
+        kept, count = self.d_conv - 1, signal.shape[1]
+        last = signal[:, max(0, count - kept) :]
+        if valid is not None:
+            last = last * valid[:, max(0, count - kept) :]
+        if count >= kept:
+            return last
+        return torch.cat(
+            [last.new_zeros(len(last), kept - count, self.d_inner) if before is None else before[:, count:], last], 1
+        )
 
     def _convolve(self, padded: Tensor, visible: Tensor | None = None) -> Tensor:
         return F.silu(causal_convolution(padded, self.conv1d.weight, self.conv1d.bias, visible))

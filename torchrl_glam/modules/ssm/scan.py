@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchrl_glam.modules.ssm.backends import resolve_backend
+from torchrl_glam.modules.ssm.cpp_backend import cpp_scan
 from torchrl_glam.modules.ssm.mamba_ssm_backend import mamba_ssm_scan
 from torchrl_glam.modules.ssm.shapes import check_shapes
 from torchrl_glam.modules.ssm.torch_backend import torch_scan, torch_scan_last
@@ -61,6 +62,7 @@ _ScanFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None,
 _SCANS: dict[str, _ScanFunction] = {
     "reference": selective_scan_reference,
     "torch": torch_scan,
+    "cpp": cpp_scan,
     "triton": triton_scan,
     "mamba_ssm": mamba_ssm_scan,
 }

@@ -47,6 +47,11 @@ OPTIONS: dict[str, Check] = {  # a file may lack these
     "lr": number,
     "options": text,  # a hash of all options
 }
+BEST: dict[str, Check] = {  # the best evaluation at the highest target, the last one among them; files may lack it
+    "best_update": whole_number,
+    "best_mean": number,
+    "best_normalised": number,
+}
 EVALUATION: tuple[dict[str, Check], dict[str, Check]] = (
     {"returns": numbers, "mean": number},
     {"target_return": number, "fraction": number, "normalised": number},  # None where the model takes no target
@@ -103,7 +108,8 @@ def read_runs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
         raise UsageError(f"{folder} has no result of an offline run{why}: make some by {command}")
     table = pd.DataFrame(list(runs.values()), dtype=object)
     ordered = pd.CategoricalDtype(list(MODELS), ordered=True)
-    return table.astype({"model": ordered, "mean": float, "normalised": float, "fraction": float}), left_out
+    scores = ("mean", "normalised", "fraction", "best_mean", "best_normalised")
+    return table.astype({"model": ordered, **dict.fromkeys(scores, float)}), left_out
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def read_run(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is left out: {error}") from error
     try:
         want(isinstance(content, dict), f"it holds a {type(content).__name__} and not named values")
-        run = _read_values({**dict.fromkeys(OPTIONS), **content}, NEEDED, {**NULLABLE, **OPTIONS})
+        run = _read_values({**dict.fromkeys([*OPTIONS, *BEST]), **content}, NEEDED, {**NULLABLE, **OPTIONS, **BEST})
         want(run["model"] in MODELS, f"model is {run['model']!r}, none of {', '.join(MODELS)}")
         want("evaluations" in content, "it has no evaluations")
         want(isinstance(content["evaluations"], list), "evaluations are not a list")

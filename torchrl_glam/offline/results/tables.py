@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from torchrl_glam.offline.results.intervals import interval_tables
 from torchrl_glam.offline.results.runs import BUDGET, COLUMNS, DATA, MODELS, SETTINGS
 from torchrl_glam.offline.results.spread import Spread, best_of
 from torchrl_glam.presentation import NOTHING, markdown
@@ -46,7 +47,10 @@ def comparison_tables(runs: pd.DataFrame) -> str:
         parts.append(f"## {title.capitalize()}")
         if grid["normalised"].notna().any():
             parts += ["Normalised score:", _score_table(grid, "normalised")]
-        parts += ["Return:", _score_table(grid, "mean"), "Runs:", _settings_table(grid)]
+        parts += ["Return:", _score_table(grid, "mean")]
+        if intervals := interval_tables(grid):
+            parts.append(intervals)
+        parts += ["Runs:", _settings_table(grid)]
     return "\n\n".join(parts)
 
 
