@@ -153,7 +153,9 @@ def test_docstring_examples():
 
 def test_updates_are_timed_against_the_transformer_of_the_same_window():
     before = torch.get_rng_state()
-    points = updates.measure_updates([2, 4], batch=2, observation_size=3, action_size=2, width=8, num_layers=1, rounds=2)
+    points = updates.measure_updates(
+        [2, 4], batch=2, observation_size=3, action_size=2, width=8, num_layers=1, rounds=2
+    )
     assert torch.equal(before, torch.get_rng_state())
     assert points["model"].tolist() == ["Transformer", "DMamba", "MambaDM"] * 2
     assert (points.loc[points["model"] == "Transformer", "ratio"] == 1).all()
