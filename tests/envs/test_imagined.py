@@ -43,7 +43,7 @@ def env(world_model):
 @pytest.fixture
 def actor(world_model, shake):
     """A policy that is far from uniform."""
-    return shake(make_actor(world_model.state_size, 8, OneHot(3), hidden=8), 0.7)
+    return shake(make_actor(world_model.state_size, 8, OneHot(3), hidden=8), 0.5)
 
 
 @pytest.fixture
