@@ -160,7 +160,8 @@ def test_it_is_reported_and_plotted(kind: Kind, folder: Path, tmp_path: Path, ca
 
 def test_its_machine_is_checked(kind: Kind, tmp_path: Path, call: Call) -> None:
     lines = call("glam_atari", *OPTIONS, kind.env, f"run_dir={tmp_path}/run", "--check")
-    assert [line.split()[0] for line in lines] == ["load", "device", "memory", "disk", "time", "ready"]
+    assert {"device", "memory", "disk", "time"} < {line.split()[0] for line in lines}
+    assert lines[-1] == "ready"
 
 
 def test_its_time_is_estimated(kind: Kind) -> None:
@@ -194,12 +195,12 @@ def test_it_is_played_in_the_browser(kind: Kind, folder: Path) -> None:
             assert (hello["pixels"], hello["numbers"], hello["real"]) == (seen, kind.keys["observation"][0], True)
 
             async def told(mode: str) -> dict:
-                """Return the next state of this mode, 3 steps or more from its beginning."""
+                """Return the next state of this mode, one step or more from its beginning."""
                 while True:
                     message = await tab.receive()
                     if message.type is WSMsgType.TEXT:
                         state = json.loads(message.data)
-                        if (state["type"], state["mode"]) == ("state", mode) and state["steps"] >= 3:
+                        if (state["type"], state["mode"]) == ("state", mode) and state["steps"] >= 1:
                             return state
                     else:
                         assert seen, "there is nothing to draw"
@@ -214,6 +215,7 @@ def test_it_is_played_in_the_browser(kind: Kind, folder: Path) -> None:
                 await tab.send_json({"command": "switch"})
         running.cancel()
         await asyncio.wait({running})
+        assert running.cancelled(), running.exception()
 
     with torch.random.fork_rng():
         asyncio.run(scenario())
