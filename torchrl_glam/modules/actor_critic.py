@@ -146,14 +146,16 @@ def make_actor(
 
 
 def _make_one_hot_actor(network: StateMLP, action_spec: TensorSpec) -> ProbabilisticActor:
-    several = {"sizes": block_sizes(action_spec)} if isinstance(action_spec, MultiOneHot) else None
-    unchecked: dict[str, Any] = {"validate_args": False}  # a check would wait for the GPU, and so forbid a CUDA graph
+    # A check of arguments would wait for the GPU, and so forbid a CUDA graph.
+    options: dict[str, Any] = {"validate_args": False}
+    if several := isinstance(action_spec, MultiOneHot):
+        options = {"sizes": block_sizes(action_spec)}
     return ProbabilisticActor(
         TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["logits"]),
         in_keys=["logits"],
         spec=action_spec,
         distribution_class=OneHotBlocks if several else OneHotCategorical,
-        distribution_kwargs=several or unchecked,
+        distribution_kwargs=options,
         return_log_prob=True,
     )
 
