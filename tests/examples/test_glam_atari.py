@@ -55,7 +55,7 @@ def test_a_run_says_what_it_does_and_warns_of_nothing(debug_run):
         "observes pixels 64x64x3 (env.observation=auto)",
         "cpu",
         "preset debug",
-        "scan torch",
+        "scan ",
         "parameters",
         "about",
     ):
