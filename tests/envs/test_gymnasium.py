@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -220,4 +221,13 @@ def test_a_wrong_name_lists_near_matches(name: str) -> None:
 def test_what_cannot_be_is_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         make_atari_env(**{"name": "ALE/Pong-v5", **arguments})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_simulator_that_is_not_installed_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    with pytest.raises(UsageError, match=r"'LunarLander-v3' could not be made: .*gymnasium\[box2d\]") as caught:
+        make_atari_env("LunarLander-v3")
     assert "\n" not in str(caught.value)

@@ -15,6 +15,7 @@ from torchrl.modules import WorldModelWrapper
 from torchrl.objectives import A2CLoss, ClipPPOLoss, SoftUpdate
 from torchrl.objectives.dreamer_v3 import DreamerV3ActorLoss, DreamerV3ValueLoss
 
+from tests.support import observed
 from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import GLAMDynamics, SlidingWindow, make_actor, make_critic
@@ -23,11 +24,14 @@ from torchrl_glam.modules.actor_critic import make_symexp_critic
 BATCH = 3
 BOX = Bounded(-1, 1, (3,))
 
+any_observation = pytest.mark.parametrize("world_model", ["pixels", "vector", "mixed difference"], indirect=True)
+
 
 @pytest.fixture
-def world_model(make_world_model):
-    """A world model of which the dynamics are deep enough to nest memories."""
-    return make_world_model(GLAMDynamics(8, global_layers=2, d_state=3))
+def world_model(request, make_world_model):
+    """A world model of pixels, or of what a test asks for; the dynamics are deep enough to nest memories."""
+    sizes = observed.KINDS.get(getattr(request, "param", "pixels"), {})
+    return make_world_model(GLAMDynamics(8, global_layers=2, d_state=3), **sizes)
 
 
 @pytest.fixture
@@ -39,19 +43,20 @@ def env(world_model):
 @pytest.fixture
 def actor(world_model, shake):
     """A policy that is far from uniform."""
-    return shake(make_actor(world_model.state_size, 8, OneHot(3), hidden=8), 1.0)
+    return shake(make_actor(world_model.state_size, 8, OneHot(3), hidden=8), 0.5)
 
 
 @pytest.fixture
-def contexts(make_batch):
+def contexts(world_model):
     """Real data to start from."""
-    return make_batch(BATCH, 5)
+    return observed.make_batch(world_model, BATCH, 5)
 
 
 def start_of(env, contexts, seed=1):
     torch.manual_seed(seed)
+    observation = env.transition.world_model.observation(contexts)
     with torch.no_grad():
-        return env.start(contexts["pixels"], contexts["action"])
+        return env.start(observation, contexts["action"])
 
 
 def imagine(env, start, actor, horizon=6, seed=2):
@@ -60,6 +65,7 @@ def imagine(env, start, actor, horizon=6, seed=2):
         return env.imagine(start, actor, horizon)
 
 
+@any_observation
 @pytest.mark.parametrize("batch_size", [1, 3, None, (), (3,), torch.Size([2, 3])])
 @pytest.mark.parametrize("spec", [OneHot(3), BOX], ids=["one-hot", "continuous"])
 def test_torchrl_accepts_the_specs(world_model, batch_size, spec):
@@ -105,6 +111,7 @@ def test_steps_go_through_the_wrapper(env, actor, contexts):
     assert len(calls) == 4
 
 
+@any_observation
 def test_imagine_equals_a_loop_over_plain_modules(env, world_model, actor, contexts):
     start = start_of(env, contexts)
     rollout = imagine(env, start, actor)
@@ -145,6 +152,7 @@ def roll_out(env, start, actor, horizon=6, seed=2, **options):
         return env.rollout(horizon, actor, tensordict=start.clone(), **options)
 
 
+@any_observation
 @pytest.mark.parametrize("sliding", [False, True])
 @pytest.mark.parametrize("spec", [OneHot(3), BOX], ids=["one-hot", "continuous"])
 def test_imagine_equals_rollout(world_model, contexts, shake, sliding, spec):
@@ -277,12 +285,13 @@ def test_any_number_of_contexts_will_do_for_imagine(env, actor, make_batch, batc
     assert imagine(env, start, actor, horizon=1).shape == (batch, 1)
 
 
-def test_start_is_the_end_of_a_real_sequence(env, world_model, make_batch):
+@any_observation
+def test_start_is_the_end_of_a_real_sequence(env, world_model):
     """Belief and memory are the ones of the training pass over the same latents."""
-    batch = make_batch(BATCH, 7)
+    batch = observed.make_batch(world_model, BATCH, 7)
     torch.manual_seed(4)
     with torch.no_grad():
-        outputs = world_model(batch.select("pixels", "action").clone())
+        outputs = world_model(batch.select(*world_model.observation_keys, "action").clone())
     start = start_of(env, batch, seed=4)
     torch.testing.assert_close(start["belief"], outputs["belief"][:, -1])
     with torch.no_grad():
@@ -292,11 +301,12 @@ def test_start_is_the_end_of_a_real_sequence(env, world_model, make_batch):
         torch.testing.assert_close(start["memory"][key], wanted[key])
 
 
+@any_observation
 def test_a_rollout_goes_on_where_the_world_model_would(env, world_model, actor, contexts):
     """The beliefs of imagination are those of one forward pass over real and imagined tokens."""
     torch.manual_seed(1)
     with torch.no_grad():
-        real = world_model.encode(contexts["pixels"])
+        real = world_model.encode_sequence(world_model.observation(contexts))
         rollout = imagine(env, start_of(env, contexts), actor)
         state = torch.cat([real, rollout["state"]], 1)
         action = torch.cat([contexts["action"], rollout["action"]], 1)
@@ -304,12 +314,13 @@ def test_a_rollout_goes_on_where_the_world_model_would(env, world_model, actor, 
     torch.testing.assert_close(rollout["next", "belief"], beliefs[:, 5:], rtol=1e-4, atol=1e-4)
 
 
+@any_observation
 @pytest.mark.parametrize("first", [0, 2])
-def test_starts_within_a_batch_are_its_prefixes(env, world_model, make_batch, first):
+def test_starts_within_a_batch_are_its_prefixes(env, world_model, first):
     """All of them: belief and memory of each prefix, and the posterior of the frame after it."""
-    batch = make_batch(2, 7)
+    batch = observed.make_batch(world_model, 2, 7)
     with torch.no_grad():
-        state, action = world_model.encode(batch["pixels"]), batch["action"]
+        state, action = world_model.encode_sequence(world_model.observation(batch)), batch["action"]
         starts = env.start_within(state, action, number=2 * (6 - first), first=first)
         tokens = world_model.embedding(state, action)
         prefixes = {(row, t): world_model.dynamics(tokens[row : row + 1, : t + 1]) for row in (0, 1) for t in range(6)}

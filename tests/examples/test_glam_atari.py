@@ -52,10 +52,10 @@ def test_a_run_says_what_it_does_and_warns_of_nothing(debug_run):
         "ALE/Pong-v5",
         "6 actions",
         "protocol glam",
-        "observes pixels 64x64x3",
+        "observes pixels 64x64x3 (env.observation=auto)",
         "cpu",
         "preset debug",
-        "scan torch",
+        "scan ",
         "parameters",
         "about",
     ):

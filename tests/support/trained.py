@@ -10,6 +10,7 @@ from torchrl.envs import EnvBase
 
 from tests.support.configs import load
 from torchrl_glam import factory
+from torchrl_glam.config import Starts
 from torchrl_glam.config.checks import check_config
 
 CPU = torch.device("cpu")
@@ -66,5 +67,6 @@ class Trained:
 
     def update(self) -> TensorDict:
         """Update world model and agent once; return the agent's metrics."""
-        self.update_world_model(self.sequences.sample().to(self.imagined.device))
-        return self.update_policy(self.contexts.sample(), self.config.imagination.horizon)
+        _, latents = self.update_world_model(self.sequences.sample().to(self.imagined.device))
+        from_replay = self.config.imagination.starts is Starts.replay
+        return self.update_policy(self.contexts.sample() if from_replay else latents, self.config.imagination.horizon)

@@ -1,4 +1,4 @@
-"""The README's Python and its commands run as they stand."""
+"""The README's Python and its commands run as they stand, and those of docs/observations.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.support.trained import SIZES, Trained
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SWAPS = README.split("## Swap one thing")[1].split("\n## ")[0]
-COMMANDS = [line for line in SWAPS.splitlines() if line.startswith("python examples/")]
+OBSERVATIONS = (ROOT / "docs" / "observations.md").read_text()
+COMMANDS = [line for line in (SWAPS + OBSERVATIONS).splitlines() if line.startswith("python examples/")]
 OUTCOMES = {
     "make_atari_env(": lambda names: names["batch"]["next", "terminated"].shape == (2, 32, 1),
     "GLAMModelLoss(": lambda names: sorted(names["terms"].keys())[0] == "kl_dynamics",
@@ -37,6 +38,11 @@ def test_the_snippets_run_in_their_order_in_one_session(tmp_path, monkeypatch):
         assert sum(not line.startswith(("from", "import")) for line in block.splitlines() if line) <= 5
         exec(block, names)
         assert OUTCOMES[outcome](names), block
+
+
+def test_the_snippet_on_encoders_runs():
+    (block,) = re.findall(r"```python\n(.*?)```", OBSERVATIONS, re.DOTALL)
+    exec(block, {})
 
 
 @pytest.mark.parametrize("command", COMMANDS)

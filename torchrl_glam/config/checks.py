@@ -121,10 +121,11 @@ def _check_starts(config: GLAMConfig) -> None:
         )
     positions = replay.batch_size * max(0, replay.batch_length - 1 - config.first_start())
     if imagination.starts is Starts.batch and imagination.batch_size > positions:
+        fewer = f"give at most {positions}, or a shorter context" if positions else "give a shorter context"
         raise UsageError(
             f"imagination.starts=batch finds {positions} starts in a batch of the world model, after "
             f"imagination.context_length={imagination.context_length} steps; imagination.batch_size="
-            f"{imagination.batch_size} wants more: give at most {positions}, or a shorter context"
+            f"{imagination.batch_size} wants more: {fewer}"
         )
     if config.agent.replay_value_coeff and imagination.starts is not Starts.batch:
         raise UsageError(

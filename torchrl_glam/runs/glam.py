@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from tensordict import TensorDictBase
 from torch import nn
-from torchrl.data import TensorDictReplayBuffer
+from torchrl.data import OneHot, TensorDictReplayBuffer, TensorSpec
 from torchrl.envs import EnvBase
 
 from torchrl_glam.config import GLAMConfig
@@ -15,6 +15,7 @@ from torchrl_glam.envs import describe_observation
 from torchrl_glam.machine.resources import device_name
 from torchrl_glam.machine.terminal import duration
 from torchrl_glam.modules import GLAMWorldModel, MambaBlock
+from torchrl_glam.modules.one_hot_blocks import block_sizes
 from torchrl_glam.modules.ssm import describe_backend
 from torchrl_glam.runs.check import LONG, advise_on_time, and_evaluation
 from torchrl_glam.runs.checkpoint import TrainedNetworks
@@ -60,8 +61,8 @@ class GLAMRun(Run):
             parts.append(f"scan {describe_backend(backend, device)}")
         self.begin(
             device,
-            f"{config.env.name} ({world_model.action_size} actions, protocol {config.env.protocol.value}) | "
-            f"{describe_observation(env)} | "
+            f"{config.env.name} ({_actions(env.action_spec_unbatched)}, protocol {config.env.protocol.value}) | "
+            f"{describe_observation(env)} (env.observation={config.env.observation.value}) | "
             f"device {device_name(device)} | {' | '.join(parts)} | "
             f"world model {_millions(world_model)}, agent {_millions(agent)} parameters | "
             f"{config.total_frames} frames, about {duration(seconds)}{and_evaluation(config)} | {config.run_dir}",
@@ -121,6 +122,12 @@ class GLAMRun(Run):
             evaluation_seconds=total - self.training_seconds,
         )
         self.end(result, f"evaluation: {score} | {duration(total)} | {self.folder}")
+
+
+def _actions(spec: TensorSpec) -> str:
+    if isinstance(spec, OneHot):  # MultiOneHot too
+        return f"{' x '.join(map(str, block_sizes(spec)))} actions"
+    return "1 continuous action" if spec.shape[-1] == 1 else f"{spec.shape[-1]} continuous actions"
 
 
 def _millions(module: nn.Module) -> str:

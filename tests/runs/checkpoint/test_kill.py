@@ -11,6 +11,10 @@ import pytest
 from tests.support.killed_runs import CATCH, TINY, differences, outcome, run, start, wait_until
 
 SELDOM = "checkpoint.every=1000000"  # the uninterrupted run writes one checkpoint, at its end
+OBSERVED = {
+    "a camera and joints": ["env.name=tests.support.sensors:Arm-v0"],
+    "a vector": ["env.name=CartPole-v1", "world_model.marks_starts=true"],
+}
 KINDS = {
     "catch": [CATCH],
     "pong with sticky actions": ["env.name=ALE/Pong-v5"],
@@ -18,6 +22,7 @@ KINDS = {
     "ppo": [CATCH, "objective=ppo"],
     "discrete_sac": [CATCH, "objective=discrete_sac", "objective.capacity=200"],
     "dreamer_v3": [CATCH, "objective=dreamer_v3"],
+    **OBSERVED,
     "two environments": [CATCH, "env.num_envs=2"],
     "two Pongs": ["env.name=ALE/Pong-v5", "env.num_envs=2"],
     "overlap": ["env.name=ALE/Pong-v5", "training.overlap=true"],
@@ -60,8 +65,9 @@ def kill_until_done(folder: Path, options: list[str], kills: int, span: float, s
             return count
 
 
-def test_a_run_that_is_killed_three_times_ends_as_if_it_had_not_been(tmp_path):
-    options = [*TINY, "total_frames=90", "checkpoint.every=2"]
+@pytest.mark.parametrize("kind", ["catch", "a camera and joints", pytest.param("a vector", marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_three_times_ends_as_if_it_had_not_been(kind, tmp_path):
+    options = [*TINY, *KINDS[kind], "total_frames=90", "checkpoint.every=2"]
     alone = start(tmp_path / "alone", *options, SELDOM, log=tmp_path / "alone.log")
     count = kill_until_done(tmp_path / "killed", options, kills=3, span=2.0, seed=0)
     assert alone.wait(120) == 0, (tmp_path / "alone.log").read_text()

@@ -16,6 +16,8 @@ SWAPS = [
     ["objective=ppo", "objective.epochs=2", "objective.minibatches=2"],
     ["model_loss.variation_target=features"],
     ["dynamics=storm"],
+    ["env.name=tests.support.sensors:Arm-v0"],
+    ["env.name=tests.support.sensors:Levers-v0", "world_model.marks_starts=true"],
 ]
 
 
@@ -51,7 +53,7 @@ def test_updates_resume(tmp_path, swap):
 def make_collector(config: GLAMConfig):
     factory.set_seeds(0)
     env = factory.make_env(config)
-    world_model = factory.make_world_model(config, env.action_spec_unbatched, CPU)
+    world_model = factory.make_world_model(config, env.action_spec_unbatched, CPU, **factory.observed_sizes(env))
     actor = factory.make_actor(config, world_model, env.action_spec_unbatched)
     policy = factory.make_policy(config, world_model, actor, env.action_spec_unbatched)
     return factory.make_collector(config, env, policy)
@@ -65,8 +67,10 @@ def make_collector(config: GLAMConfig):
         ["env.num_envs=2"],
         ["env.name=tests.support.games:SteerBall-v0"],
         ["env.name=ALE/Pong-v5"],
+        ["env.name=tests.support.sensors:Arm-v0"],
+        ["env.name=tests.support.sensors:Levers-v0", "env.num_envs=2"],
     ],
-    ids=["plain", "overlapped", "two", "continuous", "atari"],
+    ids=["plain", "overlapped", "two", "continuous", "atari", "mixed", "two vectors"],
 )
 @pytest.mark.parametrize("stop", [5, 60, 80])
 def test_collectors_resume(tmp_path, options, stop):

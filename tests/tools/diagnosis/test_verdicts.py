@@ -104,7 +104,7 @@ CASES = {
     "no critic": ("value", {"value": None}, "no critic of states"),
     "imagines more": ("dream", {"dream": replace(GOOD.dream, reward=2.0)}, "other reward is imagined"),
     "dreams of the contrary": ("dream", {"dream": replace(GOOD.dream, reward=-1.0)}, "other reward is imagined"),
-    "dreams too little": ("dream", {"dream": replace(GOOD.dream, reward=0.2)}, "less reward is imagined"),
+    "dreams too little": ("dream", {"dream": replace(GOOD.dream, reward=0.2)}, "nearer to 0 than the real one"),
     "ends always, and nothing to compare with": (
         "dream",
         {"rewarded": 2, "terminated": 0, "dream": replace(GOOD.dream, ending=0.9739, real_ending=0.0)},

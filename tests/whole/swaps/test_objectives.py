@@ -219,7 +219,10 @@ SEQUENCES = "width, num_layers, num_heads, dropout, max_length, norm_first, expa
         ("+training.foo=2", "no option training.foo: the options there are warmup_frames, "),
         ("dynamics=storm world_model.dynamics.window=8", f"dynamics.window: .*dynamics=storm has {SEQUENCES}$"),
         ("ablation=g1_l2 dynamics=storm", "ablation=g1_l2 sets .*_layers, but dynamics=storm has width, "),
-        ("world_model.encoder.depth=2", "no option world_model.encoder.depth: encoder=image has none$"),
+        (
+            "world_model.encoder.depth=2",
+            "encoder.depth: encoder=auto has hidden, num_layers, difference$",
+        ),
         ("world_model.reward_head.bins=2", "reward_head=two_hot has num_layers, num_bins, limit, decoding$"),
     ],
 )

@@ -198,7 +198,9 @@ def judge_dream(found: Diagnosis) -> str:
         options = "imagination.horizon, training.world_model_every, training.policy_every, agent.entropy_coeff"
         wrong.append(f"other reward is imagined than there is; look at {options}")
     elif abs(dream.reward) < AMOUNT[0] * abs(dream.real_reward):
-        wrong.append("less reward is imagined than there is; look at the options that the reward part names")
+        wrong.append(
+            "the imagined reward is nearer to 0 than the real one; look at the options that the reward part names"
+        )
     if found.terminated >= FEW and not OFTEN[0] <= dream.ending / dream.real_ending <= OFTEN[1]:
         wrong.append(f"it ends too {'often' if dream.ending > dream.real_ending else 'seldom'}, see the termination")
     if not wrong and found.rewarded < FEW and found.terminated < FEW:
