@@ -42,7 +42,7 @@ REFERENCE = {
 }
 """Pages of the reference, and the modules whose public names they show."""
 
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".cff": "yaml", ".cpp": "cpp", "": "text"}
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".cpp": "cpp", "": "text"}
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
 log = logging.getLogger("mkdocs.plugins.glam")
 

@@ -38,7 +38,8 @@ def render() -> str:
             sections.append(part_table(group.place, part, node, f"`{choice}`: " if group.choices else "scheme "))
     sections += ["## Of a run of MambaDM", *dataclass_tables(OfflineConfig, OmegaConf.structured(OfflineConfig))]
     for name, node in MODELS.items():
-        sections.append(part_table("model", import_class("model", node._target_, object), OmegaConf.structured(node), f"`model={name}`: "))
+        actor = import_class("model", node._target_, object)
+        sections.append(part_table("model", actor, OmegaConf.structured(node), f"`model={name}`: "))
     return "\n\n".join(section for section in sections if section)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from torchrl_glam.envs.scores import atari_100k_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PLACE = re.compile(r"(?<=<!-- results, by docs/making/results_table.py -->\n).*?(?=<!-- end of results -->)", re.DOTALL)
+MARK = "<!-- results, by docs/making/results_table.py -->\n"
+PLACE = re.compile(f"(?<={re.escape(MARK)}).*?(?=<!-- end of results -->)", re.DOTALL)
 HEAD = (
-    "| game | preset, steps | score of each seed | random play | human | GLAM's paper, 100 000 steps | training of a run |\n"
+    "| game | preset, steps | score of each seed | random play | human | GLAM's paper, 100,000 steps | training |\n"
     "|---|---|---|---|---|---|---|\n"
 )
 CATCH_BALL = (1.3, 5.0)  # random play, and the maximum: BENCHMARKS.md
@@ -39,7 +39,7 @@ def read(pattern: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((ROOT / "results").glob(pattern))]
 
 
-def line(runs: Sequence[dict[str, Any]], name: str, random: float | None, human: float | None, paper: float | None) -> str:
+def line(runs: list[dict[str, Any]], name: str, random: Any, human: Any, paper: Any) -> str:
     """Return the row of one game."""
     (what,) = {(f"`{run['preset']}`", f"{run['total_frames']:,}") for run in runs}
     scores = "; ".join(number(statistics.fmean(run["returns"])) for run in runs)

@@ -14,4 +14,6 @@ class Roles(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **others: Any) -> None:
         """Change the docstring in place."""
         if obj.docstring:
-            obj.docstring.value = re.sub(r":(?:class|meth|func|mod|data|attr):`~?([^`]+)`", r"`\1`", obj.docstring.value)
+            obj.docstring.value = re.sub(
+                r":(?:class|meth|func|mod|data|attr):`~?([^`]+)`", r"`\1`", obj.docstring.value
+            )

@@ -1,13 +1,14 @@
 # %% [markdown]
 # # Asking MambaDM for a return
 #
-# MambaDM learns from recorded episodes which action led to which return, and acts by asking for one. This page records play of
-# every quality, trains a small MambaDM on it, asks it for low and for high returns, and looks at what it achieves.
+# MambaDM learns from recorded episodes which action led to which return, and acts by asking for one. This page
+# records play of every quality, trains a small MambaDM on it, asks it for low and for high returns, and looks at what
+# it achieves.
 #
 # ## A task, and recordings of it
 #
-# An episode has 20 steps. An action is a number between 0 and 1, and earns itself. Some of the recorded players do much at each
-# step, some little, so that the recordings hold returns between 0 and 20.
+# An episode has 20 steps. An action is a number between 0 and 1, and earns itself. Some of the recorded players do
+# much at each step, some little, so that the recordings hold returns between 0 and 20.
 
 # %%
 import gymnasium
@@ -43,8 +44,8 @@ to_go = actions.flip(1).cumsum(1).flip(1)  # what was still to come, this step's
 # %% [markdown]
 # ## As a dataset
 #
-# `load_dataset` makes this of any [Minari](https://minari.farama.org) dataset. Of recordings of your own it is made by hand: all
-# steps one after the other, the last one of each episode marked.
+# `load_dataset` makes this of any [Minari](https://minari.farama.org) dataset. Of recordings of your own it is made
+# by hand: all steps one after the other, the last one of each episode marked.
 
 # %%
 from torchrl_glam.offline import OfflineDataset
@@ -61,7 +62,8 @@ steps = {
 records = TensorDict(steps, [EPISODES, STEPS]).reshape(-1).contiguous()
 dataset = OfflineDataset("effort/mixed-v0", None, records, torch.Size([1]), Bounded(0, 1, (1,)), random_score=10.0)
 returns = dataset.episode_returns()
-print(f"{dataset.num_episodes} episodes, returns from {returns.min():.1f} to {returns.max():.1f}, mean {returns.mean():.1f}")
+least, mean, most = returns.min(), returns.mean(), returns.max()
+print(f"{dataset.num_episodes} episodes, returns from {least:.1f} to {most:.1f}, mean {mean:.1f}")
 
 # %% [markdown]
 # ## Train
@@ -70,6 +72,7 @@ print(f"{dataset.num_episodes} episodes, returns from {returns.min():.1f} to {re
 
 # %%
 from torchrl.objectives import DTLoss
+
 from torchrl_glam.offline import MambaDMActor, draw_windows, make_decision_actor, make_windows
 
 network = MambaDMActor((1,), 1, width=32, num_layers=1, context=10, dropout=0.0)
@@ -90,11 +93,12 @@ for update, window in enumerate(draw_windows(windows, 201)):
 # %% [markdown]
 # ## Ask
 #
-# `DecisionPolicy` acts by what is still to come of the return that it is asked for. Its memory is `carried` from step to step, at
-# a cost that does not grow; `window` reads the last steps again each time.
+# `DecisionPolicy` acts by what is still to come of the return that it is asked for. Its memory is `carried` from step
+# to step, at a cost that does not grow; `window` reads the last steps again each time.
 
 # %%
 from torchrl.envs import GymWrapper
+
 from torchrl_glam.offline import DecisionPolicy
 from torchrl_glam.offline.evaluation import play_targets
 

@@ -1,15 +1,16 @@
 # %% [markdown]
 # # A world model on your own data
 #
-# You have recordings: observations, actions, rewards, ends of episodes. This page trains GLAM's world model on them and lets it
-# imagine how a recording goes on. No environment is needed once the data are there.
+# You have recordings: observations, actions, rewards, ends of episodes. This page trains GLAM's world model on them
+# and lets it imagine how a recording goes on. No environment is needed once the data are there.
 #
-# Sizes are small, so that the page runs in seconds on one core. A real game wants the sizes of
-# [a preset](../quickstart.md#presets).
+# Sizes are small, so that the page runs in seconds on one core. A real game wants the sizes of [a
+# preset](../quickstart.md#presets).
 #
 # ## The data
 #
-# Here a square moves over a field of 4x4 places, which stands for your recordings: 40 episodes of 25 steps. Replace this cell.
+# Here a square moves over a field of 4x4 places, which stands for your recordings: 40 episodes of 25 steps. Replace
+# this cell.
 
 # %%
 import torch
@@ -34,8 +35,8 @@ ends[:, -1] = True
 # %% [markdown]
 # ## The entries that the loss reads
 #
-# A `TensorDict` of shape `[b t]`: what was seen and what was done at each step, and under `next` what followed from it. Entries
-# of other names will do too: `loss.set_keys(...)` says where they are.
+# A `TensorDict` of shape `[b t]`: what was seen and what was done at each step, and under `next` what followed from
+# it. Entries of other names will do too: `loss.set_keys(...)` says where they are.
 
 # %%
 data = TensorDict(
@@ -70,18 +71,19 @@ for update in range(201):
     total_loss(terms).backward()
     optimizer.step()
     if update % 50 == 0:
-        print(f"update {update}: " + ", ".join(f"{name} {terms[f'loss_{name}']:.2f}" for name in ("reconstruction", "reward")))
+        print(f"update {update}: reconstruction {terms['loss_reconstruction']:.2f}, reward {terms['loss_reward']:.2f}")
 
 # %% [markdown]
 # ## Imagine
 #
-# After 8 real steps the world model goes on alone, under the actions that were really taken. `GLAMImaginedEnv` is a TorchRL
-# environment, so that a policy is a module that writes `action`; this one reads them off the recording.
+# After 8 real steps the world model goes on alone, under the actions that were really taken. `GLAMImaginedEnv` is a
+# TorchRL environment, so that a policy is a module that writes `action`; this one reads them off the recording.
 
 # %%
 import matplotlib.pyplot as plt
 from tensordict.nn import TensorDictModule
 from torchrl.data import OneHot
+
 from torchrl_glam.envs import GLAMImaginedEnv
 
 world_model.eval()

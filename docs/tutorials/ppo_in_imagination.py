@@ -1,13 +1,13 @@
 # %% [markdown]
 # # PPO in its imagination
 #
-# TorchRL's PPO, as anywhere, with one difference: the steps that it learns from are imagined. A world model learns the game from
-# real play; the policy never sees the game while it learns.
+# TorchRL's PPO, as anywhere, with one difference: the steps that it learns from are imagined. A world model learns
+# the game from real play; the policy never sees the game while it learns.
 #
 # ## The game
 #
-# A light stands in one of four columns; the actions move it left and right. The further right, the more a step earns: random play
-# earns about a half a step, the best play nearly 1. Put your own environment here.
+# A light stands in one of four columns; the actions move it left and right. The further right, the more a step earns:
+# random play earns about a half a step, the best play nearly 1. Put your own environment here.
 
 # %%
 import gymnasium
@@ -69,7 +69,8 @@ for update in range(61):
 # %% [markdown]
 # ## The same as an environment
 #
-# `imagined` is an ordinary TorchRL environment. Its observations are the latent `state` and the `belief`, in place of pixels.
+# `imagined` is an ordinary TorchRL environment. Its observations are the latent `state` and the `belief`, in place of
+# pixels.
 
 # %%
 from torchrl_glam.envs import GLAMImaginedEnv
@@ -87,6 +88,7 @@ print(imagined.observation_spec.keys(), imagined.action_spec.shape)
 from torchrl.modules import MLP, ValueOperator
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
+
 from torchrl_glam.modules import make_actor
 
 actor = make_actor(world_model.state_size, 32, env.action_spec, hidden=64)
@@ -115,6 +117,7 @@ for iteration in range(12):
 
 # %%
 from torchrl.envs import TransformedEnv
+
 from torchrl_glam.modules import GLAMPolicy
 
 policy = GLAMPolicy(world_model, actor, env.action_spec)
@@ -124,5 +127,5 @@ with torch.no_grad():
 print(f"mean reward of a step in the game: {reward:.2f}, of random play {played['next', 'reward'].mean():.2f}")
 
 # %% [markdown]
-# Here the world model learns once. The script [ppo_in_imagination.py](../../examples/ppo_in_imagination.py) plays, learns and
-# imagines in turns, as GLAM does; other parts that fit into your code: [Plug a part in](../parts.md).
+# Here the world model learns once. The script [ppo_in_imagination.py](../../examples/ppo_in_imagination.py) plays,
+# learns and imagines in turns, as GLAM does; other parts that fit into your code: [Plug a part in](../parts.md).
