@@ -104,8 +104,8 @@ print(rollout)
 # %%
 figure, axes = plt.subplots(2, AHEAD, figsize=(AHEAD, 2.2))
 for t in range(AHEAD):
-    axes[0, t].imshow(data["pixels"][0, CONTEXT + t])
-    axes[1, t].imshow(frames[0, t].clamp(0, 1))
+    axes[0, t].imshow(data["pixels"][0, CONTEXT + t].numpy())
+    axes[1, t].imshow(frames[0, t].clamp(0, 1).numpy())
 for axis in axes.flat:
     axis.set_axis_off()
 
