@@ -76,10 +76,10 @@ def main(options: BaselineOptions) -> None:
     trained = time.monotonic() - began
     test = Monitor(gymnasium.make(options.name))
     test.reset(seed=options.seed + EVALUATION_SEED)
-    found, _ = evaluate_policy(
+    found: Any = evaluate_policy(
         model, test, options.episodes, deterministic=False, return_episode_rewards=True, warn=False
     )
-    evaluation = [float(each) for each in found]
+    evaluation = [float(each) for each in found[0]]
     result = asdict(options) | {
         "returns": evaluation,
         "mean": statistics.fmean(evaluation),
