@@ -80,7 +80,7 @@ def main(options: BaselineOptions) -> None:
         model, test, options.episodes, deterministic=False, return_episode_rewards=True, warn=False
     )
     evaluation = [float(each) for each in found[0]]
-    result = asdict(options) | {
+    result = {name: value for name, value in asdict(options).items() if name != "out"} | {
         "returns": evaluation,
         "mean": statistics.fmean(evaluation),
         "training": returns.ended,
