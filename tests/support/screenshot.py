@@ -1,4 +1,4 @@
-"""Take the README's picture of the player: the agent plays for real, then on inside the imagination.
+"""Take the documentation's picture of the player: the agent plays for real, then on inside the imagination.
 
 python -m tests.support.screenshot runs/... docs/play.png
 """

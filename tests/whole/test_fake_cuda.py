@@ -69,7 +69,7 @@ def check(found: dict[str, dict[str, Any]]) -> None:
         for objective, waits in IN_TORCHRL.items():
             known += waits if f"objective={objective}" in case.split() else ()
         for wait in known[2:]:
-            assert any(line.startswith(wait) for line in said["update"]), f"{case}: no more {wait}; say so in README"
+            assert any(line.startswith(wait) for line in said["update"]), f"{case}: no more {wait}; mend docs/speed.md"
         said["update"] = [line for line in said["update"] if not line.startswith(tuple(known))]
         assert said == {"update": [], "acting": {}, "elsewhere": [], "not restored": [], "skips": True}, case
 

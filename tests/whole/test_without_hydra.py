@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from tests.support.configs import load
-from tests.support.paths import ROOT
+from tests.support.pages import DOCS, python_blocks
 from torchrl_glam.config import GLAMConfig, load_preset
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules import SequenceBackbone
 from torchrl_glam.runs.glam import GLAMRun
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "without_hydra.md").read_text(), re.DOTALL)
+BLOCKS = python_blocks(DOCS / "without_hydra.md")
 SMALLER = {
     '"cpu"': '"debug"',
     '"seed": 0': '"seed": 0, "total_frames": 104, "threads": 1',
