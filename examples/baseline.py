@@ -3,7 +3,7 @@
     python examples/baseline.py name=Pendulum-v1 algorithm=SAC total_frames=20000 out=results/vector/pendulum_sac_0.json
 
 A baseline for environments observed as vectors: the JSON file has the returns of the evaluation's episodes, with
-sampled actions, and of the training's, with the step at which each ended.
+sampled actions; a CSV file beside it has those of the training's, each with the step at which it ended.
 """
 
 from __future__ import annotations
@@ -83,11 +83,12 @@ def main(options: BaselineOptions) -> None:
     result = {name: value for name, value in asdict(options).items() if name != "out"} | {
         "returns": evaluation,
         "mean": statistics.fmean(evaluation),
-        "training": returns.ended,
         "training_seconds": round(trained, 1),
         "device": device_name(torch.device("cpu")),
         "versions": {"stable_baselines3": stable_baselines3.__version__, "torch": torch.__version__},
     }
+    curve = "".join(f"{step},{value:.6g}\n" for step, value in returns.ended)
+    write_file(out.with_suffix(".csv"), curve.encode())
     write_file(out, (json.dumps(result, indent=1) + "\n").encode())
     print(f"{options.algorithm}, {options.name}, {options.total_frames} steps: mean {result['mean']:.1f} | {out}")
 

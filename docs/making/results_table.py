@@ -1,4 +1,4 @@
-"""The README's table of results, from the files in results/: ``python docs/making/results_table.py`` writes it anew."""
+"""The tables of results, from the files in results/: ``python docs/making/results_table.py`` writes them anew."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import Any
 from torchrl_glam.envs.scores import atari_100k_scores
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
+README, OBSERVATIONS = ROOT / "README.md", ROOT / "docs" / "observations.md"
 MARK = "<!-- results, by docs/making/results_table.py -->\n"
 PLACE = re.compile(f"(?<={re.escape(MARK)}).*?(?=<!-- end of results -->)", re.DOTALL)
 HEAD = (
     "| game | preset, steps | score of each seed | random play | human | GLAM's paper, 100,000 steps | training |\n"
     "|---|---|---|---|---|---|---|\n"
+)
+HEAD_OF_CONTROL = (
+    "| environment, steps | GLAM, each seed | stable-baselines3, each seed | random play | training of GLAM |\n"
+    "|---|---|---|---|---|\n"
 )
 CATCH_BALL = (1.3, 5.0)  # random play, and the maximum: BENCHMARKS.md
 
@@ -34,6 +38,20 @@ def render() -> str:
     return HEAD + "".join(lines)
 
 
+def render_control() -> str:
+    """Return the table of control tasks observed as vectors, beside the baselines after as many steps."""
+    lines = []
+    for folder in sorted((ROOT / "results/vector").iterdir()):
+        runs, place = read(f"vector/{folder.name}/seed*/result.json"), f"vector/{folder.name}"
+        baselines = [read(f"{place}/{name}_seed*.json") for name in ("ppo", "sac", "dqn")]
+        others = ", ".join(f"{found[0]['algorithm']} {scores(found)}" for found in baselines if found)
+        (steps,) = {run["total_frames"] for run in [*runs, *(run for found in baselines for run in found)]}
+        random = number(read(f"{place}/random.json")[0]["mean"])
+        cells = [f"{folder.name}, {steps:,}", scores(runs), others, random, cost(runs)]
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return HEAD_OF_CONTROL + "".join(lines)
+
+
 def read(pattern: str) -> list[dict[str, Any]]:
     """Return the results that a pattern finds, in the order of their names."""
     return [json.loads(path.read_text()) for path in sorted((ROOT / "results").glob(pattern))]
@@ -42,11 +60,20 @@ def read(pattern: str) -> list[dict[str, Any]]:
 def line(runs: list[dict[str, Any]], name: str, random: Any, human: Any, paper: Any) -> str:
     """Return the row of one game."""
     (what,) = {(f"`{run['preset']}`", f"{run['total_frames']:,}") for run in runs}
-    scores = "; ".join(number(statistics.fmean(run["returns"])) for run in runs)
+    cells = [name, ", ".join(what), scores(runs), number(random), number(human), number(paper), cost(runs)]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def scores(runs: list[dict[str, Any]]) -> str:
+    """Return the mean return of each run's evaluation."""
+    return "; ".join(number(statistics.fmean(run["returns"])) for run in runs)
+
+
+def cost(runs: list[dict[str, Any]]) -> str:
+    """Return how long the training took in the mean, and on what."""
     minutes, device = statistics.fmean(run["seconds"] for run in runs) / 60, runs[0]["device"]
     cores = re.sub(r"cpu \((\d+) threads\)", r"\1 CPU cores", device).replace("1 CPU cores", "1 CPU core")
-    cells = [name, ", ".join(what), scores, number(random), number(human), number(paper), f"{minutes:.0f} min, {cores}"]
-    return f"| {' | '.join(cells)} |\n"
+    return f"{minutes:.0f} min, {cores}"
 
 
 def number(value: float | None) -> str:
@@ -56,5 +83,8 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}".removesuffix("0").removesuffix(".0")
 
 
+TABLES = {README: render, OBSERVATIONS: render_control}
+
 if __name__ == "__main__":
-    README.write_text(PLACE.sub(lambda _: render(), README.read_text()))
+    for page, render_table in TABLES.items():
+        page.write_text(PLACE.sub(lambda _, make=render_table: make(), page.read_text()))  # type: ignore[misc]

@@ -45,6 +45,9 @@ COMMANDS = {
     "diagnose": _example("diagnose", "what a run has learned and what not, and the options that affect it"),
     "export": _example("export", "a run as one safetensors file, or its frames as a Minari dataset"),
     "random": _example("random_play", "the score of random play, which the report compares runs with"),
+    "baseline": _example(
+        "baseline", "PPO, SAC or DQN of stable-baselines3 on an environment of vectors", extra="offline"
+    ),
     "report": Command(
         "torchrl_glam.tools.report.__main__", "scores of runs with intervals, beside published methods", extra="report"
     ),
