@@ -76,7 +76,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
-    """Turn links into the site's own, which mkdocs checks, fill in the table of options, and give files shown in blocks their names."""
+    """Turn links into the site's own, which mkdocs checks; add the table of options and the names of files shown."""
     uri = page.file.src_uri
     for target, path in links(markdown, uri):
         relative = posixpath.relpath(site_uri(path), posixpath.dirname(uri) or ".")
