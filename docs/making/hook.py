@@ -6,7 +6,6 @@ A link to a file outside docs/ leads to a page with its text, so that the site n
 from __future__ import annotations
 
 import ast
-import logging
 import posixpath
 import re
 from pathlib import Path
@@ -44,7 +43,6 @@ REFERENCE = {
 
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".cpp": "cpp", "": "text"}
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
-log = logging.getLogger("mkdocs.plugins.glam")
 
 
 def on_config(config: Any) -> Any:
@@ -78,11 +76,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
-    """Turn links into the site's own, fill in the table of options, and give files shown in blocks their names."""
+    """Turn links into the site's own, which mkdocs checks; add the table of options and the names of files shown."""
     uri = page.file.src_uri
     for target, path in links(markdown, uri):
-        if not (ROOT / path).exists():
-            log.warning("%s: the link %s leads nowhere", uri, target)
         relative = posixpath.relpath(site_uri(path), posixpath.dirname(uri) or ".")
         markdown = re.sub(rf"(\]\(){re.escape(target)}([)#])", rf"\g<1>{relative}\2", markdown)
     markdown = re.sub(r"^(```\w+) file=(\S+)$", r'\1 title="\2"', markdown, flags=re.MULTILINE)

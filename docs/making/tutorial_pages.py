@@ -33,7 +33,7 @@ def render(text: str, name: str) -> str:
         if printed.strip():
             parts.append(f"```text\n{printed.rstrip()}\n```")
         parts += drawn()
-    parts.append(f"This page as a notebook: [{name}.ipynb](<./{name}.ipynb>).")
+    parts.append(f"This page as a notebook: [{name}.ipynb]({name}.ipynb).")
     return "\n\n".join(parts) + "\n"
 
 
