@@ -53,6 +53,9 @@ COMMANDS = {
     "offline dataset": _example(
         "make_offline_dataset", "train a teacher and record a dataset of its steps", extra="offline"
     ),
+    "offline import": _example(
+        "import_dqn_replay", "the DQN replay's files of an Atari game as a dataset, or a share of them", extra="offline"
+    ),
     "offline train": _example(
         "mambadm_offline", "train MambaDM, or a model that it is compared with, on a dataset", extra="offline"
     ),
