@@ -63,6 +63,9 @@ COMMANDS = {
         "evaluate_offline", "ask an offline run for other returns, or with another memory", extra="offline"
     ),
     "offline compare": _example("compare_offline", "tables and pictures of offline runs", extra="offline"),
+    "offline memory": _example(
+        "memory_lengths", "for how many tokens each branch of a trained MambaDM remembers", extra="offline"
+    ),
     "offline benchmark": _example("benchmark_acting", "the cost of one action of offline models", extra="offline"),
 }
 

@@ -150,9 +150,8 @@ def load_dataset(
     dataset = find_dataset(dataset_id, folder, download=download, env_name=env_name, trust=trust)
     observation_shape = make_observation_shape(dataset_id, dataset)
     if stack < 1 or (stack > 1 and len(observation_shape) != 3):
-        raise UsageError(
-            f"data.stack={stack}: give 1 or more where {dataset_id} has frames, and 1 where it has vectors"
-        )
+        kind = "frames: give 1 or more" if len(observation_shape) == 3 else "vectors: leave it at 1"
+        raise UsageError(f"data.stack={stack}, and the dataset {dataset_id} has {kind}")
     action_spec = make_action_spec(dataset_id, dataset.action_space)
     # Minari (0.5.4) keeps the environment that a dataset wants to be evaluated in, if it is another one, to itself.
     recorded = getattr(dataset, "_eval_env_spec", None) or dataset.env_spec

@@ -287,9 +287,8 @@ def _fill_scan(inputs: _ScanInputs) -> tuple[Any, Any]:
     """Return the structure of a call, and the tensors that it points into."""
     (batch, time, width), n = inputs.u.shape, inputs.A.shape[1]
     threads = _threads(batch, inputs.u.numel() * n)
-    rows = {name: getattr(inputs, name) for name in ("u", "delta", "B", "C", "gate", "valid")}
-    flat = {"A": inputs.A.mT, "D": inputs.D, "state": inputs.state}
-    rows, flat = _lay_out(rows, flat)
+    given = {name: getattr(inputs, name) for name in ("u", "delta", "B", "C", "gate", "valid")}
+    rows, flat = _lay_out(given, {"A": inputs.A.mT, "D": inputs.D, "state": inputs.state})
     numbers = (batch, time, width, n, inputs.first, inputs.softplus, inputs.every, threads)
     return _Scan(*numbers, **_addresses(rows, flat)), (rows, flat)
 
@@ -297,8 +296,8 @@ def _fill_scan(inputs: _ScanInputs) -> tuple[Any, Any]:
 def _fill_convolution(inputs: _ConvolutionInputs) -> tuple[Any, Any]:
     """As :func:`_fill_scan`."""
     (batch, time, width), k = inputs.x.shape, inputs.weight.shape[-1]
-    rows = {"x": inputs.x, "before": inputs.before, "valid": inputs.valid}
-    rows, flat = _lay_out(rows, {"weight": inputs.weight[:, 0].mT, "bias": inputs.bias})
+    given = {"x": inputs.x, "before": inputs.before, "valid": inputs.valid}
+    rows, flat = _lay_out(given, {"weight": inputs.weight[:, 0].mT, "bias": inputs.bias})
     numbers = (batch, time, width, k, _threads(batch, 8 * inputs.x.numel()))
     return _Convolution(*numbers, **_addresses(rows, flat)), (rows, flat)
 
