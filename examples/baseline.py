@@ -76,11 +76,11 @@ def main(options: BaselineOptions) -> None:
     trained = time.monotonic() - began
     test = Monitor(gymnasium.make(options.name))
     test.reset(seed=options.seed + EVALUATION_SEED)
-    found, _ = evaluate_policy(
+    found: Any = evaluate_policy(
         model, test, options.episodes, deterministic=False, return_episode_rewards=True, warn=False
     )
-    evaluation = [float(each) for each in found]
-    result = asdict(options) | {
+    evaluation = [float(each) for each in found[0]]
+    result = {name: value for name, value in asdict(options).items() if name != "out"} | {
         "returns": evaluation,
         "mean": statistics.fmean(evaluation),
         "training": returns.ended,

@@ -28,7 +28,7 @@ from torchrl_glam.modules import MambaModule
 
 ENVS, STEPS, EPOCHS, WIDTH = 8, 128, 10, 64
 options = {"memory": "mamba", "seed": "0", "batches": "60", "rate": "3e-3", "out": ""}
-options.update(word.split("=") for word in sys.argv[1:])
+options.update(word.partition("=")[::2] for word in sys.argv[1:])
 torch.manual_seed(int(options["seed"]))
 env = TransformedEnv(SerialEnv(ENVS, lambda: GymEnv("CartPole-v1")), RewardSum())
 env.set_seed(int(options["seed"]))

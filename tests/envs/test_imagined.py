@@ -370,7 +370,7 @@ def test_a_horizon_below_one_is_refused(env, actor, contexts, horizon):
 @pytest.mark.parametrize("missing", ["memory", "state", "belief"])
 def test_a_start_that_lacks_something_is_refused(env, actor, contexts, missing):
     start = start_of(env, contexts).exclude(missing)
-    advice = r"give what env\.start\(pixels, action\) or env\.reset\(\) returned"
+    advice = r"give what env\.start or env\.reset returned"
     with pytest.raises(UsageError, match=f"start has no {missing}: {advice}"):
         env.imagine(start, actor, 3)
 

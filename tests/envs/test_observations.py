@@ -16,6 +16,7 @@ from torchrl.envs import EnvBase, check_env_specs
 
 from tests.support.sensors import Arm
 from torchrl_glam.envs import adapt_env, describe_observation, make_atari_env
+from torchrl_glam.envs.gymnasium import observes_vectors
 from torchrl_glam.envs.observations import choose_entries, notice
 from torchrl_glam.errors import UsageError
 
@@ -288,3 +289,17 @@ def test_texts_of_a_torchrl_environment_are_left_out() -> None:
     spec = Composite(mission=NonTensor((), example_data="go"), numbers=Unbounded(3))
     entries = choose_entries(spec, 0, "auto", None)
     assert (entries.pixels, entries.vectors, entries.left_out) == (None, ["numbers"], ["mission"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "wanted"),
+    [
+        ("CartPole-v1", {}, True),
+        ("CartPole-v1", {"observation": "pixels"}, False),
+        ("ALE/Pong-v5", {}, False),
+        ("ALE/Pong-v5", {"observation": "state"}, True),
+        ("nothing-v9", {}, False),
+    ],
+)
+def test_who_observes_vectors_alone(name, options, wanted):
+    assert observes_vectors(name, **options) is wanted

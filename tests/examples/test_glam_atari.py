@@ -238,16 +238,24 @@ def test_a_run_dir_that_cannot_be_used_is_left_as_it_is(taken, tmp_path, refused
     assert precious.read_text() == "precious"
 
 
-@pytest.mark.parametrize(("options", "wanted"), [([], "cpu"), (["preset=auto"], "cpu"), (["preset=paper"], "paper")])
-def test_auto_becomes_the_cpu_preset_and_an_explicit_one_is_kept(options, wanted, monkeypatch):
+SIZES = {"cpu": (8, 128), "paper": (32, 256), "vector": (8, 64)}
+VECTORS = ["env.name=CartPole-v1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"), [([], "cpu"), (["preset=auto"], "cpu"), (["preset=paper"], "paper"), (VECTORS, "vector")]
+)
+def test_auto_becomes_a_preset_of_this_machine_and_environment_and_an_explicit_one_is_kept(
+    options, wanted, monkeypatch
+):
     came = []
     command = command_line(CONFIGS, "glam_atari")(came.append)
     monkeypatch.setattr(sys, "argv", ["glam_atari", "device=cpu", *options])
     command()
     (config,) = came
     assert config.preset == wanted
-    assert config.world_model.num_classes == {"cpu": 8, "paper": 32}[wanted]
-    assert config.run_dir.startswith(f"runs/ALE/Pong-v5/device-cpu+preset-{wanted}-seed0-")
+    assert (config.world_model.num_classes, config.world_model.dynamics.width) == SIZES[wanted]
+    assert config.run_dir.startswith(f"runs/{config.env.name}/device-cpu+preset-{wanted}-seed0-")
 
 
 def test_the_folder_says_what_is_swapped(monkeypatch):

@@ -26,7 +26,7 @@ from torchrl_glam.command.study.launch import run_study
 from torchrl_glam.command.study.plan import NAME, name_run, task_overrides
 from torchrl_glam.config import Device, GLAMConfig, RunConfig
 from torchrl_glam.config.checks import check_config, check_names
-from torchrl_glam.config.presets import check_ablation, check_places
+from torchrl_glam.config.presets import check_ablation, check_places, resolve_auto
 from torchrl_glam.errors import Stopped, UsageError
 from torchrl_glam.machine.allocator import keep_freed_memory
 from torchrl_glam.machine.compilation import check_compiler
@@ -124,14 +124,15 @@ class Command(Generic[Config]):
     def read(self, options: DictConfig, given: list[str]) -> Config:
         """Return the options that Hydra composed as a checked dataclass.
 
-        ``preset=auto`` is resolved here, because it depends on the machine: ``paper`` on CUDA, ``cpu`` on a CPU.
+        ``preset=auto`` is resolved here, because it depends on machine and environment.
 
         Args:
             options: of one run.
             given: those of its command line, ``name=value``.
         """
         if options.get("preset") == "auto":
-            preset = "paper" if resolve_device(options.device).type == "cuda" else "cpu"
+            env, on_gpu = options.env, resolve_device(options.device).type == "cuda"
+            preset = resolve_auto(on_gpu, env.name, getattr(env.observation, "value", env.observation), env.pixels_key)
             kept = [override for override in given if not override.startswith("preset=")]
             options = hydra.compose(self.config_name, overrides=[*kept, f"preset={preset}"])
         config: Any = OmegaConf.to_object(options)

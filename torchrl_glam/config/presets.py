@@ -15,7 +15,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from torchrl_glam.config.checks import check_config, check_names
 from torchrl_glam.config.flat import flatten_options, plain_options, unknown_option
 from torchrl_glam.config.parts import GROUPS, store_imported
-from torchrl_glam.config.run import GLAMConfig
+from torchrl_glam.config.run import EnvConfig, GLAMConfig
+from torchrl_glam.envs.gymnasium import observes_vectors
 from torchrl_glam.errors import UsageError, first_line, one_line
 from torchrl_glam.machine.folders import CONFIGS
 
@@ -28,7 +29,7 @@ def load_preset(preset: str = "auto", options: Mapping[str, Any] | None = None) 
     The result is a dataclass, whose fields may be changed. ``run_dir`` is ``runs/glam`` if it is not given.
 
     Args:
-        preset: ``paper``, ``released``, ``cpu``, ``small``, ``debug``, or ``auto``: ``paper`` on CUDA, else ``cpu``.
+        preset: ``paper``, ``released``, ``cpu``, ``vector``, ``small``, ``debug``; ``auto``: see :func:`resolve_auto`.
         options: values by the dotted names of the command line, parts by their names or import paths.
 
     Raises:
@@ -43,7 +44,8 @@ def load_preset(preset: str = "auto", options: Mapping[str, Any] | None = None) 
     given = {"run_dir": GLAMConfig.run_dir, **(options or {}), "preset": preset}
     if preset == "auto":
         on_gpu = torch.cuda.is_available() and str(getattr(device := given.get("device"), "value", device)) != "cpu"
-        given["preset"] = "paper" if on_gpu else "cpu"
+        env = [given.get(f"env.{name}", getattr(EnvConfig, name)) for name in ("name", "observation", "pixels_key")]
+        given["preset"] = resolve_auto(on_gpu, *(getattr(option, "value", option) for option in env))
     check_places(given)
     chosen = [f"{name}={given.pop(name)}" for name in CHOSEN if name in given]
     store_imported(chosen)
@@ -60,6 +62,16 @@ def load_preset(preset: str = "auto", options: Mapping[str, Any] | None = None) 
     check_config(config)
     check_ablation(CONFIGS, config)
     return config
+
+
+def resolve_auto(on_gpu: bool, name: str, observation: str, pixels_key: str | None) -> str:
+    """Return the preset that ``auto`` stands for.
+
+    It is ``vector`` for an environment that observes vectors alone, else ``paper`` on CUDA and ``cpu`` on a CPU.
+    """
+    if observes_vectors(name, observation, pixels_key):
+        return "vector"
+    return "paper" if on_gpu else "cpu"
 
 
 def check_places(names: Collection[str]) -> None:

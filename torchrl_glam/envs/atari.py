@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
@@ -119,7 +120,7 @@ def make_env_of(
         if number is not None and number < 1:
             raise UsageError(f"{option}={number} cannot be: use 1 or more")
     key = tuple(pixels_key.split(".")) if pixels_key is not None and "." in pixels_key else pixels_key
-    options = {"observation": observation, "pixels_key": key, "image_size": image_size, "color": color}
+    options: dict[str, Any] = {"observation": observation, "pixels_key": key, "image_size": image_size, "color": color}
     rules, make_one = PROTOCOLS[protocol], partial(_make_game, spec, PROTOCOLS[protocol], frame_skip, image_size)
 
     def make_observed(env: EnvBase) -> TransformedEnv:

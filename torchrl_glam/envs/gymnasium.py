@@ -94,6 +94,24 @@ def has_image(space: gymnasium.Space, of_any_size: bool = False) -> bool:
     return is_image(space) and (of_any_size or min(image_sides(space.shape or ())) >= SMALLEST)
 
 
+def observes_vectors(name: str, observation: str = "auto", pixels_key: str | None = None) -> bool:
+    """Return whether an environment is known to give vectors alone; False for one that cannot be made.
+
+    Arguments as of :func:`torchrl_glam.envs.make_atari_env`.
+    """
+    if observation != "auto" or pixels_key is not None:
+        return observation == "state"
+    try:
+        spec = find_spec(name)
+        if is_ale(spec):
+            return False
+        env = gymnasium.make(spec)
+        env.close()
+    except Exception:  # whatever somebody's environment may raise; who makes it for a run says so
+        return False
+    return not has_image(env.observation_space)
+
+
 def is_image(space: gymnasium.Space) -> bool:
     """Return whether observations are images: uint8 or floats from 0 to 1; [h w c], [c h w] or [h w]; c 1 or 3."""
     if not isinstance(space, Box) or not image_layout(space.shape):

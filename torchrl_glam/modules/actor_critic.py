@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -146,14 +146,16 @@ def make_actor(
 
 
 def _make_one_hot_actor(network: StateMLP, action_spec: TensorSpec) -> ProbabilisticActor:
-    several = {"sizes": block_sizes(action_spec)} if isinstance(action_spec, MultiOneHot) else None
+    # A check of arguments would wait for the GPU, and so forbid a CUDA graph.
+    options: dict[str, Any] = {"validate_args": False}
+    if several := isinstance(action_spec, MultiOneHot):
+        options = {"sizes": block_sizes(action_spec)}
     return ProbabilisticActor(
         TensorDictModule(network, in_keys=STATE_KEYS, out_keys=["logits"]),
         in_keys=["logits"],
         spec=action_spec,
         distribution_class=OneHotBlocks if several else OneHotCategorical,
-        # A check of arguments would wait for the GPU, and so forbid a CUDA graph.
-        distribution_kwargs=several or {"validate_args": False},
+        distribution_kwargs=options,
         return_log_prob=True,
     )
 

@@ -9,7 +9,7 @@ same kind, which the encoder reads and a decoder is compared with.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from torchrl_glam.modules.latent import unimix_logits
 
-Observation = Tensor | TensorDictBase
+Observation: TypeAlias = "Tensor | TensorDictBase"
 Entries = TypeVar("Entries", Tensor, TensorDictBase)
 
 
@@ -137,4 +137,4 @@ def postprocess_pixels(frames: Float[Tensor, "*b channels h w"]) -> UInt8[Tensor
 
 def step_before(sequence: Entries) -> Entries:
     """Return the entries of the step before each of ``[b t ..]``; the first one's are its own."""
-    return torch.cat([sequence[:, :1], sequence[:, :-1]], 1)  # type: ignore[type-var]
+    return torch.cat([sequence[:, :1], sequence[:, :-1]], 1)

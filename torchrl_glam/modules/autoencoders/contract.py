@@ -79,7 +79,8 @@ def check_encoder(encoder: nn.Module, decoder: nn.Module, observation: Observati
     previous = (observation,) if getattr(encoder, "difference", False) else ()
     with kept_generators():
         frames = _run(encoder, "preprocess", observation)
-        encoded = _run(encoder, "encode", frames, *map(encoder.preprocess, previous))
+        before = [_run(encoder, "preprocess", each) for each in previous]
+        encoded = _run(encoder, "encode", frames, *before)
         if not isinstance(encoded, tuple) or len(encoded) != 2:
             raise UsageError(f"{type(encoder).__name__}.encode returned no pair: logits and features are wanted")
         logits = encoded[0]

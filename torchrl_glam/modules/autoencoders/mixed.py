@@ -37,7 +37,7 @@ class JoinedEncoder(Encoder):
             shapes = ", ".join(f"{key} {part.latent_shape}" for key, part in parts.items())
             raise UsageError(f"the encoders' latents differ ({shapes}): make them of one shape")
         super().__init__(*first.latent_shape, first.unimix)
-        self.parts = nn.ModuleDict(parts)
+        self.parts: Any = nn.ModuleDict(parts)
         self.in_keys = tuple(parts)
         self.difference = any(part.difference for part in parts.values())
         self.num_features = sum(part.num_features for part in parts.values())
@@ -73,7 +73,7 @@ class JoinedDecoder(nn.Module):
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict(parts)
+        self.parts: Any = nn.ModuleDict(parts)
 
     def forward(self, state: Float[Tensor, "*b kc"]) -> TensorDict:
         """Decode to frames, of each entry."""

@@ -287,8 +287,8 @@ def _fill_scan(inputs: _ScanInputs) -> tuple[Any, Any]:
     """Return the structure of a call, and the tensors that it points into."""
     (batch, time, width), n = inputs.u.shape, inputs.A.shape[1]
     threads = _threads(batch, inputs.u.numel() * n)
-    given = {name: getattr(inputs, name) for name in ("u", "delta", "B", "C", "gate", "valid")}
-    rows, flat = _lay_out(given, {"A": inputs.A.mT, "D": inputs.D, "state": inputs.state})
+    by_step = {name: getattr(inputs, name) for name in ("u", "delta", "B", "C", "gate", "valid")}
+    rows, flat = _lay_out(by_step, {"A": inputs.A.mT, "D": inputs.D, "state": inputs.state})
     numbers = (batch, time, width, n, inputs.first, inputs.softplus, inputs.every, threads)
     return _Scan(*numbers, **_addresses(rows, flat)), (rows, flat)
 
@@ -296,8 +296,8 @@ def _fill_scan(inputs: _ScanInputs) -> tuple[Any, Any]:
 def _fill_convolution(inputs: _ConvolutionInputs) -> tuple[Any, Any]:
     """As :func:`_fill_scan`."""
     (batch, time, width), k = inputs.x.shape, inputs.weight.shape[-1]
-    given = {"x": inputs.x, "before": inputs.before, "valid": inputs.valid}
-    rows, flat = _lay_out(given, {"weight": inputs.weight[:, 0].mT, "bias": inputs.bias})
+    by_step = {"x": inputs.x, "before": inputs.before, "valid": inputs.valid}
+    rows, flat = _lay_out(by_step, {"weight": inputs.weight[:, 0].mT, "bias": inputs.bias})
     numbers = (batch, time, width, k, _threads(batch, 8 * inputs.x.numel()))
     return _Convolution(*numbers, **_addresses(rows, flat)), (rows, flat)
 

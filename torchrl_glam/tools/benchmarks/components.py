@@ -84,9 +84,9 @@ class Workload:
         contexts = self.contexts.sample()
         horizon = self.config.imagination.horizon
         encode = torch.no_grad()(lambda: self.world_model.encode_sequence(self.world_model.observation(sequences)))
-        sequences["state"] = encode()  # as the update returns them
+        _, latents = self.update_world_model(sequences.copy())
         with torch.no_grad():
-            start = self._start(contexts, sequences)
+            start = self._start(contexts, latents)
             rollout = self.imagined_env.imagine(start, self.actor, horizon)
         update_agent = factory.make_policy_update(self.config, self.imagined_env, self.actor)
         update_agent.objective.start = lambda data: data
@@ -95,9 +95,9 @@ class Workload:
         return [
             Component(ENCODE, encode),
             Component(WORLD_MODEL, lambda: self.update_world_model(sequences.copy())),
-            Component(PREFILL, torch.no_grad()(lambda: self._start(contexts, sequences))),
+            Component(PREFILL, torch.no_grad()(lambda: self._start(contexts, latents))),
             Component(IMAGINATION, imagine, count=horizon),
-            Component(AGENT, lambda: update_agent(sequences, horizon)),
+            Component(AGENT, lambda: update_agent(latents, horizon)),
             Component(ACTING, self._make_acting()),
             Component(EMULATOR, _Emulator(factory.make_env(self.config))),
             Component(SEQUENCES, self.sequences.sample),
@@ -105,11 +105,11 @@ class Workload:
             Component(WHOLE, self.whole_step),
         ]
 
-    def _start(self, contexts: TensorDictBase, sequences: TensorDictBase) -> TensorDictBase:
+    def _start(self, contexts: TensorDictBase, latents: TensorDictBase) -> TensorDictBase:
         if self.starts_from_replay:
             return self.imagined_env.start(self.world_model.observation(contexts), contexts["action"])
         options = {"number": self.config.imagination.batch_size, "first": self.config.model_loss.first_valid}
-        return self.imagined_env.start_within(sequences["state"], sequences["action"], **options)
+        return self.imagined_env.start_within(latents["state"], latents["action"], **options)
 
     def _make_acting(self) -> Callable[[], object]:
         """Return a call of the policy with a full context."""

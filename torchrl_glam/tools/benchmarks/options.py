@@ -37,6 +37,7 @@ VARIANT_OPTIONS: dict[Variant, dict[str, object]] = {
     Variant.sliding: {
         "imagination.memory": "sliding",
         "imagination.starts": "replay",
+        "agent.replay_value_coeff": 0.0,  # needs batches to start from
         "world_model.dynamics.backend": "reference",
         "training.compile": False,
         "training.precision": "float32",

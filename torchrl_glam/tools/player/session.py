@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,10 +147,17 @@ class Session:
     def observe(self) -> Moment:
         """Return what is to be seen now."""
         world, value = self._world, _finite(self._agent.value(self._world.moment))
-        shown = vars(self._tallies[self.mode])
+        shown: dict[str, Any] = vars(self._tallies[self.mode])
         now, aside = world.now, world.aside or View(None, None)
-        seen = {"picture": now.picture, "aside": aside.picture, "vector": now.vector, "vector_aside": aside.vector}
-        return Moment(**shown, **seen, mode=self.mode, value=value)
+        return Moment(
+            **shown,
+            picture=now.picture,
+            aside=aside.picture,
+            vector=now.vector,
+            vector_aside=aside.vector,
+            mode=self.mode,
+            value=value,
+        )
 
     def _imagine(self) -> None:
         """Start imagination after the last real frames, or after recorded ones if there is no real game."""

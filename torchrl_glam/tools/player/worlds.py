@@ -121,7 +121,8 @@ class RealWorld:
         """Begin another episode."""
         self._records.clear()
         self._context = self._policy.context_spec.zero([1]).to(self._agent.device)
-        self._now, self._before = self._env.reset(), None
+        self._now = self._env.reset()
+        self._before: TensorDictBase | None = None
         self._latent = self._encode()
         self._expected: Tensor | None = None
         self.moment: TensorDict | None = None
@@ -144,7 +145,7 @@ class RealWorld:
     @property
     def context(self) -> Context:
         """The last observations of this episode, the actions taken at them, and which of them began it."""
-        records = torch.stack(list(self._records))[None].to(self._agent.device)
+        records: TensorDictBase = torch.stack(list(self._records))[None].to(self._agent.device)
         return self._agent.run.world_model.observation(records), records["action"], records["is_init"]
 
     def step(self, action: Tensor) -> Outcome:
@@ -160,7 +161,7 @@ class RealWorld:
         belief, self._expected = self._policy.recall(self._context)
         state = self._expected if self._policy.sees == "prior" else self._latent
         self.moment = TensorDict({"state": state, "belief": belief}, [1])
-        ended, life_lost = (after[key].any().item() for key in ("done", "life_loss"))
+        ended, life_lost = (after.get(key).any().item() for key in ("done", "life_loss"))
         return Outcome(after["reward"].item(), *self._agent.predict(belief), ended, life_lost)
 
     def _encode(self) -> Tensor:
