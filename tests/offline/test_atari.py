@@ -17,12 +17,15 @@ from torchrl.envs import SerialEnv
 
 from tests.support.datasets import MOVES, PIXELS, PONG, write_episodes
 from tests.support.paths import EXAMPLES, ROOT
+from tests.support.saved import save_run
 from torchrl_glam.data.minari_files import write_dataset
 from torchrl_glam.errors import UsageError
 from torchrl_glam.offline.dataset import load_dataset
 from torchrl_glam.offline.environment import make_decision_env
 from torchrl_glam.offline.loading import load_decisions
 from torchrl_glam.offline.windows import RecordStorage
+from torchrl_glam.runs.export import export_minari
+from torchrl_glam.runs.loading import read_config
 
 GREY = Box(0, 255, (84, 84, 1), np.uint8)
 SIZES = ["model.width=8", "model.num_layers=1", "model.context=2", "batch_size=2", "total_updates=2", "log_every=1"]
@@ -62,6 +65,15 @@ def test_several_environments_keep_their_own_frames():
     assert torch.equal(reset["observation"][0, ..., :3], reset["observation"][0, ..., 3:])
     assert torch.equal(reset["observation"][1], step["next", "observation"][1])
     env.close()
+
+
+def test_the_frames_of_a_run_in_grey_are_a_dataset(tmp_path):
+    played = save_run(tmp_path / "run", f"env.name={PONG}", "env.image_size=84", "env.color=grey", played=(20,))
+    config = read_config(tmp_path / "run", trust=True)
+    dataset_id = export_minari(tmp_path / "run", config, root=tmp_path / "datasets")
+    dataset = load_dataset(dataset_id, root=tmp_path / "datasets", env_name=PONG, stack=4)
+    assert (dataset.frame, dataset.observation_shape) == ((84, 84, 1), (84, 84, 4))
+    assert torch.equal(dataset.records["observation"], played["pixels"][: dataset.num_transitions])
 
 
 @pytest.mark.parametrize("space", [PIXELS, GREY])
