@@ -79,7 +79,8 @@ def test_a_wrong_name_and_the_other_flags(call, capsys):
     assert call("--version")[0].startswith("torchrl_glam 0.")
     assert call("offline", "--help")[0] == call("--help")[0] == call()[0]
     assert (
-        "_shtab_glam_offline_subparsers=(dataset train evaluate compare benchmark)" in call("--completion", "bash")[0]
+        "_shtab_glam_offline_subparsers=(dataset import train evaluate compare memory benchmark)"
+        in call("--completion", "bash")[0]
     )
     for given, line in {
         "trian": "there is no command trian: did you mean train?",

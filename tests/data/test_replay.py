@@ -64,7 +64,7 @@ def test_a_record_is_kept_as_bytes_and_without_extra_keys() -> None:
             assert (sample[key] == batch[key][times(sample)]).all(), key
 
 
-@pytest.mark.parametrize("shape", [(64, 64, 3), (8, 12, 3), (5, 6, 3), (7, 5, 3)])
+@pytest.mark.parametrize("shape", [(64, 64, 3), (8, 12, 3), (5, 6, 3), (7, 5, 3), (64, 64, 1), (7, 5, 1)])
 def test_images_come_back_as_they_went_in(shape: tuple[int, ...]) -> None:
     replay, _ = make_replay(6)
     batch = records(6, shape=shape)

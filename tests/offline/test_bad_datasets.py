@@ -67,7 +67,7 @@ def change_step(entry, value):
         ({"actions": Box(-np.inf, 1, (1,)), "lengths": ()}, "has the actions Box(-inf, 1.0, (1,), float32): choose"),
         ({"actions": Box(-1, 1, (1, 1)), "lengths": ()}, "has the actions Box(-1.0, 1.0, (1, 1), float32): choose"),
         ({"observations": Dict(a=VECTORS), "lengths": ()}, "has the observations Dict('a': Box(-inf, inf, (3,)"),
-        ({"observations": Box(0, 255, (3, 64, 64), np.uint8), "lengths": ()}, "or with RGB images, a Box [h w 3]"),
+        ({"observations": Box(0, 255, (3, 64, 64), np.uint8), "lengths": ()}, "or with images, a Box [h w 3]"),
     ],
 )  # fmt: skip
 def test_datasets_that_do_not_suit_are_refused(tmp_path, options, line):

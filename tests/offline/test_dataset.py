@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 
+import gymnasium
 import minari
 import numpy as np
 import pytest
@@ -193,6 +194,27 @@ def test_a_dataset_is_downloaded_once(tmp_path, monkeypatch):
     monkeypatch.setattr(minari, "download_dataset", download)
     for _ in range(2):
         assert load_dataset("counting-v0", root=tmp_path / "root", env_name=PENDULUM).num_transitions == 17
+
+
+def test_a_dataset_of_minaris_own_server_works_as_it_is(tmp_path, monkeypatch):
+    """A local one of the same name and structure: environment, float64, infos beside, no references."""
+
+    def add_infos(_, entries):
+        entries["infos"] = {"x_position": np.zeros(len(entries["observations"]))}
+
+    def download(dataset_id):
+        (tmp_path / "root" / dataset_id).parent.mkdir(parents=True)
+        (tmp_path / "server" / dataset_id).rename(tmp_path / "root" / dataset_id)
+
+    env = gymnasium.spec("Hopper-v5")
+    spaces = {"observations": Box(-np.inf, np.inf, (11,), np.float64), "actions": Box(-1, 1, (3,), np.float32)}
+    write_episodes(tmp_path / "server", dataset_id="mujoco/hopper/medium-v0", change=add_infos, env=env, **spaces)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address: [])
+    monkeypatch.setattr(minari, "download_dataset", download)
+    dataset = load_dataset("mujoco/hopper/medium-v0", root=tmp_path / "root")
+    assert (dataset.env_name, dataset.num_episodes, dataset.observation_shape) == ("Hopper-v5", 4, (11,))
+    assert (dataset.random_score, dataset.expert_score) == (-20.272305, 3234.3)  # D4RL's
+    assert normalised_score(dataset, 3234.3) == 100
 
 
 def test_one_episode_is_enough(tmp_path):

@@ -59,7 +59,7 @@ def _walks(monkeypatch):
 
 def evaluated(dataset: Any) -> Any:
     """Return the Gymnasium environment of the evaluation."""
-    return make_decision_env(dataset.env_spec, pixels=len(dataset.observation_shape) == 3)._env
+    return make_decision_env(dataset.env_spec, frame=dataset.frame)._env
 
 
 def test_arguments_of_the_constructor(tmp_path):

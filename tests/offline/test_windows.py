@@ -15,7 +15,7 @@ LENGTHS = (4, 7, 1, 5)
 STEPS = [(episode, step) for episode, length in enumerate(LENGTHS) for step in range(length)]
 
 
-def record_dataset(pixels: bool = False) -> OfflineDataset:
+def record_dataset(pixels: bool = False, stack: int = 1) -> OfflineDataset:
     """Return a dataset whose every entry names episode and step."""
     counted = torch.tensor(STEPS)
     observation = counted.float()
@@ -35,7 +35,8 @@ def record_dataset(pixels: bool = False) -> OfflineDataset:
         },
         [len(STEPS)],
     )
-    return OfflineDataset("tests/counting-v0", None, records, observation.shape[1:], OneHot(8))
+    shape = torch.Size([8, 8, 3 * stack]) if pixels else observation.shape[1:]
+    return OfflineDataset("tests/counting-v0", None, records, shape, OneHot(8), stack=stack)
 
 
 @pytest.mark.parametrize("context", [1, 3, 20])
@@ -103,3 +104,18 @@ def test_a_window_may_be_changed_without_harm():
 def test_sizes_start_at_one(batch_size, context, name):
     with pytest.raises(UsageError, match=f"^{name}: give 1 or more$"):
         make_windows(record_dataset(), batch_size, context)
+
+
+def test_frames_are_stacked_within_their_episode():
+    dataset = record_dataset(pixels=True, stack=4)
+    assert dataset.frame == (8, 8, 3)
+    torch.manual_seed(0)
+    windows = make_windows(dataset, batch_size=64, context=3).sample()
+    observation = windows["observation"]
+    assert observation.shape == (64, 3, *dataset.observation_shape)
+    assert observation.dtype == torch.uint8
+    steps = windows["time_step"].flatten(0, 1)
+    ages = torch.tensor([3, 2, 1, 0])  # the newest last; the first frame of the episode stands for those before it
+    wanted = 16 * windows["episode"].reshape(-1, 1) + (steps - ages).clamp_min(0)
+    seen = observation.flatten(0, 1).unflatten(-1, (4, 3))
+    assert (seen == wanted[:, None, None, :, None]).all()

@@ -66,6 +66,7 @@ SMALLER = {
     ],
     "offline train": ["preset=debug"],
     "offline evaluate": [],
+    "offline memory": [],
 }
 
 

@@ -254,7 +254,8 @@ class PackPixels(Transform):
         if pixels is None:
             return records
         images = records["pixels"]
-        rows = (images.flatten(-2) if images.shape[-1] == 3 else images.transpose(-1, -2)).contiguous()
+        # Not `transpose`: it keeps a stride of 1 in a dimension of 1, which `view` refuses.
+        rows = (images.flatten(-2) if images.shape[-1] == 3 else images.squeeze(-1).unsqueeze(-2)).contiguous()
         dtype = next(dtype for size, dtype in self._ELEMENTS if rows.shape[-1] % size == 0)
         return records.set("pixels", rows.view(dtype))
 

@@ -56,6 +56,9 @@ COMMANDS = {
     "offline dataset": _example(
         "make_offline_dataset", "train a teacher and record a dataset of its steps", extra="offline"
     ),
+    "offline import": _example(
+        "import_dqn_replay", "the DQN replay's files of an Atari game as a dataset, or a share of them", extra="offline"
+    ),
     "offline train": _example(
         "mambadm_offline", "train MambaDM, or a model that it is compared with, on a dataset", extra="offline"
     ),
@@ -63,6 +66,9 @@ COMMANDS = {
         "evaluate_offline", "ask an offline run for other returns, or with another memory", extra="offline"
     ),
     "offline compare": _example("compare_offline", "tables and pictures of offline runs", extra="offline"),
+    "offline memory": _example(
+        "memory_lengths", "for how many tokens each branch of a trained MambaDM remembers", extra="offline"
+    ),
     "offline benchmark": _example("benchmark_acting", "the cost of one action of offline models", extra="offline"),
 }
 

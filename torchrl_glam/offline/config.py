@@ -55,6 +55,7 @@ class DatasetConfig:
 
     root: str | None = None  # folder of Minari datasets; None: MINARI_DATASETS_PATH, or ~/.minari/datasets
     fraction: float = 1.0  # of its episodes
+    stack: int = 1  # frames of an observation, where frames are observed
 
 
 @dataclass
@@ -75,6 +76,7 @@ class OfflineOptimizerConfig:
     weight_decay: float = 1e-4  # of matrices; not of norms, biases, embeddings and Mamba's A and D
     warmup_updates: int = 10_000
     max_norm: float = 0.25  # bound on the global gradient norm
+    beta2: float = 0.999  # AdamW's
 
 
 @dataclass

@@ -43,11 +43,12 @@ class OfflineDataset:
             one-hot where actions are discrete, ``return_to_go`` [n 1] undiscounted, the step's reward included,
             ``time_step`` [n 1] int64, from 0 in each episode, ``episode`` [n] int64, its number in the dataset,
             ``("next", "reward")`` [n 1], and ``("next", "done")`` [n 1], true only at each episode's last step.
-        observation_shape: (o,) or (h, w, c).
+        observation_shape: (o,) or (h, w, c), of an observation of ``stack`` frames.
         action_spec: ``OneHot``, or ``Bounded`` with one dimension.
         random_score: mean undiscounted return of a random policy, if known.
         expert_score: of an expert; of a human player in an ALE game whose dataset has no references.
         env_spec: that environment with the arguments, the time limit and the wrappers that it was recorded with.
+        stack: frames of an observation; ``records`` hold single ones, which windows stack.
     """
 
     dataset_id: str
@@ -58,6 +59,14 @@ class OfflineDataset:
     random_score: float | None = None
     expert_score: float | None = None
     env_spec: EnvSpec | None = None
+    stack: int = 1
+
+    @property
+    def frame(self) -> torch.Size | None:
+        """The shape (h, w, c) of one frame; ``None`` where vectors are observed."""
+        if len(self.observation_shape) != 3:
+            return None
+        return torch.Size([*self.observation_shape[:2], self.observation_shape[2] // self.stack])
 
     @property
     def num_transitions(self) -> int:
@@ -106,6 +115,7 @@ def load_dataset(
     root: str | Path | None = None,
     env_name: str | None = None,
     fraction: float = 1.0,
+    stack: int = 1,
     download: bool = True,
     trust: bool = False,
 ) -> OfflineDataset:
@@ -119,6 +129,7 @@ def load_dataset(
             observations and actions of the dataset.
         fraction: the share of its episodes that is loaded: always the same ones, spread evenly over the dataset, at
             least one.
+        stack: frames of an observation, side by side in its channels: 4 in the Decision Transformer on Atari.
         download: ask Minari's server for a dataset that is not there.
         trust: import the environment that the dataset names, though it is not Gymnasium's or ale-py's; it may run any
             code. The package of an ``env_name`` that is given is trusted.
@@ -138,6 +149,9 @@ def load_dataset(
     folder = datasets_root(Path(root) if root is not None else None)
     dataset = find_dataset(dataset_id, folder, download=download, env_name=env_name, trust=trust)
     observation_shape = make_observation_shape(dataset_id, dataset)
+    if stack < 1 or (stack > 1 and len(observation_shape) != 3):
+        kind = "frames: give 1 or more" if len(observation_shape) == 3 else "vectors: leave it at 1"
+        raise UsageError(f"data.stack={stack}, and the dataset {dataset_id} has {kind}")
     action_spec = make_action_spec(dataset_id, dataset.action_space)
     # Minari (0.5.4) keeps the environment that a dataset wants to be evaluated in, if it is another one, to itself.
     recorded = getattr(dataset, "_eval_env_spec", None) or dataset.env_spec
@@ -149,7 +163,9 @@ def load_dataset(
     records = make_records(choose_episodes(steps, fraction), dataset.action_space, dataset_id)
     random_score, expert_score = _find_references(dataset.storage.metadata, env_name)
     scores = (random_score, expert_score)
-    return OfflineDataset(dataset_id, env_name, records, observation_shape, action_spec, *scores, spec)
+    if stack > 1:
+        observation_shape = torch.Size([*observation_shape[:2], stack * observation_shape[2]])
+    return OfflineDataset(dataset_id, env_name, records, observation_shape, action_spec, *scores, spec, stack)
 
 
 def normalised_score(dataset: OfflineDataset, episode_return: float) -> float | None:

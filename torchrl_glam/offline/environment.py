@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -11,7 +12,7 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete, Space
 from torchrl.data import Bounded, OneHot, TensorSpec
-from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, RenameTransform, TransformedEnv
+from torchrl.envs import CatFrames, DoubleToFloat, EnvBase, GymWrapper, RenameTransform, TransformedEnv
 
 from torchrl_glam.data.minari_files import ROUNDED
 from torchrl_glam.envs.atari import make_env_of
@@ -24,24 +25,33 @@ MOST_ACTIONS = 65_536
 
 
 def make_decision_env(
-    name: str | EnvSpec, *, pixels: bool = False, protocol: str = "glam", frame_skip: int | None = None
+    name: str | EnvSpec,
+    *,
+    frame: Sequence[int] | None = None,
+    stack: int = 1,
+    protocol: str = "glam",
+    frame_skip: int | None = None,
 ) -> EnvBase:
     """Make a Gymnasium environment with ``observation`` and ``action`` as in an ``OfflineDataset``.
 
     Args:
         name: of a Gymnasium environment, or its specification, as of
             :func:`~torchrl_glam.offline.recorded.recorded_spec`.
-        pixels: observe the 64x64 frames of :func:`~torchrl_glam.envs.make_atari_env`, and act as agents of GLAM do;
-            else observe float32 vectors, with actions one-hot or of the environment's own ``Box``.
-        protocol, frame_skip: see there; only for pixels.
+        frame: observe square frames [h w 3], or grey ones [h w 1], as :func:`~torchrl_glam.envs.make_atari_env` makes
+            them, and act as agents of GLAM do; ``None``: observe float32 vectors, with actions one-hot or of the
+            environment's own ``Box``.
+        stack: frames of an observation, see :func:`~torchrl_glam.offline.frames.stack_frames`.
+        protocol, frame_skip: see there; only for frames.
 
     Raises:
         UsageError: if there is no such environment, or it cannot be made.
     """
     spec = name if isinstance(name, EnvSpec) else find_spec(name)
-    if pixels:
-        env = make_env_of(spec, protocol=protocol, frame_skip=frame_skip, observation="pixels")
-        return env.append_transform(RenameTransform(["pixels"], ["observation"]))
+    if frame is not None:
+        image: dict[str, Any] = {"image_size": frame[0], "color": "grey" if frame[2] == 1 else "rgb"}
+        env = make_env_of(spec, protocol=protocol, frame_skip=frame_skip, observation="pixels", **image)
+        env = env.append_transform(RenameTransform(["pixels"], ["observation"]))
+        return env.append_transform(CatFrames(stack, -1, in_keys=["observation"])) if stack > 1 else env
     try:
         # Not torchrl's GymEnv: 0.14.1 gives frameskip=1 to every constructor that takes it.
         with warnings.catch_warnings():
@@ -55,7 +65,7 @@ def make_decision_env(
 
 
 def make_observation_shape(dataset_id: str, dataset: Any) -> torch.Size:
-    """Return the shape of a ``minari.MinariDataset``'s observations: (o,) numbers, or (h, w, 3) uint8 pixels.
+    """Return the shape of a ``minari.MinariDataset``'s observations: (o,) numbers, or (h, w, 1 or 3) uint8 pixels.
 
     Raises:
         UsageError: if they are of another kind, or stored in a way that is not read.
@@ -68,11 +78,11 @@ def make_observation_shape(dataset_id: str, dataset: Any) -> torch.Size:
             f"the dataset {dataset_id} is stored as {metadata.get('data_format')}, and only hdf5 is read: "
             'write it with data_format="hdf5"'
         )
-    pixels = isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] == 3
+    pixels = isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] in (1, 3)
     if not pixels and not (isinstance(space, Box) and len(space.shape) == 1):
         raise UsageError(
             f"the dataset {dataset_id} has the observations {one_line(space)}: choose one with vectors, a Box with one "
-            "dimension, or with RGB images, a Box [h w 3] of uint8"
+            "dimension, or with images, a Box [h w 3] of uint8, or [h w 1] of grey ones"
         )
     if is_image_space(space) and metadata.get("jpeg_encoding", True):
         raise UsageError(
@@ -103,7 +113,7 @@ def make_action_spec(dataset_id: str, space: Space) -> TensorSpec:
 def check_fits(dataset_id: str, spec: EnvSpec, observation_shape: torch.Size, action_spec: TensorSpec) -> None:
     """Raise UsageError unless the environment can be made and has the dataset's observations and actions."""
     env_name = spec.id
-    env = make_decision_env(spec, pixels=len(observation_shape) == 3)
+    env = make_decision_env(spec, frame=observation_shape if len(observation_shape) == 3 else None)
     observed, own_spec = env.observation_spec, env.action_spec
     env.close()
     keys = list(map(str, observed.keys()))

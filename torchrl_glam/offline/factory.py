@@ -58,6 +58,7 @@ def read_dataset(config: OfflineConfig) -> OfflineDataset:
         root=config.data.root,
         env_name=config.env.name,
         fraction=config.data.fraction,
+        stack=config.data.stack,
         trust=config.trust,
     )
 
@@ -112,7 +113,8 @@ def make_evaluation(
     make_env = partial(
         make_decision_env,
         dataset.env_spec or config.env.name or str(dataset.env_name),
-        pixels=len(dataset.observation_shape) == 3,
+        frame=dataset.frame,
+        stack=dataset.stack,
         protocol=config.env.protocol.value,
         frame_skip=config.env.frame_skip,
     )

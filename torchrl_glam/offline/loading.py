@@ -14,12 +14,14 @@ from torchrl_glam.offline.base import DecisionActor
 from torchrl_glam.offline.config import DecisionMemory, OfflineConfig
 from torchrl_glam.offline.factory import check_offline_config, make_decision_network, make_decision_policy
 from torchrl_glam.offline.policy import DecisionPolicy
+from torchrl_glam.offline.tokens import LEAST_SIDE, count_features
 from torchrl_glam.runs.checkpoint import Weights, load_networks
 from torchrl_glam.runs.checkpoint.checkpoints import find_weights
 from torchrl_glam.runs.checkpoint.weights_file import check_shapes
 from torchrl_glam.runs.loading import read_options
 
-FRAME = (64, 64, 3)
+SIDES = (64, 84, *range(LEAST_SIDE, 513))  # of frames; GLAM's and DQN's first, for several give the same features
+LINEARS = ("observation.linear.weight", "encoder.linear.weight")
 
 
 @dataclass
@@ -82,6 +84,12 @@ def load_decisions(
 
 
 def _observation_shape(weights: Weights) -> torch.Size:
-    """Return the shape of the vectors whose statistics are among the weights, or else of frames."""
-    means = [entry.shape for name, entry in weights.networks.get("actor", {}).items() if name.endswith("mean")]
-    return means[0] if means else torch.Size(FRAME)
+    """Return the shape of the vectors whose statistics are among the weights, or else of (stacked) square frames."""
+    entries = weights.networks.get("actor", {})
+    means = [entry.shape for name, entry in entries.items() if name.endswith("mean")]
+    if means:
+        return means[0]
+    channels = next(entry.shape[1] for name, entry in entries.items() if name.endswith("convolutions.0.weight"))
+    features = next(entry.shape[1] for name, entry in entries.items() if name.endswith(LINEARS))
+    side = next(side for side in SIDES if count_features(side, side) == features)
+    return torch.Size([side, side, channels])

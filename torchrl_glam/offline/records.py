@@ -21,9 +21,19 @@ def choose_episodes(steps: TensorDictBase, fraction: float) -> TensorDictBase:
     if fraction == 1:
         return steps
     numbers = steps["episode"].unique_consecutive()
-    kept = max(1, round(fraction * len(numbers)))
-    chosen = numbers[((torch.arange(kept) + 0.5) * len(numbers) / kept).long()]
-    return steps[torch.isin(steps["episode"], chosen)]
+    return steps[torch.isin(steps["episode"], numbers[choose_evenly(len(numbers), fraction)])]
+
+
+def choose_evenly(count: int, fraction: float) -> Tensor:
+    """Return the places, among ``count``, of a share of them, spread evenly, at least one.
+
+    Examples:
+        >>> from torchrl_glam.offline.records import choose_evenly
+        >>> choose_evenly(8, 0.25).tolist()
+        [2, 6]
+    """
+    kept = max(1, round(fraction * count))
+    return ((torch.arange(kept) + 0.5) * count / kept).long()
 
 
 def make_records(steps: TensorDictBase, action_space: Space, dataset_id: str) -> TensorDict:

@@ -22,6 +22,19 @@ CHANNELS, KERNELS, STRIDES = (32, 64, 64), (8, 4, 3), (4, 2, 1)
 LEAST_SIDE = 36
 
 
+def count_features(height: int, width: int) -> int:
+    """Return the number of features that the convolutions make of an image.
+
+    Examples:
+        >>> from torchrl_glam.offline.tokens import count_features
+        >>> count_features(84, 84)
+        3136
+    """
+    for kernel, stride in zip(KERNELS, STRIDES, strict=True):
+        height, width = ((side - kernel) // stride + 1 for side in (height, width))
+    return CHANNELS[-1] * height * width
+
+
 class ObservationEncoder(nn.Module):
     """Observations to width ``d``: a linear layer for vectors, DQN's convolutions and a linear layer for pixels.
 
@@ -48,10 +61,7 @@ class ObservationEncoder(nn.Module):
             raise UsageError(f"observation_shape {tuple(self.shape)}: give pixels at least {LEAST_SIDE} high and wide")
         features = self.shape[0]
         if self.is_pixels:
-            sides = torch.tensor(self.shape[:2])
-            for kernel, stride in zip(KERNELS, STRIDES, strict=True):
-                sides = (sides - kernel) // stride + 1
-            features = CHANNELS[-1] * int(sides.prod())
+            features = count_features(*self.shape[:2])
             self.convolutions = ConvNet(
                 self.shape[2],
                 num_cells=list(CHANNELS),

@@ -30,6 +30,7 @@ class DecisionUpdate:
         warmup_updates: over which the rate rises from 0.
         total_updates: after which it is 0 again.
         max_norm: bound on the global gradient norm.
+        beta2: AdamW's.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class DecisionUpdate:
         warmup_updates: int,
         total_updates: int,
         max_norm: float,
+        beta2: float = 0.999,
     ) -> None:
         self.loss, self.actor, self.max_norm = loss, actor.eval(), max_norm
         own = [parameter for name, parameter in loss.named_parameters() if not name.startswith("actor_network")]
@@ -49,7 +51,7 @@ class DecisionUpdate:
         groups = decay_groups(actor, weight_decay)
         if own:
             groups.append({"params": own, "weight_decay": 0.0})
-        self.optimizer = AdamW(groups, lr=lr, fused=True)
+        self.optimizer = AdamW(groups, lr=lr, betas=(0.9, beta2), fused=True)
         self._last: TensorDictBase | None = None
         self.schedule = LambdaLR(self.optimizer, lambda update: rate(update, warmup_updates, total_updates))
 

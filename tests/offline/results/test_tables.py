@@ -113,3 +113,13 @@ def test_published_scores_stand_beside_ours(make_runs):
 
 def test_nothing_is_published_on_other_tasks(make_runs):
     assert offline.published_table(make_runs(result(dataset="cartpole/mixed-v0"))) is None
+
+
+def test_last_and_best_have_intervals_from_three_seeds_on(make_runs):
+    """Three equal seeds have an interval of no width; the best evaluation is shown beside the last one."""
+    best = {"best_mean": 160.0, "best_normalised": 80.0}
+    mamba = [result(140.0, seed=seed, **best) for seed in range(3)]
+    lower = [result(20.0 + 40 * seed, seed=seed, model="dt", **best) for seed in range(2)]
+    rows = table_rows(offline.comparison_tables(make_runs(*mamba, *lower)))
+    assert ["hopper/medium-v0", "last", "20.0 (2 seeds: too few)", "70.0 [70.0, 70.0]"] in rows
+    assert ["hopper/medium-v0", "best", "80.0 (2 seeds: too few)", "80.0 [80.0, 80.0]"] in rows
