@@ -83,8 +83,8 @@ def test_a_wrong_name_and_the_other_flags(call, capsys):
         in call("--completion", "bash")[0]
     )
     for given, line in {
-        "trian": "there is no command trian: did you mean train?",
-        "offline trian": "there is no command offline trian: did you mean offline train",
+        "trein": "there is no command trein: did you mean train?",
+        "offline trein": "there is no command offline trein: did you mean offline train",
         "preset=debug": "there is no command preset=debug: see glam --help",
         "--completion": "--completion wants a shell: glam --completion bash|",
     }.items():

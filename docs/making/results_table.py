@@ -42,7 +42,7 @@ def render_control() -> str:
     """Return the table of control tasks observed as vectors, beside the baselines after as many steps."""
     lines = []
     for folder in sorted((ROOT / "results/vector").iterdir()):
-        runs, place = read(f"vector/{folder.name}/seed*/result.json"), f"vector/{folder.name}"
+        runs, place = read(f"vector/{folder.name}/glam_seed*/result.json"), f"vector/{folder.name}"
         baselines = [read(f"{place}/{name}_seed*.json") for name in ("ppo", "sac", "dqn")]
         others = ", ".join(f"{found[0]['algorithm']} {scores(found)}" for found in baselines if found)
         (steps,) = {run["total_frames"] for run in [*runs, *(run for found in baselines for run in found)]}
