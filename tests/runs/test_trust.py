@@ -119,7 +119,7 @@ def test_no_secret_of_the_machine_gets_into_an_export(run, tmp_path, monkeypatch
             "the weights of world_model are not those",
         ),
         ("_target_(?=: torchrl_glam.modules.GLAMDynamics)", "_tarfet_", r"world_model.dynamics has no _target_"),
-        ("_target_(?=: .*ImageEncoder)", "_tarfet_", r"world_model.encoder has no _target_"),
+        ("_target_(?=: .*auto_encoder)", "_tarfet_", r"world_model.encoder has no _target_"),
         ("_target_(?=: .*TwoHotHead)", "_tarfet_", r"world_model.reward_head has no _target_"),
         ("_target_(?=: .*Objective)", "_tarfet_", r"objective has no _target_"),
         (r"^objective:(\n  .*)*", "objective: null", r"objective has no _target_"),
