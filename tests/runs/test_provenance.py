@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,20 @@ def test_a_record_is_json_and_tells_versions_command_seed_and_machine():
 def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGES", ("torch", "surely-not-installed"))
     assert provenance.package_versions()["surely-not-installed"] is None
+
+
+def test_a_nightly_build_has_a_version(monkeypatch):
+    installed = {"torchrl-nightly": "2026.10.27", "tensordict": "0.14.3", "tensordict-nightly": "2026.10.26"}
+
+    def version(name):
+        try:
+            return installed[name]
+        except KeyError:
+            raise PackageNotFoundError(name) from None
+
+    monkeypatch.setattr(provenance, "version", version)
+    assert provenance.package_version("torchrl") == "2026.10.27"
+    assert provenance.package_version("tensordict") == "0.14.3"
 
 
 def test_a_checkout_is_clean_then_dirty_and_names_its_branch(checkout):

@@ -6,11 +6,11 @@ import ast
 import re
 import subprocess
 import sys
-from importlib.metadata import version
 
 import pytest
 
 from tests.support.paths import ROOT
+from torchrl_glam.runs.provenance import package_version
 
 FAULTS = ROOT / "docs" / "faults"
 PAGE = (ROOT / "docs" / "torchrl_facts.md").read_text()
@@ -27,7 +27,7 @@ def test_the_page_names_each_function(script):
     assert all(ast.get_docstring(function) for function in functions)
 
 
-@pytest.mark.skipif(version("torchrl") != "0.14.1", reason="the page's columns are of torchrl 0.14.1")
+@pytest.mark.skipif(package_version("torchrl") != "0.14.1", reason="the page's columns are of torchrl 0.14.1")
 @pytest.mark.parametrize("script", ["in_torchrl", "in_tensordict"])
 def test_the_faults_are_still_there(script):
     """Where one is mended, take away its workaround and its row."""

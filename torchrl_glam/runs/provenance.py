@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -75,12 +76,21 @@ def describe_version(versions: Mapping[str, Any], git: Mapping[str, Any] | None)
 def package_versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that results depend on; None for one that is missing."""
     versions: dict[str, str | None] = {"python": platform.python_version(), "torchrl_glam": torchrl_glam.__version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
+    return versions | {package: package_version(package) for package in PACKAGES}
+
+
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package, or of its nightly build, which has another name; None without either.
+
+    Examples:
+        >>> from torchrl_glam.runs.provenance import package_version
+        >>> package_version("surely-not-installed") is None
+        True
+    """
+    for name in (package, f"{package}-nightly"):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(name)
+    return None
 
 
 def describe_machine() -> dict[str, Any]:

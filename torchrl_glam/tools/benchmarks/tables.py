@@ -6,12 +6,12 @@ import datetime
 import importlib.util
 import platform
 from collections.abc import Callable
-from importlib.metadata import version
 
 import torch
 
 from torchrl_glam.machine.resources import cpu_name
 from torchrl_glam.presentation import NOTHING, markdown
+from torchrl_glam.runs.provenance import package_version
 from torchrl_glam.tools.benchmarks.components import WHOLE
 from torchrl_glam.tools.benchmarks.options import BenchmarkConfig, Variant
 from torchrl_glam.tools.benchmarks.timing import show_number, show_time, time_table
@@ -23,7 +23,7 @@ EMPTY = f"{NOTHING} | {NOTHING}"  # two columns
 def header(config: BenchmarkConfig, device: torch.device, command: str) -> str:
     """Return command, hardware, versions, date and sizes."""
     packages = ["torch", "torchrl", "tensordict", *(["triton"] if importlib.util.find_spec("triton") else [])]
-    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    versions = ", ".join(f"{package} {package_version(package)}" for package in packages)
     hardware = f"{cpu_name()}, {torch.get_num_threads()} threads"
     if device.type == "cuda":
         hardware = f"{torch.cuda.get_device_name(device)}; {hardware}"
