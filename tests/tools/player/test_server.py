@@ -33,7 +33,9 @@ class FakeSession(CountingSession):
     def __init__(self):
         super().__init__()
         config = SimpleNamespace(env=SimpleNamespace(name="ALE/Pong-v5"))
-        self.run, self.env = SimpleNamespace(config=config, folder="runs/pong", frame=100_000), None
+        observed = SimpleNamespace(observation_keys=("pixels",), vector_size=0)
+        self.run = SimpleNamespace(config=config, folder="runs/pong", frame=100_000, world_model=observed)
+        self.env = None
         self.controls.describe = lambda: [("← A", "LEFT")]
 
 
@@ -93,6 +95,7 @@ async def test_a_tab_is_greeted_and_then_told(client, player):
     hello = await receive(tab)
     assert (hello["type"], hello["env"], hello["frame"], hello["real"]) == ("hello", "ALE/Pong-v5", 100_000, False)
     assert hello["controls"] == [["← A", "LEFT"]]
+    assert (hello["pixels"], hello["numbers"]) == (True, 0)
     assert "ArrowUp" in hello["codes"]
     told = await receive(tab, type="state")
     assert {"mode", "steps", "score", "reward", "predicted_reward", "termination", "value", "event"} <= told.keys()
