@@ -257,7 +257,7 @@ def test_what_is_not_of_its_space_is_said_where_it_comes(
 @pytest.mark.parametrize("reward", [np.nan, -np.inf, None, np.zeros(2)])
 def test_a_reward_is_one_finite_number(reward: Any) -> None:
     env = make_fixed(Box(-1, 1, (2,)), np.zeros(2), reward=reward)
-    with pytest.raises(UsageError, match="'Fixed-v0' gives the reward .*, and one finite number is wanted"):
+    with pytest.raises(UsageError, match=r"'Fixed-v0' gives the reward .*, and one finite number is wanted"):
         env.rollout(1)
 
 
