@@ -18,6 +18,7 @@ from torchrl.envs import check_env_specs
 from tests.support.games import CatchBall, Corridor, play_catch, play_steer
 from torchrl_glam.envs import make_atari_env
 from torchrl_glam.errors import UsageError
+from torchrl_glam.modules.one_hot_blocks import block_sizes
 
 CATCH_BALL, STEER_BALL = "tests.support.games:CatchBall-v0", "tests.support.games:SteerBall-v0"
 
@@ -142,6 +143,31 @@ def test_continuous_actions_are_rescaled(picture: str, dtype: type, num_envs: in
     total = (4 + 2 * first) + (5 + 5 * second)
     difference = records["next", "pixels"] - 10 * total[..., None, None, None]
     assert difference.abs().max() < 1.0001, "uint8 rounds down"
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize(
+    "actions",
+    [
+        MultiDiscrete([2, 2]),
+        MultiDiscrete([3, 3, 3], start=[1, 0, -1]),
+        MultiDiscrete([3]),
+        MultiDiscrete([3], start=[2]),
+        MultiDiscrete([1, 3]),
+    ],
+    ids=str,
+)
+def test_several_choices_are_one_hot_blocks(picture: str, actions: MultiDiscrete, num_envs: int) -> None:
+    gymnasium.registry[picture].kwargs = {"actions": actions}
+    env = make_atari_env(picture, seed=0, num_envs=num_envs)
+    check_env_specs(env)
+    sizes = [int(size) for size in actions.nvec]
+    assert block_sizes(env.action_spec_unbatched) == sizes
+    records = env.rollout(20)
+    blocks = records["action"].split(sizes, -1)
+    assert all((block.sum(-1) == 1).all() for block in blocks)
+    total = sum(int(start) + block.argmax(-1) for start, block in zip(actions.start, blocks, strict=True))
+    assert (records["next", "pixels"] == (10 * total % 256)[..., None, None, None]).all(), "in the order of the choices"
 
 
 def test_a_dict_is_rendered_and_its_picture_resized() -> None:

@@ -135,8 +135,9 @@ class Fixed(gymnasium.Env):
 
     action_space = Discrete(2)
 
-    def __init__(self, space: gymnasium.Space, value: Any, skipped: Any = None) -> None:
+    def __init__(self, space: gymnasium.Space, value: Any, skipped: Any = None, reward: Any = 1.0) -> None:
         self.observation_space, self.value, self.skipped, self.steps = space, value, skipped, 0
+        self.reward = reward
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
@@ -144,12 +145,12 @@ class Fixed(gymnasium.Env):
 
     def step(self, action: Any) -> Any:
         self.steps += 1
-        return self.value if self.steps < 2 or self.skipped is None else self.skipped, 1.0, False, False, {}
+        return self.value if self.steps < 2 or self.skipped is None else self.skipped, self.reward, False, False, {}
 
 
-def make_fixed(space: gymnasium.Space, value: Any, skipped: Any = None, **options: Any) -> EnvBase:
+def make_fixed(space: gymnasium.Space, value: Any, skipped: Any = None, reward: Any = 1.0, **options: Any) -> EnvBase:
     """Make ``Fixed`` by name."""
-    kwargs = {"space": space, "value": value, "skipped": skipped}
+    kwargs = {"space": space, "value": value, "skipped": skipped, "reward": reward}
     gymnasium.register("Fixed-v0", entry_point=Fixed, disable_env_checker=True, kwargs=kwargs)
     try:
         return make_atari_env("Fixed-v0", **options)
@@ -166,6 +167,9 @@ def make_fixed(space: gymnasium.Space, value: Any, skipped: Any = None, **option
         (MultiBinary([2, 2]), np.array([[1, 0], [0, 1]], np.int8), [1, 0, 0, 1]),
         (Box(0, 1, (2,), np.bool_), np.array([True, False]), [1, 0]),
         (Box(0, 9, (2,), np.int32), np.array([3, 4], np.int32), [3, 4]),
+        (Box(0, 9, (2,), np.uint16), np.array([3, 4], np.uint16), [3, 4]),
+        (Box(0, 9, (2,), np.uint64), np.array([3, 4], np.uint64), [3, 4]),
+        (MultiDiscrete([2, 2]), np.array([1, 0]), [0, 1, 1, 0]),
         (Box(-np.inf, np.inf, (), np.float64), np.float64(0.5), [0.5]),
         (Box(-np.inf, np.inf, (2, 2)), np.array([[1, 2], [3, 4]], np.float32), [1, 2, 3, 4]),
         (Box(-np.inf, np.inf, (20, 20)), np.ones((20, 20), np.float32), [1] * 400),
@@ -177,6 +181,17 @@ def make_fixed(space: gymnasium.Space, value: Any, skipped: Any = None, **option
             {"b": {"z": 0, "a": np.ones(1, np.float32)}, "a": np.zeros(1, np.float32), "state": np.ones(1, np.float32)},
             [0, 1, 1, 0, 1],
         ),
+        (
+            Dict(action=Box(0, 9, (1,)), done=Box(0, 9, (1,)), lives=Discrete(2), reward=Box(0, 9, (1,))),
+            {"action": np.ones(1), "done": np.full(1, 2.0), "lives": 1, "reward": np.full(1, 3.0)},
+            [1, 2, 0, 1, 3],
+        ),
+        (
+            Dict(observation=Dict(a=Box(0, 9, (1,)), observation=Box(0, 9, (1,))), b=Box(0, 9, (1,))),
+            {"observation": {"a": np.full(1, 2.0), "observation": np.full(1, 3.0)}, "b": np.ones(1)},
+            [1, 2, 3],
+        ),
+        (Dict(a=Box(0, 9, (1,)), b=Box(0, 9, (0,))), {"a": np.ones(1), "b": np.ones(0)}, [1]),
     ],
     ids=str,
 )
@@ -204,7 +219,59 @@ def test_what_is_not_finite_is_said_where_it_comes(number: float, num_envs: int)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize(
+    ("space", "value", "wrong", "message"),
+    [
+        (Box(-1, 1, (2,)), np.zeros(2), np.zeros(3), r"observes an array of shape \[3\], and its space is Box"),
+        (
+            Box(0, 255, (20, 30, 3), np.uint8),
+            np.zeros((20, 30, 3)),
+            np.zeros((20, 30)),
+            r"observes an array of shape \[20, 30\]",
+        ),
+        (Box(-1, 1, (2,)), np.zeros(2), "x", "observes a str, and its space is Box"),
+        (Discrete(3, start=2), 2, 1, r"observes 1, and its space is Discrete\(3, start=2\)"),
+        (
+            MultiDiscrete([2, 3]),
+            np.array([1, 2]),
+            np.array([2, 1]),
+            r"observes \[2 1\], and its space is MultiDiscrete",
+        ),
+        (Dict(a=Dict(b=Discrete(2))), {"a": {"b": 0}}, {"a": {"c": 0}}, "observes no a.b, which its observation_space"),
+        (Dict(a=Dict(b=Discrete(2))), {"a": {"b": 0}}, {"a": {"b": 5}}, "observes 5 as a.b, and its space is"),
+        (Tuple((Discrete(2), Discrete(2))), (0, 0), (0,), "observes no 1, which its observation_space has"),
+    ],
+    ids=["numbers", "pixels", "text", "Discrete", "MultiDiscrete", "key", "entry", "Tuple"],
+)
+def test_what_is_not_of_its_space_is_said_where_it_comes(
+    space: gymnasium.Space, value: Any, wrong: Any, message: str, num_envs: int
+) -> None:
+    env = make_fixed(space, value, skipped=wrong, num_envs=num_envs)
+    tensordict = env.reset()
+    with pytest.raises(UsageError, match=f"'Fixed-v0' {message}.* mend the environment's reset and step") as caught:
+        env.rollout(2, auto_reset=False, tensordict=tensordict)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reward", [np.nan, -np.inf, None, np.zeros(2)])
+def test_a_reward_is_one_finite_number(reward: Any) -> None:
+    env = make_fixed(Box(-1, 1, (2,)), np.zeros(2), reward=reward)
+    with pytest.raises(UsageError, match=r"'Fixed-v0' gives the reward .*, and one finite number is wanted"):
+        env.rollout(1)
+
+
 FRAMES = np.zeros((20, 30, 3), np.uint8)
+
+
+def test_an_image_in_a_dict_called_pixels() -> None:
+    space = Dict(agent_pos=Box(0, 9, (2,)), pixels=Dict(side=Discrete(2), top=Box(0, 255, (20, 30, 3), np.uint8)))
+    env = make_fixed(space, {"agent_pos": np.ones(2), "pixels": {"side": 1, "top": FRAMES + 9}})
+    check_env_specs(env)
+    assert describe_observation(env) == "observes pixels 64x64x3 and a vector of 4"
+    reset = env.reset()
+    assert (reset["pixels"] == 9).all()
+    assert reset["observation"].tolist() == [1, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +307,16 @@ def test_the_image_of_several_is_chosen_by_name() -> None:
     check_env_specs(env)
     assert describe_observation(env) == "observes pixels 64x64x3"
     assert (env.reset()["pixels"] == 9).all()
+
+
+def test_names_may_have_dots() -> None:
+    image = Box(0, 255, (20, 30, 3), np.uint8)
+    space = Dict({"a.left": image, "b": Dict({"c.d": image}), "e.f": Box(0, 9, (1,))})
+    value = {"a.left": FRAMES + 9, "b": {"c.d": FRAMES + 8}, "e.f": np.ones(1)}
+    for name, lightness in {"a.left": 9, "b.c.d": 8}.items():
+        env = make_fixed(space, value, pixels_key=name)
+        check_env_specs(env)
+        assert (env.reset()["pixels"] == lightness).all()
 
 
 class Numbers(EnvBase):

@@ -175,11 +175,23 @@ def test_a_mark_says_where_an_episode_begins(make_world_model):
         (KINDS["mixed"], {"decoder": ImageDecoder}, "this decoder cannot be made for pixels and a vector"),
         ({}, {"encoder": VectorEncoder}, "this encoder cannot be made for pixels"),
         ({"image_shape": None}, {}, "nothing is observed"),
+        (KINDS["vector"], {"encoder": partial(auto_encoder, difference=True)}, "difference=true is for images"),
     ],
 )
 def test_a_part_for_something_else_is_refused(make_world_model, sizes, choice, words):
     with pytest.raises(UsageError, match=words):
         make_world_model(**sizes, **choice)
+
+
+@pytest.mark.parametrize("keys", [("pixels",), ("camera",), "observation", ()])
+def test_a_part_that_reads_what_is_not_observed_is_refused(make_world_model, keys):
+    class Reader(VectorEncoder):
+        in_keys = keys
+
+    with pytest.raises(
+        UsageError, match=r"Reader.in_keys is .*: a tuple of what is observed, 'observation', is wanted"
+    ):
+        make_world_model(**KINDS["vector"], encoder=Reader)
 
 
 def test_another_vector_is_refused(make_world_model):
@@ -206,8 +218,10 @@ class Coder(ImageEncoder):
 
     def encode(self, frames, previous=None):
         logits, features = super().encode(frames)
-        if self.spoil == "error":
+        if self.spoil == "error" or (self.spoil == "frames alone" and frames.ndim > 4):
             raise ZeroDivisionError
+        if self.spoil == "mixes":
+            logits = (logits - logits.detach().mean(0, keepdim=True)).log_softmax(-1)
         return {
             "pair": logits,
             "shape": (logits.flatten(-2), features),
@@ -217,7 +231,12 @@ class Coder(ImageEncoder):
 
     def forward(self, observation, previous=None):
         logits, features = super().forward(observation)
+        if self.spoil == "nothing":
+            return None
         return (logits.roll(1, -2), features) if self.spoil == "forward" else (logits, features)
+
+    def postprocess(self, frames):
+        return frames[self.spoil] if self.spoil == "postprocess" else frames
 
 
 @pytest.mark.parametrize(
@@ -229,6 +248,10 @@ class Coder(ImageEncoder):
         (Coder("gradient"), ImageDecoder((8, 8, 3), (4,), 12), "depend on no parameter"),
         (Coder("error"), ImageDecoder((8, 8, 3), (4,), 12), "encode raised ZeroDivisionError"),
         (Coder("forward"), ImageDecoder((8, 8, 3), (4,), 12), "other logits than encode"),
+        (Coder("nothing"), ImageDecoder((8, 8, 3), (4,), 12), "forward returned no pair"),
+        (Coder("frames alone"), ImageDecoder((8, 8, 3), (4,), 12), "encode raised ZeroDivisionError"),
+        (Coder("mixes"), ImageDecoder((8, 8, 3), (4,), 12), "no frame may see another"),
+        (Coder("postprocess"), ImageDecoder((8, 8, 3), (4,), 12), "postprocess raised IndexError"),
         (Coder(), ImageDecoder((8, 4, 3), (4,), 12), r"returned torch.float32 \[2, 3, 8, 4\] as frames"),
         (Coder(), ImageDecoder((8, 8, 3), (4,), 13), "ImageDecoder.forward raised"),
     ],

@@ -37,6 +37,14 @@ def test_log_probability_entropy_and_mode_by_hand() -> None:
     assert has_analytic_entropy(actions)
 
 
+def test_a_block_of_one_choice_adds_nothing() -> None:
+    actions, rest = OneHotBlocks(torch.cat([torch.ones(1), LOGITS]), (1, 3, 2)), OneHotBlocks(LOGITS, (3, 2))
+    assert actions.sample((4,))[:, 0].tolist() == [1] * 4
+    assert actions.mode.tolist() == [1, *rest.mode.tolist()]
+    assert actions.log_prob(actions.mode) == rest.log_prob(rest.mode)
+    assert actions.entropy() == rest.entropy()
+
+
 def test_draws_have_the_probabilities_and_any_shape() -> None:
     actions = OneHotBlocks(LOGITS.expand(20_000, 5), (3, 2)).sample()
     assert actions.dtype == torch.int64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from tensordict import NestedKey, TensorDictBase
+from torch import Tensor
 from torchrl.data import Categorical, Composite, MultiCategorical, MultiOneHot, OneHot, TensorSpec, Unbounded
 from torchrl.envs import (
     ActionScaling,
@@ -92,6 +93,28 @@ class TerminationIsLifeLoss(Transform):
         return observation_spec
 
 
+class RowsToBlocks(Transform):
+    """Turn several one-hot choices, the rows of an action [.. k n], into the blocks of a ``MultiOneHot`` [.. k*n].
+
+    torchrl 0.14.1 makes rows of a ``MultiDiscrete`` whose choices are equal in number, and blocks of any other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(in_keys_inv=["action"], out_keys_inv=["action"])
+
+    def _inv_apply_transform(self, action: Tensor) -> Tensor:
+        return action.unflatten(-1, self.parent.full_action_spec["action"].shape[-2:])
+
+    def transform_input_spec(self, input_spec: Composite) -> Composite:
+        """Replace the spec of ``action``."""
+        rows = input_spec["full_action_spec", "action"]
+        *batch, number, choices = rows.shape
+        shape, sizes = (*batch, number * choices), [choices] * number
+        blocks = MultiOneHot(sizes, shape, device=rows.device, dtype=rows.dtype)
+        input_spec["full_action_spec", "action"] = blocks
+        return input_spec
+
+
 _RENAME = "rename it by torchrl.envs.RenameTransform"
 
 
@@ -101,6 +124,8 @@ def _action_transforms(env: EnvBase) -> list[Transform]:
     spec = env.action_spec
     if type(spec) is MultiOneHot and spec.ndim == env.batch_dims + 1:
         return []
+    if type(spec) is OneHot and spec.ndim == env.batch_dims + 2:
+        return [RowsToBlocks()]
     if type(spec) is OneHot:  # MultiOneHot and Binary are kinds of it and of Categorical
         if spec.shape[-1] == 1:
             raise UsageError("the environment has one action only: choose another, nothing can be learned there")

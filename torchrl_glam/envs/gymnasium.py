@@ -16,7 +16,7 @@ from gymnasium.wrappers import AddRenderObservation, TransformAction
 
 from torchrl_glam.envs.images import SMALLEST, image_layout, image_sides
 from torchrl_glam.envs.spaces import simplify_observations
-from torchrl_glam.envs.wrappers import BoolEnds
+from torchrl_glam.envs.wrappers import BoolEnds, CheckedSteps
 from torchrl_glam.errors import UsageError, describe_error, one_line
 
 
@@ -64,7 +64,7 @@ def make_game(spec: EnvSpec, observation: str = "auto", pixels_key: str | None =
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # static: before the first emulator prints its banner
     try:
         env = gymnasium.make(spec, **options)
-        env = env if is_ale(spec) else _observe(env, spec.id, observation, pixels_key)
+        env = env if is_ale(spec) else _observe(CheckedSteps(env, spec.id), spec.id, observation, pixels_key)
     except UsageError:
         raise
     except Exception as error:  # whatever the constructor of somebody's environment may raise
@@ -146,6 +146,8 @@ def simplify_actions(env: gymnasium.Env, name: str) -> gymnasium.Env:
         return TransformAction(env, lambda action: action + start, Discrete(int(space.n))) if start else env
     if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1 and space.nvec.max() > 1:
         starts = space.start
+        if len(starts) == 1:  # of which torchrl makes a number where an array is wanted
+            return TransformAction(env, lambda action: action + starts, Discrete(int(space.nvec[0])))
         return TransformAction(env, lambda action: action + starts, MultiDiscrete(space.nvec)) if starts.any() else env
     if not _is_bounded_vector(space):
         raise UsageError(

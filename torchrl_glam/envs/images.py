@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import torch
@@ -114,6 +116,10 @@ class ToImage(ObservationTransform):
 def _check_range(images: Tensor) -> None:
     """Raise UsageError unless floats are within 0 to 1, which a spec without bounds does not say."""
     low, high = (bound.item() for bound in images.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UsageError(
+            "the environment's image has a number that is not finite, and from 0 to 1 is wanted: mend the environment"
+        )
     if not (low >= -SLACK and high <= 1 + SLACK):
         raise UsageError(
             f"the environment's image has floats from {low:g} to {high:g}, and from 0 to 1 is wanted: make uint8 of "

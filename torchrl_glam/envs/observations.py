@@ -40,13 +40,20 @@ def observation_transforms(
     spec, batch_dims = env.full_observation_spec, env.batch_dims
     entries = choose_entries(spec, batch_dims, observation, pixels_key)
     transforms: list[Transform] = [ExcludeTransform(*entries.left_out)] if entries.left_out else []
-    transforms += [ToVector(key, spec[key], batch_dims) for key in entries.vectors]
+    chosen = [*entries.vectors, *([] if entries.pixels is None else [entries.pixels])]
+    nested = [key for key in (*chosen, *entries.left_out) if isinstance(key, tuple)]
+    now = {key: key for key in chosen}
+    if in_the_way := [key for key in nested if key[0] in ("pixels", "observation")]:  # Dicts named as the results
+        now |= {key: "-".join(key) for key in in_the_way if key in now}
+        moved = [key for key in chosen if now[key] != key]
+        transforms += [RenameTransform(moved, [now[key] for key in moved])] if moved else []
+        transforms.append(RemoveEmptySpecs())
+    transforms += [ToVector(now[key], spec[key], batch_dims) for key in entries.vectors]
     if entries.vectors:
-        transforms.append(CatTensors(entries.vectors, "observation"))
+        transforms.append(CatTensors([now[key] for key in entries.vectors], "observation"))
     if (key := entries.pixels) is not None:
-        transforms += [] if key == "pixels" else [RenameTransform([key], ["pixels"])]
+        transforms += [] if now[key] == "pixels" else [RenameTransform([now[key]], ["pixels"])]
         transforms.append(ToImage(tuple(spec[key].shape[batch_dims:]), image_size, color))
-    nested = any(isinstance(key, tuple) for key in (entries.pixels, *entries.vectors, *entries.left_out))
     return [*transforms, *([RemoveEmptySpecs()] if nested else [])]
 
 
@@ -65,8 +72,11 @@ def choose_entries(spec: Composite, batch_dims: int, observation: str, pixels_ke
     texts = [key for key, leaf in leaves.items() if isinstance(leaf, NonTensor)]
     if texts:
         notice(f"{names(texts)} is no number: left out of what is observed")
-    numbers = {key: leaf for key, leaf in leaves.items() if key not in texts}
-    named = "pixels" if pixels_key is None and "pixels" in numbers else pixels_key
+    numbers = {
+        key: leaf for key, leaf in leaves.items() if key not in texts and leaf.shape[batch_dims:].numel()
+    }  # and not those of no number
+    by_name = {_dotted(key): key for key in numbers}  # which may have dots of their own
+    named = by_name.get("pixels") if pixels_key is None else by_name.get(_dotted(pixels_key), pixels_key)
     if named is not None and observation != "state":
         _check_image(numbers, batch_dims, named)
     alone = observation == "pixels" and len(numbers) == 1  # of any size then
@@ -93,23 +103,23 @@ def _check_image(leaves: dict[NestedKey, TensorSpec], batch_dims: int, pixels_ke
     """Raise UsageError if there is no entry of that name, or it is no image."""
     if pixels_key not in leaves:
         images = [key for key, leaf in leaves.items() if looks_like_image(leaf, batch_dims)]
-        advice = f"give pixels_key={images[0]!r}, or leave it out" if images else "leave pixels_key out"
+        advice = f"give pixels_key={_dotted(images[0])!r}, or leave it out" if images else "leave pixels_key out"
         raise UsageError(f"the environment observes {names(leaves)} and no {pixels_key!r}: {advice}")
     leaf = leaves[pixels_key]
     if not spec_layout(leaf, batch_dims):
         raise UsageError(
             f"the environment's {pixels_key!r} is {leaf.dtype} {list(leaf.shape[batch_dims:])}: an image of uint8, or "
-            "of floats from 0 to 1, is wanted, as [h w c], [c h w] or [h w], where c is 1 or 3"
+            "of floats from 0 to 1, is wanted, as [h w c], [c h w] or [h w], where c is 1 or 3; observation=state "
+            "takes its numbers"
         )
 
 
 def _only_image(images: list[NestedKey]) -> NestedKey | None:
     """Return the image to observe, if there is any."""
     if len(images) > 1:
-        key = ".".join(images[0]) if isinstance(images[0], tuple) else images[0]
         raise UsageError(
             f"the environment observes {len(images)} images, {names(images)}, and one is wanted: choose it by "
-            f"pixels_key={images[0]!r} (on a command line env.pixels_key={key})"
+            f"pixels_key={images[0]!r} (on a command line env.pixels_key={_dotted(images[0])})"
         )
     return images[0] if images else None
 
@@ -146,6 +156,11 @@ def describe_observation(env: EnvBase) -> str:
 def notice(line: str) -> None:
     """Say something once in a process."""
     log.warning(line)
+
+
+def _dotted(key: NestedKey) -> str:
+    """Return a key as the command line has it."""
+    return key if isinstance(key, str) else ".".join(key)
 
 
 def names(keys: Iterable[NestedKey]) -> str:

@@ -42,10 +42,10 @@ class ToVector(ObservationTransform):
             numbers = torch.cat([torch.nn.functional.one_hot(number, choices) for number, choices in blocks], -1)
         vector = numbers.to(torch.float32, copy=True)  # some environments write every observation into the same array
         if len(bad := (~vector.isfinite()).nonzero()):
-            number, place = vector[tuple(bad[0])].item(), int(bad[0, -1])
+            number, place = numbers[tuple(bad[0])].item(), int(bad[0, -1])
             raise UsageError(
-                f"the environment's {self._key!r} has {number} at place {place}, and finite numbers are wanted: mend "
-                "the environment, or clip what it observes"
+                f"the environment's {self._key!r} has {number} at place {place}, and finite float32 numbers are "
+                "wanted: mend the environment, or clip what it observes"
             )
         return vector
 

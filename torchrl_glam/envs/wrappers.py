@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
 from torchrl_glam.envs.images import image_layout
+from torchrl_glam.envs.spaces import check_fit
+from torchrl_glam.errors import UsageError
 
 Step = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
 
@@ -27,6 +29,31 @@ class BoolEnds(gymnasium.Wrapper, RecordConstructorArgs):
         """Take a step."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, reward, bool(terminated), bool(truncated), info
+
+
+class CheckedSteps(gymnasium.Wrapper, RecordConstructorArgs):
+    """Refuses, in one line, an observation that is not of its space and a reward that is no finite number."""
+
+    def __init__(self, env: gymnasium.Env, name: str) -> None:
+        RecordConstructorArgs.__init__(self, name=name)
+        gymnasium.Wrapper.__init__(self, env)
+        self._name = name
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        check_fit(observation, self.observation_space, self._name)
+        return observation, info
+
+    def step(self, action: Any) -> Step:
+        """Take a step."""
+        observation, reward, *rest = self.env.step(action)
+        check_fit(observation, self.observation_space, self._name)
+        if np.size(reward) != 1 or not np.isfinite(np.asarray(reward, float)).all():
+            raise UsageError(
+                f"{self._name!r} gives the reward {reward}, and one finite number is wanted: mend its step"
+            )
+        return observation, reward, *rest
 
 
 class SkipFrames(gymnasium.Wrapper, RecordConstructorArgs):

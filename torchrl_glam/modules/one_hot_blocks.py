@@ -45,7 +45,9 @@ class OneHotBlocks(Distribution):
 
     def __init__(self, logits: Float[Tensor, "*b a"], sizes: Sequence[int]) -> None:
         self.sizes, self.logits = tuple(sizes), logits
-        self.blocks = [OneHotCategorical(logits=block, validate_args=False) for block in logits.split(self.sizes, -1)]
+        # torchrl 0.14.1 takes off a last dimension of 1, which would be that of a single choice
+        blocks = (block.unsqueeze(-1) for block in logits.split(self.sizes, -1))
+        self.blocks = [OneHotCategorical(logits=block, validate_args=False) for block in blocks]
         super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=False)  # a check would wait for the GPU
 
     def expand(self, batch_shape: Sequence[int], _instance: OneHotBlocks | None = None) -> OneHotBlocks:

@@ -41,7 +41,18 @@ def make_coder(part: str, make: Callable[..., nn.Module], observed: Mapping[str,
     missing = [name for name in ("preprocess", "encode") if not callable(getattr(made, name, None))]
     if part == "encoder" and missing:
         raise UsageError(f"the encoder {type(made).__name__} lacks {', '.join(missing)}: add what is missing")
+    if part == "encoder":
+        _check_keys(
+            made, [key for size, key in (("image_shape", "pixels"), ("vector_size", "observation")) if size in observed]
+        )
     return made
+
+
+def _check_keys(encoder: nn.Module, observed: list[str]) -> None:
+    keys = getattr(encoder, "in_keys", ("pixels",))
+    if not isinstance(keys, tuple | list) or not keys or not set(keys) <= set(observed):
+        came, wanted = f"{type(encoder).__name__}.in_keys is {keys!r}", ", ".join(map(repr, observed))
+        raise UsageError(f"{came}: a tuple of what is observed, {wanted}, is wanted")
 
 
 def check_encoder(encoder: nn.Module, decoder: nn.Module, observation: Observation, latent: tuple[int, int]) -> None:
@@ -80,20 +91,28 @@ def check_encoder(encoder: nn.Module, decoder: nn.Module, observation: Observati
     with kept_generators():
         frames = _run(encoder, "preprocess", observation)
         before = [_run(encoder, "preprocess", each) for each in previous]
-        encoded = _run(encoder, "encode", frames, *before)
-        if not isinstance(encoded, tuple) or len(encoded) != 2:
-            raise UsageError(f"{type(encoder).__name__}.encode returned no pair: logits and features are wanted")
-        logits = encoded[0]
+        logits = _encode(encoder, "encode", frames, *before)
         _compare(encoder, "encode", {"logits": logits}, {"logits": torch.empty(*batch, *latent)})
         if not torch.allclose(logits.exp().sum(-1), torch.ones(()).to(logits), atol=1e-3):
             raise UsageError(f"{type(encoder).__name__}.encode returned logits that are no log-probabilities over c")
         if not logits.requires_grad:
             raise UsageError(f"{type(encoder).__name__}.encode returned logits that depend on no parameter")
-        whole = _run(encoder, "forward", observation, *previous)[0]
-        if not torch.allclose(whole, logits, atol=1e-5):
+        whole = _encode(encoder, "forward", observation, *previous)
+        if whole.shape != logits.shape or not torch.allclose(whole, logits, atol=1e-5):
             raise UsageError(f"{type(encoder).__name__}.forward returned other logits than encode after preprocess")
-        decoded = _run(decoder, "forward", logits.exp().flatten(-2).detach())
+        sequence = _encode(encoder, "encode", frames.unsqueeze(0), *(each.unsqueeze(0) for each in before))
+        if sequence.shape != (1, *logits.shape) or not torch.allclose(sequence[0], logits, atol=1e-5):
+            raise UsageError(
+                f"{type(encoder).__name__}.encode returned other logits for a sequence [b t ..] than for each of its "
+                "frames: any leading shape is wanted, and no frame may see another"
+            )
+        state = logits.exp().flatten(-2).detach()
+        decoded = _run(decoder, "forward", state)
         _compare(decoder, "forward", _entries(decoded), _entries(frames))
+        decoded = _run(decoder, "forward", state.unsqueeze(0))
+        _compare(decoder, "forward", _entries(decoded), _entries(frames.unsqueeze(0)))
+        if hasattr(encoder, "postprocess"):
+            _run(encoder, "postprocess", frames)
 
 
 def _run(module: nn.Module, method: str, *inputs: Observation) -> Any:
@@ -103,6 +122,14 @@ def _run(module: nn.Module, method: str, *inputs: Observation) -> Any:
         raise
     except Exception as error:
         raise UsageError(f"{type(module).__name__}.{method} raised {describe_error(error)}") from error
+
+
+def _encode(encoder: nn.Module, method: str, *inputs: Observation) -> Tensor:
+    """Return the logits of ``encode`` or ``forward``."""
+    encoded = _run(encoder, method, *inputs)
+    if not isinstance(encoded, tuple) or len(encoded) != 2 or not all(isinstance(part, Tensor) for part in encoded):
+        raise UsageError(f"{type(encoder).__name__}.{method} returned no pair: logits and features are wanted")
+    return encoded[0]
 
 
 def _entries(observation: Observation) -> dict[Any, Tensor]:

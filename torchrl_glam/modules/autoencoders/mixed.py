@@ -151,9 +151,14 @@ def auto_encoder(
         channels, difference: of an image's encoder.
         num_categoricals, num_classes, unimix: of the latent.
         hidden, num_layers: of a vector's encoder.
+
+    Raises:
+        UsageError: if ``difference`` is wanted of a vector alone.
     """
     latent = (num_categoricals, num_classes, unimix)
     if image_shape is None:
+        if difference:
+            raise UsageError("encoder.difference=true is for images, and a vector alone is observed: leave it out")
         return VectorEncoder(vector_size, *latent, hidden, num_layers)
     if not vector_size:
         return ImageEncoder(image_shape, channels, *latent, difference)
