@@ -215,7 +215,7 @@ def test_floats_beyond_one_are_refused() -> None:
     [
         (gradient().float(), "has floats from 0 to 237, and from 0 to 1 is wanted: make uint8 of"),
         (gradient() / 127.5 - 1, "has floats from -1 to 0.858824, and"),
-        (gradient() / 255 + torch.nan, "has floats from nan to nan, and"),
+        (gradient() / 255 + torch.nan, "has a number that is not finite, and"),
     ],
 )
 def test_floats_of_another_range_are_refused_where_the_spec_has_no_bounds(image: torch.Tensor, line: str) -> None:

@@ -49,7 +49,8 @@ class CheckedSteps(gymnasium.Wrapper, RecordConstructorArgs):
         """Take a step."""
         observation, reward, *rest = self.env.step(action)
         check_fit(observation, self.observation_space, self._name)
-        if np.size(reward) != 1 or not np.isfinite(np.asarray(reward, float)).all():
+        number: Any = reward
+        if np.size(number) != 1 or not np.isfinite(np.asarray(number, float)).all():
             raise UsageError(
                 f"{self._name!r} gives the reward {reward}, and one finite number is wanted: mend its step"
             )
