@@ -322,8 +322,9 @@ def test_names_may_have_dots() -> None:
 class Numbers(EnvBase):
     """A TorchRL environment with whole numbers, a flag, a text and a nested entry, of any batch size."""
 
-    def __init__(self, batch_size: tuple[int, ...] = ()) -> None:
+    def __init__(self, batch_size: tuple[int, ...] = (), **changed: torch.Tensor) -> None:
         super().__init__(batch_size=batch_size)
+        self.changed = changed
         spec = Composite(
             a=Categorical(3, shape=()),
             b=MultiCategorical([2, 3]),
@@ -341,7 +342,7 @@ class Numbers(EnvBase):
             "c": torch.tensor([True]),
             "d": {"e": torch.tensor([[1, 2], [3, 4]], dtype=torch.int32)},
         }
-        return TensorDict(values).expand(*self.batch_size).clone()
+        return TensorDict(values | self.changed).expand(*self.batch_size).clone()
 
     def _step(self, tensordict: TensorDict) -> TensorDict:
         flag = torch.zeros(*self.batch_size, 1, dtype=torch.bool)
@@ -360,6 +361,37 @@ def test_entries_of_a_torchrl_environment_make_one_vector(batch_size: tuple[int,
     assert vector.shape == (*batch_size, 13)
     assert vector.reshape(-1, 13)[0].tolist() == [0, 0, 1, 0, 1, 1, 0, 0, 1, 1, 2, 3, 4]
     assert "d" not in env.observation_spec
+
+
+@pytest.mark.parametrize("batch_size", [(), (2,)])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"a": torch.tensor(3)}, r"'a' is .*3.*, and its spec says it is from 0 to less than \[3\]: mend"),
+        ({"b": torch.tensor([-1, 0])}, r"'b' is .*-1, 0.* less than \[2, 3\]: mend"),
+        ({"d": TensorDict(e=torch.ones(3, 2))}, r"\('d', 'e'\) has 6 numbers, and its spec says 4: mend"),
+    ],
+)
+def test_what_is_not_of_its_spec_is_said(changed: Any, message: str, batch_size: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=message):
+        adapt_env(Numbers(batch_size, **changed)).reset()
+
+
+@pytest.mark.parametrize("batch_size", [(), (2,)])
+def test_rows_of_choices_become_blocks(batch_size: tuple[int, ...]) -> None:
+    class Rows(Numbers):
+        def _step(self, tensordict: TensorDict) -> TensorDict:
+            rows = tensordict["action"]
+            assert rows.shape == (*batch_size, 3, 2)
+            assert (rows.sum(-1) == 1).all()
+            return super()._step(tensordict)
+
+    env = Rows(batch_size)
+    env.action_spec = OneHot(2).expand(*batch_size, 3, 2)
+    env = adapt_env(env)
+    check_env_specs(env)
+    assert isinstance(env.action_spec, MultiOneHot)
+    assert env.action_spec.shape == (*batch_size, 6)
 
 
 def test_texts_of_a_torchrl_environment_are_left_out() -> None:

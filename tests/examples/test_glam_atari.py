@@ -277,14 +277,21 @@ def test_a_refused_command_is_a_failed_process():
 
 
 @pytest.mark.filterwarnings("ignore:.*reward is a NaN value")
-def test_a_number_that_is_not_finite_stops_the_run_and_names_the_term(tmp_path, monkeypatch, capsys):
-    options = ["preset=debug", f"run_dir={tmp_path / 'run'}", "env.name=tests.support.games:NoReward-v0"]
+@pytest.mark.parametrize(
+    ("option", "status", "words"),
+    [
+        ("model_loss.variation_coeff=1e39", 1, "not finite: loss_variation"),
+        ("env.name=tests.support.games:NoReward-v0", 2, "'NoReward-v0' gives the reward nan"),
+    ],
+)
+def test_a_number_that_is_not_finite_stops_the_run_and_is_named(tmp_path, monkeypatch, capsys, option, status, words):
+    options = ["preset=debug", f"run_dir={tmp_path / 'run'}", "env.name=tests.support.games:CatchBall-v0", option]
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options])
     with pytest.raises(SystemExit) as exit_info:
         runpy.run_path(str(EXAMPLE), run_name="__main__")
-    assert exit_info.value.code == 1
+    assert exit_info.value.code == status
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "not finite: loss_reward;" in line
+    assert words in line
 
 
 @pytest.mark.slow

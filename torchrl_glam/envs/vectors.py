@@ -25,7 +25,7 @@ class ToVector(ObservationTransform):
         batch_dims: of the environment.
 
     Raises:
-        UsageError: at the step where a number comes that is not finite.
+        UsageError: at the step where a number comes that is not finite, no choice, or one too many.
     """
 
     def __init__(self, key: NestedKey, spec: TensorSpec, batch_dims: int) -> None:
@@ -37,7 +37,17 @@ class ToVector(ObservationTransform):
     def _apply_transform(self, observation: Tensor) -> Tensor:
         batch = observation.shape[: observation.ndim - self._ndim]
         numbers = observation.reshape(*batch, -1)
+        if numbers.shape[-1] != (len(self._choices) or self.size):
+            raise UsageError(
+                f"the environment's {self._key!r} has {numbers.shape[-1]} numbers, and its spec says "
+                f"{len(self._choices) or self.size}: mend the environment"
+            )
         if self._choices:
+            if not ((numbers >= 0) & (numbers < torch.tensor(self._choices, device=numbers.device))).all():
+                raise UsageError(
+                    f"the environment's {self._key!r} is {numbers.tolist()}, and its spec says it is from 0 to less "
+                    f"than {self._choices}: mend the environment"
+                )
             blocks = zip(numbers.long().unbind(-1), self._choices, strict=True)
             numbers = torch.cat([torch.nn.functional.one_hot(number, choices) for number, choices in blocks], -1)
         vector = numbers.to(torch.float32, copy=True)  # some environments write every observation into the same array
