@@ -70,7 +70,8 @@ def on_files(files: Files, config: Any) -> Files:
     for path in sorted(linked):
         uri = site_uri(path)
         if uri.startswith("source/") and (ROOT / path).exists():
-            show = {"content": source_page(path)} if uri.endswith(".md") else {"abs_src_path": str(ROOT / path)}
+            as_it_is = path.endswith(".md") or not uri.endswith(".md")
+            show = {"abs_src_path": str(ROOT / path)} if as_it_is else {"content": source_page(path)}
             files.append(File.generated(config, uri, **show))
     return files
 
