@@ -16,7 +16,7 @@ from torchrl.envs import EnvBase, check_env_specs
 
 from tests.support.sensors import Arm
 from torchrl_glam.envs import adapt_env, describe_observation, make_atari_env
-from torchrl_glam.envs.gymnasium import observes_vectors
+from torchrl_glam.envs.gymnasium import has_image, observes_vectors
 from torchrl_glam.envs.observations import choose_entries, notice
 from torchrl_glam.errors import UsageError
 
@@ -412,3 +412,10 @@ def test_texts_of_a_torchrl_environment_are_left_out() -> None:
 )
 def test_who_observes_vectors_alone(name, options, wanted):
     assert observes_vectors(name, **options) is wanted
+
+
+@pytest.mark.parametrize("whole", [lambda parts: Dict(a=parts[0], b=parts[1]), Tuple])
+def test_an_image_among_others_is_found(whole) -> None:
+    image, vector = Box(0, 255, (32, 32, 3), np.uint8), Box(-1, 1, (3,))
+    assert has_image(whole((image, vector)))
+    assert not has_image(whole((vector, vector)))

@@ -132,7 +132,7 @@ class Command(Generic[Config]):
         """
         if options.get("preset") == "auto":
             env, on_gpu = options.env, resolve_device(options.device).type == "cuda"
-            preset = resolve_auto(on_gpu, env.name, getattr(env.observation, "value", env.observation), env.pixels_key)
+            preset = resolve_auto(on_gpu, env.name, env.observation, env.pixels_key)
             kept = [override for override in given if not override.startswith("preset=")]
             options = hydra.compose(self.config_name, overrides=[*kept, f"preset={preset}"])
         config: Any = OmegaConf.to_object(options)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from torchrl_glam.config.checks import check_config, check_names
+from torchrl_glam.config.choices import Observation
 from torchrl_glam.config.flat import flatten_options, plain_options, unknown_option
 from torchrl_glam.config.parts import GROUPS, store_imported
 from torchrl_glam.config.run import EnvConfig, GLAMConfig
@@ -45,7 +46,7 @@ def load_preset(preset: str = "auto", options: Mapping[str, Any] | None = None) 
     if preset == "auto":
         on_gpu = torch.cuda.is_available() and str(getattr(device := given.get("device"), "value", device)) != "cpu"
         env = [given.get(f"env.{name}", getattr(EnvConfig, name)) for name in ("name", "observation", "pixels_key")]
-        given["preset"] = resolve_auto(on_gpu, *(getattr(option, "value", option) for option in env))
+        given["preset"] = resolve_auto(on_gpu, *env)
     check_places(given)
     chosen = [f"{name}={given.pop(name)}" for name in CHOSEN if name in given]
     store_imported(chosen)
@@ -64,12 +65,12 @@ def load_preset(preset: str = "auto", options: Mapping[str, Any] | None = None) 
     return config
 
 
-def resolve_auto(on_gpu: bool, name: str, observation: str, pixels_key: str | None) -> str:
-    """Return the preset that ``auto`` stands for.
+def resolve_auto(on_gpu: bool, name: str, observation: Observation | str, pixels_key: str | None) -> str:
+    """Return the preset that ``auto`` stands for, by the options of the environment.
 
     It is ``vector`` for an environment that observes vectors alone, else ``paper`` on CUDA and ``cpu`` on a CPU.
     """
-    if observes_vectors(name, observation, pixels_key):
+    if observes_vectors(name, str(getattr(observation, "value", observation)), pixels_key):
         return "vector"
     return "paper" if on_gpu else "cpu"
 

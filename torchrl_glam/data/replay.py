@@ -236,13 +236,14 @@ class PackPixels(Transform):
             ValueError: if they are not [t], or [num_envs t], with images of uint8 or vectors of floats.
         """
         shape, wanted = list(tensordict.shape), " ".join(map(str, [*self._batch, "t"]))
-        pixels, vector = (tensordict.get(key, None) for key in OBSERVATIONS)
-        images = pixels is None or (pixels.ndim == len(shape) + 3 and pixels.shape[-1] in (1, 3))
-        images = images and (pixels is None or pixels.dtype == torch.uint8)
-        vectors = vector is None or (vector.ndim == len(shape) + 1 and vector.is_floating_point())
-        if not shape or shape[:-1] != self._batch or not (images and vectors) or pixels is vector is None:
-            entries = {"pixels": pixels, "observation": vector}
-            found = [f"{key} {list(entry.shape)} {entry.dtype}" for key, entry in entries.items() if entry is not None]
+        entries = {key: tensordict.get(key) for key in OBSERVATIONS if key in tensordict}
+        fits = {
+            "pixels": lambda x: x.ndim == len(shape) + 3 and x.shape[-1] in (1, 3) and x.dtype == torch.uint8,
+            "observation": lambda x: x.ndim == len(shape) + 1 and x.is_floating_point(),
+        }
+        good = bool(entries) and all(fits[key](entry) for key, entry in entries.items())
+        if not shape or shape[:-1] != self._batch or not good:
+            found = [f"{key} {list(entry.shape)} {entry.dtype}" for key, entry in entries.items()]
             raise ValueError(
                 f"the replay got records {shape} with {' and '.join(found) or 'no observation'}: extend it with "
                 f"records [{wanted}] and pixels [{wanted} h w 3] uint8 (or 1 channel), an observation [{wanted} n] of "
@@ -251,9 +252,9 @@ class PackPixels(Transform):
         records = select_record(tensordict)
         if self._batch:
             records = records.transpose(0, 1).flatten()
-        if pixels is None:
+        images = records.get("pixels", None)
+        if images is None:
             return records
-        images = records["pixels"]
         # Not `transpose`: it keeps a stride of 1 in a dimension of 1, which `view` refuses.
         rows = (images.flatten(-2) if images.shape[-1] == 3 else images.squeeze(-1).unsqueeze(-2)).contiguous()
         dtype = next(dtype for size, dtype in self._ELEMENTS if rows.shape[-1] % size == 0)

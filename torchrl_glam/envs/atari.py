@@ -47,7 +47,7 @@ PROTOCOLS = {
 
 
 def make_atari_env(
-    name: str,
+    name: str | EnvSpec,
     *,
     protocol: str = "glam",
     seed: int | None = None,
@@ -65,7 +65,8 @@ def make_atari_env(
     torchrl finds a loss.
 
     Args:
-        name: ``"ALE/Pong-v5"``, or any Gymnasium name, also as ``"module:Name-v0"``.
+        name: ``"ALE/Pong-v5"``, or any Gymnasium name, also as ``"module:Name-v0"``; or a specification, whose
+            arguments may be its own.
         protocol: a key of ``PROTOCOLS``; only ALE games have sticky actions and no-ops.
         seed: the same seed gives the same run, in which every episode differs. ``None`` takes one from the system.
         frame_skip: emulator frames per step, of which the last two are merged by their maximum, if an image is all that
@@ -88,32 +89,7 @@ def make_atari_env(
         >>> make_atari_env("ALE/Pong-v5", seed=0, num_envs=2).rollout(3)["next", "pixels"].shape
         torch.Size([2, 3, 64, 64, 3])
     """
-    return make_env_of(
-        find_spec(name),
-        protocol=protocol,
-        seed=seed,
-        frame_skip=frame_skip,
-        observation=observation,
-        pixels_key=pixels_key,
-        image_size=image_size,
-        color=color,
-        num_envs=num_envs,
-    )
-
-
-def make_env_of(
-    spec: EnvSpec,
-    *,
-    protocol: str = "glam",
-    seed: int | None = None,
-    frame_skip: int | None = None,
-    observation: str = "auto",
-    pixels_key: str | None = None,
-    image_size: int | None = 64,
-    color: str = "rgb",
-    num_envs: int = 1,
-) -> TransformedEnv:
-    """Make an environment as :func:`make_atari_env` does, of a specification, which may have arguments of its own."""
+    spec = find_spec(name) if isinstance(name, str) else name
     if protocol not in PROTOCOLS:
         raise UsageError(f"protocol={protocol!r} does not exist: use one of {', '.join(PROTOCOLS)}")
     for option, number in {"frame_skip": frame_skip, "image_size": image_size, "num_envs": num_envs}.items():

@@ -11,7 +11,7 @@ import ale_py
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 from gymnasium.wrappers import AddRenderObservation, TransformAction
 
 from torchrl_glam.envs.images import SMALLEST, image_layout, image_sides
@@ -83,14 +83,14 @@ def _observe(env: gymnasium.Env, name: str, observation: str, pixels_key: str | 
 
 
 def has_image(space: gymnasium.Space, of_any_size: bool = False) -> bool:
-    """Return whether a space, or one in a Dict, is an image of a size that nobody takes for a grid of symbols.
+    """Return whether a space, or one in a Dict or Tuple, is an image of a size that nobody takes for a grid of symbols.
 
     Args:
         space: of observations.
         of_any_size: if it is an array itself, a small one will do.
     """
-    if isinstance(space, Dict):
-        return any(has_image(part) for part in space.values())
+    if isinstance(space, Dict | Tuple):
+        return any(has_image(part) for part in (space.values() if isinstance(space, Dict) else space))
     return is_image(space) and (of_any_size or min(image_sides(space.shape or ())) >= SMALLEST)
 
 

@@ -72,9 +72,8 @@ def choose_entries(spec: Composite, batch_dims: int, observation: str, pixels_ke
     texts = [key for key, leaf in leaves.items() if isinstance(leaf, NonTensor)]
     if texts:
         notice(f"{names(texts)} is no number: left out of what is observed")
-    numbers = {
-        key: leaf for key, leaf in leaves.items() if key not in texts and leaf.shape[batch_dims:].numel()
-    }  # and not those of no number
+    full = [key for key, leaf in leaves.items() if leaf.shape[batch_dims:].numel()]  # of one number or more
+    numbers = {key: leaves[key] for key in full if key not in texts}
     by_name = {_dotted(key): key for key in numbers}  # which may have dots of their own
     named = by_name.get("pixels") if pixels_key is None else by_name.get(_dotted(pixels_key), pixels_key)
     if named is not None and observation != "state":

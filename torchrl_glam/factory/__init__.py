@@ -19,7 +19,13 @@ from torchrl_glam.factory.real import (
     num_evaluation_episodes,
     set_seeds,
 )
-from torchrl_glam.factory.updates import make_objective, make_optimizer, make_policy_update, make_world_model_update
+from torchrl_glam.factory.updates import (
+    make_objective,
+    make_optimizer,
+    make_policy_update,
+    make_start,
+    make_world_model_update,
+)
 
 __all__ = [
     "EVALUATION_SEED",
@@ -34,6 +40,7 @@ __all__ = [
     "make_policy",
     "make_policy_update",
     "make_replay",
+    "make_start",
     "make_world_model",
     "make_world_model_update",
     "num_evaluation_episodes",

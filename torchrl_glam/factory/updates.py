@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torch.optim import Adam
 from torchrl.modules import ProbabilisticActor
@@ -18,7 +17,6 @@ from torchrl_glam.envs import GLAMImaginedEnv
 from torchrl_glam.errors import UsageError
 from torchrl_glam.factory.networks import make_part
 from torchrl_glam.modules import GLAMWorldModel
-from torchrl_glam.modules.context import first_steps
 from torchrl_glam.training import Objective, PolicyUpdate, Start, WorldModelUpdate, trained_parameters
 
 PRECISIONS = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
@@ -56,7 +54,7 @@ def make_world_model_update(config: GLAMConfig, world_model: GLAMWorldModel) -> 
 
 def make_objective(config: GLAMConfig, env: GLAMImaginedEnv, actor: ProbabilisticActor) -> Objective:
     """Make the objective that ``objective=...`` chooses, with its critic."""
-    inputs = (env, actor, config.agent, _make_start(config, env))
+    inputs = (env, actor, config.agent, make_start(config, env))
     objective: Objective = make_part(
         "objective", config.objective, *inputs, compile=compiles_updates(config, env.device)
     )
@@ -87,16 +85,13 @@ def make_policy_update(config: GLAMConfig, env: GLAMImaginedEnv, actor: Probabil
     )
 
 
-def _make_start(config: GLAMConfig, env: GLAMImaginedEnv) -> Start:
+def make_start(config: GLAMConfig, env: GLAMImaginedEnv) -> Start:
     """Start after contexts of the replay, or with ``imagination.starts=batch`` within the world model's latents."""
     if config.imagination.starts is Starts.replay:
         world_model = env.transition.world_model
-
-        def start(contexts: TensorDictBase) -> TensorDict:
-            begins = first_steps(contexts["next", "done"]) if world_model.marks_starts else None
-            return env.start(world_model.observation(contexts), contexts["action"], begins)
-
-        return start
+        return lambda contexts: env.start(
+            world_model.observation(contexts), contexts["action"], world_model.begins(contexts)
+        )
     number, first = config.imagination.batch_size, config.first_start()
     return lambda latents: env.start_within(
         latents["state"], latents["action"], number=number, first=first, is_init=latents.get("is_init", None)

@@ -22,6 +22,7 @@ from torchrl.modules import WorldModelWrapper
 
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.autoencoders import Observation, auto_decoder, auto_encoder, make_coder, step_before
+from torchrl_glam.modules.context import first_steps
 from torchrl_glam.modules.dynamics import GLAMDynamics, SequenceBackbone
 from torchrl_glam.modules.heads import BinaryHead, CategoricalHead, StateActionEmbedding, TwoHotHead
 from torchrl_glam.modules.latent import sample_one_hot
@@ -185,6 +186,10 @@ class GLAMWorldModel(TensorDictModuleBase):
     def marks_starts(self) -> bool:
         """True if the first step of an episode has a mark."""
         return self.start_mark is not None
+
+    def begins(self, records: TensorDictBase) -> Bool[Tensor, "b t 1"] | None:
+        """Return which of consecutive records begin an episode, by ``("next", "done")``; None if it marks no starts."""
+        return first_steps(records["next", "done"]) if self.marks_starts else None
 
     def make_tokens(
         self, state: Float[Tensor, "*b kc"], action: Shaped[Tensor, "*b a"], is_init: Bool[Tensor, "*b 1"] | None = None

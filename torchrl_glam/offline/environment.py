@@ -15,7 +15,7 @@ from torchrl.data import Bounded, OneHot, TensorSpec
 from torchrl.envs import CatFrames, DoubleToFloat, EnvBase, GymWrapper, RenameTransform, TransformedEnv
 
 from torchrl_glam.data.minari_files import ROUNDED
-from torchrl_glam.envs.atari import make_env_of
+from torchrl_glam.envs.atari import make_atari_env
 from torchrl_glam.envs.gymnasium import find_spec
 from torchrl_glam.envs.wrappers import BoolEnds
 from torchrl_glam.errors import UsageError, one_line
@@ -49,7 +49,7 @@ def make_decision_env(
     spec = name if isinstance(name, EnvSpec) else find_spec(name)
     if frame is not None:
         image: dict[str, Any] = {"image_size": frame[0], "color": "grey" if frame[2] == 1 else "rgb"}
-        env = make_env_of(spec, protocol=protocol, frame_skip=frame_skip, observation="pixels", **image)
+        env = make_atari_env(spec, protocol=protocol, frame_skip=frame_skip, observation="pixels", **image)
         env = env.append_transform(RenameTransform(["pixels"], ["observation"]))
         return env.append_transform(CatFrames(stack, -1, in_keys=["observation"])) if stack > 1 else env
     try:

@@ -25,7 +25,6 @@ from torchrl_glam.modules import (
     TransformerDynamics,
 )
 from torchrl_glam.modules.autoencoders import Observation, postprocess_pixels
-from torchrl_glam.modules.context import first_steps
 from torchrl_glam.modules.world_model import LatentTransition
 
 
@@ -71,8 +70,7 @@ def imagine_observations(transition: LatentTransition, records: TensorDictBase, 
     if not 0 < context_length < records.shape[1]:
         raise UsageError(f"context_length={context_length} of {records.shape[1]} frames: leave some to imagine")
     world_model, context = transition.world_model, records[:, :context_length]
-    begins = first_steps(context["next", "done"]) if world_model.marks_starts else None
-    start = transition.start(world_model.observation(context), context["action"], begins)
+    start = transition.start(world_model.observation(context), context["action"], world_model.begins(context))
     states, _ = imagine_actions(transition, start, records["action"][:, context_length:-1])
     return decode_observations(world_model, states)
 

@@ -17,6 +17,9 @@ from torchrl_glam.errors import UsageError, describe_error
 from torchrl_glam.machine.generators import kept_generators
 from torchrl_glam.modules.autoencoders.base import Observation
 
+ENTRIES = {"image_shape": ("pixels", "pixels"), "vector_size": ("observation", "a vector")}
+"""For the name of each size of what is observed: the entry's key, and what it is in words."""
+
 
 def make_coder(part: str, make: Callable[..., nn.Module], observed: Mapping[str, Any], sizes: Mapping[str, Any]) -> Any:
     """Make an encoder or decoder.
@@ -35,20 +38,17 @@ def make_coder(part: str, make: Callable[..., nn.Module], observed: Mapping[str,
     try:
         made = make(**observed, **sizes)
     except TypeError as error:  # of an argument that it lacks, or has too much
-        kinds = {"image_shape": "pixels", "vector_size": "a vector"}
-        what = " and ".join(kind for size, kind in kinds.items() if size in observed)
+        what = " and ".join(kind for size, (_, kind) in ENTRIES.items() if size in observed)
         raise UsageError(f"this {part} cannot be made for {what} ({error}): choose {part}=auto, or another") from error
-    missing = [name for name in ("preprocess", "encode") if not callable(getattr(made, name, None))]
-    if part == "encoder" and missing:
-        raise UsageError(f"the encoder {type(made).__name__} lacks {', '.join(missing)}: add what is missing")
     if part == "encoder":
-        _check_keys(
-            made, [key for size, key in (("image_shape", "pixels"), ("vector_size", "observation")) if size in observed]
-        )
+        _check_interface(made, [key for size, (key, _) in ENTRIES.items() if size in observed])
     return made
 
 
-def _check_keys(encoder: nn.Module, observed: list[str]) -> None:
+def _check_interface(encoder: nn.Module, observed: list[str]) -> None:
+    """Raise UsageError for an encoder that lacks a method, or reads what is not observed."""
+    if missing := [name for name in ("preprocess", "encode") if not callable(getattr(encoder, name, None))]:
+        raise UsageError(f"the encoder {type(encoder).__name__} lacks {', '.join(missing)}: add what is missing")
     keys = getattr(encoder, "in_keys", ("pixels",))
     if not isinstance(keys, tuple | list) or not keys or not set(keys) <= set(observed):
         came, wanted = f"{type(encoder).__name__}.in_keys is {keys!r}", ", ".join(map(repr, observed))

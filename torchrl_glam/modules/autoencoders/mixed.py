@@ -174,9 +174,8 @@ def auto_decoder(
     num_layers: int = 2,
 ) -> nn.Module:
     """Make the mirror of :func:`auto_encoder`; the arguments are the same, and ``state_size`` is ``k * c``."""
-    sizes: dict[str, Any] = {"state_size": state_size}
     if image_shape is None:
-        return VectorDecoder(vector_size, **sizes, hidden=hidden, num_layers=num_layers)
+        return VectorDecoder(vector_size, state_size, hidden, num_layers)
     if not vector_size:
-        return ImageDecoder(image_shape, channels, **sizes)
-    return MixedDecoder(image_shape, vector_size, channels, **sizes, hidden=hidden, num_layers=num_layers)
+        return ImageDecoder(image_shape, channels, state_size)
+    return MixedDecoder(image_shape, vector_size, channels, state_size, hidden, num_layers)

@@ -54,7 +54,7 @@ def resolve_backend(name: str, device: torch.device | str | None = None) -> str:
     """
     if name == "auto":
         fast = {"cpu": "cpp", "cuda": "triton"}.get(torch.device(device).type) if device is not None else None
-        return fast if fast is not None and (fast == "cpp" or _has_triton) and not _obstacle(fast, device) else "torch"
+        return fast if fast is not None and _obstacle(fast, device) is None else "torch"
     if name in ("reference", "torch"):
         return name
     obstacle = _obstacle(name, device) if name in _BACKENDS else f"There is no scan backend {name!r}"

@@ -313,11 +313,7 @@ def _lay_out(rows: dict[str, Tensor | None], flat: dict[str, Tensor | None]) -> 
 
 def _addresses(rows: dict[str, Tensor | None] | _Tensors, flat: dict[str, Tensor | None] | _Tensors) -> dict[str, Any]:
     """Return the fields of a structure; absent and empty tensors have none."""
-    fields: dict[str, Any] = {
-        name: _Rows(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
-        for name, tensor in rows.items()
-        if tensor is not None and tensor.numel()
-    }
+    fields: dict[str, Any] = {n: _rows(tensor) for n, tensor in rows.items() if tensor is not None and tensor.numel()}
     return fields | {n: tensor.data_ptr() for n, tensor in flat.items() if tensor is not None and tensor.numel()}
 
 

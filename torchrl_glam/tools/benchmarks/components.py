@@ -85,8 +85,10 @@ class Workload:
         horizon = self.config.imagination.horizon
         encode = torch.no_grad()(lambda: self.world_model.encode_sequence(self.world_model.observation(sequences)))
         _, latents = self.update_world_model(sequences.copy())
+        make_start = factory.make_start(self.config, self.imagined_env)
+        given = contexts if self.starts_from_replay else latents
         with torch.no_grad():
-            start = self._start(contexts, latents)
+            start = make_start(given)
             rollout = self.imagined_env.imagine(start, self.actor, horizon)
         update_agent = factory.make_policy_update(self.config, self.imagined_env, self.actor)
         update_agent.objective.start = lambda data: data
@@ -95,7 +97,7 @@ class Workload:
         return [
             Component(ENCODE, encode),
             Component(WORLD_MODEL, lambda: self.update_world_model(sequences.copy())),
-            Component(PREFILL, torch.no_grad()(lambda: self._start(contexts, latents))),
+            Component(PREFILL, torch.no_grad()(lambda: make_start(given))),
             Component(IMAGINATION, imagine, count=horizon),
             Component(AGENT, lambda: update_agent(latents, horizon)),
             Component(ACTING, self._make_acting()),
@@ -104,12 +106,6 @@ class Workload:
             Component(CONTEXTS, self.contexts.sample),
             Component(WHOLE, self.whole_step),
         ]
-
-    def _start(self, contexts: TensorDictBase, latents: TensorDictBase) -> TensorDictBase:
-        if self.starts_from_replay:
-            return self.imagined_env.start(self.world_model.observation(contexts), contexts["action"])
-        options = {"number": self.config.imagination.batch_size, "first": self.config.model_loss.first_valid}
-        return self.imagined_env.start_within(latents["state"], latents["action"], **options)
 
     def _make_acting(self) -> Callable[[], object]:
         """Return a call of the policy with a full context."""
