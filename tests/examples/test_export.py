@@ -89,6 +89,7 @@ def test_bad_input_ends_in_one_clear_line(folder, refused, name):
     assert all(part in line for part in wanted)
 
 
+@pytest.mark.long
 def test_a_real_run_is_evaluated_imagined_and_exported(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
 

@@ -48,6 +48,7 @@ def test_a_piece_is_short_and_needs_no_other_part_of_ours(name):
     assert not ours & WIRING
 
 
+@pytest.mark.long
 def test_ppo_learns_the_game_in_imagination(run):
     variables, printed = run("ppo_in_imagination")
     first, *_, last = printed
@@ -62,6 +63,7 @@ def test_ppo_learns_the_game_in_imagination(run):
     )
 
 
+@pytest.mark.long
 def test_the_memory_is_carried_and_cleared(run, tmp_path):
     variables, printed = run("mamba_policy", "batches=6", "rate=1e-2", f"out={tmp_path / 'returns.csv'}")
     assert [line.split()[0] for line in printed] == ["log-probabilities", "median"]
@@ -82,6 +84,7 @@ def test_torchrls_lstm_is_called_alike(run):
     assert max(variables["differences"]) < 1e-5
 
 
+@pytest.mark.long
 def test_torchrls_dreamer_learns_the_game_in_our_world_model(run):
     variables, printed = run("dreamer_in_imagination")
     assert len(printed) == 2
@@ -91,6 +94,7 @@ def test_torchrls_dreamer_learns_the_game_in_our_world_model(run):
     assert printed[1].endswith(f"{variables['real']:.2f} by the actor")
 
 
+@pytest.mark.long
 def test_losses_learn_from_a_foreign_buffer(run):
     variables, printed = run("losses_on_a_buffer")
     assert len(printed) == 2

@@ -58,6 +58,7 @@ def apply(text: str, root: Path) -> set[str]:
     return touched
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", PAGES)
 def test_the_change_costs_what_the_page_says_and_runs(page, tmp_path):
     text = PAGES[page]

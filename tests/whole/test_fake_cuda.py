@@ -74,6 +74,7 @@ def check(found: dict[str, dict[str, Any]]) -> None:
         assert said == {"update": [], "acting": {}, "elsewhere": [], "not restored": [], "skips": True}, case
 
 
+@pytest.mark.long
 def test_objectives_of_each_kind(fake):
     """One whose imagination is captured, one that imagines with gradients, one that keeps transitions; MambaDM."""
     glam = "objective=glam training.precision=bfloat16 imagination.starts=batch"

@@ -27,6 +27,7 @@ def test_the_page_names_each_function(script):
     assert all(ast.get_docstring(function) for function in functions)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(package_version("torchrl") != "0.14.1", reason="the page's columns are of torchrl 0.14.1")
 @pytest.mark.parametrize("script", ["in_torchrl", "in_tensordict"])
 def test_the_faults_are_still_there(script):

@@ -137,6 +137,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", SESSIONS, ids=name)
 def test_the_commands_of_a_page_run_in_their_order(page, call, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -151,6 +152,7 @@ def test_the_commands_of_a_page_run_in_their_order(page, call, tmp_path, monkeyp
         capsys.readouterr()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", sorted((DOCS / "tutorials").glob("*.py")), ids=name)
 def test_a_tutorial_runs_and_shows_what_it_says(path, capsys, monkeypatch):
     matplotlib.use("agg")

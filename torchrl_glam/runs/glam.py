@@ -42,6 +42,8 @@ class GLAMRun(Run):
         "world_model/loss_reward": "reward",
         "world_model/kl_dynamics": "kl",
     }
+    # Without tqdm's time left: the first steps, which have no updates, say nothing of it.
+    BAR: ClassVar[str | None] = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 
     def __init__(self, config: GLAMConfig) -> None:
         self._initial = read_initial(config)

@@ -44,6 +44,7 @@ class Run:
 
     Attributes:
         SHOWN: the metrics in the progress bar, and their names there.
+        BAR: the format of that bar; None for tqdm's own.
 
     Args:
         config: the run's options.
@@ -54,6 +55,7 @@ class Run:
     """
 
     SHOWN: ClassVar[dict[str, str]] = {}
+    BAR: ClassVar[str | None] = None
 
     def __init__(self, config: RunConfig) -> None:
         check_logger(config.logger)
@@ -145,7 +147,7 @@ class Run:
             UsageError: if a checkpoint cannot be written.
         """
         last, total = self.progress.frame, self._config.num_steps
-        self.bar = progress_bar(total=total, initial=last, unit=self._config.UNIT)
+        self.bar = progress_bar(total=total, initial=last, unit=self._config.UNIT, bar_format=self.BAR)
         with self.bar:
             for item in items:
                 steps = range(last + 1, last + 1 + size(item))

@@ -65,7 +65,7 @@ def kill_until_done(folder: Path, options: list[str], kills: int, span: float, s
             return count
 
 
-@pytest.mark.parametrize("kind", ["catch", "a camera and joints", pytest.param("a vector", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["catch", *(pytest.param(kind, marks=pytest.mark.long) for kind in OBSERVED)])
 def test_a_run_that_is_killed_three_times_ends_as_if_it_had_not_been(kind, tmp_path):
     options = [*TINY, *KINDS[kind], "total_frames=90", "checkpoint.every=2"]
     alone = start(tmp_path / "alone", *options, SELDOM, log=tmp_path / "alone.log")

@@ -86,6 +86,7 @@ def test_the_counts_are_those_of_the_records(tmp_path, diagnose):
     assert found["policy"]["taken"] == pytest.approx(played["action"].float().mean(0).tolist())
 
 
+@pytest.mark.long
 def test_the_same_seed_says_the_same(folder, diagnose, tmp_path):
     for name, seed in {"one": 3, "two": 3, "other": 4}.items():
         diagnose(f"run_dir={folder}", "fresh=80", f"seed={seed}", f"out={tmp_path / name}")
@@ -94,6 +95,7 @@ def test_the_same_seed_says_the_same(folder, diagnose, tmp_path):
     assert one != other.replace('"seed": 4', '"seed": 3')
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [
