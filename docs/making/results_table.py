@@ -39,15 +39,15 @@ def render() -> str:
 
 
 def render_control() -> str:
-    """Return the table of control tasks observed as vectors, beside baselines after as many steps as the first seed."""
+    """Return the table of control tasks, beside baselines after as many steps as the first seed."""
     lines = []
-    for folder in sorted((ROOT / "results/vector").iterdir()):
-        runs, place = read(f"vector/{folder.name}/glam_seed*/result.json"), f"vector/{folder.name}"
+    for folder in sorted((ROOT / "results/control").iterdir()):
+        runs, place = read(f"control/{folder.name}/glam_seed*/result.json"), f"control/{folder.name}"
         baselines = [read(f"{place}/{name}_seed*.json") for name in ("ppo", "sac", "dqn")]
         others = ", ".join(f"{found[0]['algorithm']} {scores(found)}" for found in baselines if found)
         steps = "; ".join(dict.fromkeys(f"{run['total_frames']:,}" for run in runs))
         random = number(read(f"{place}/random.json")[0]["mean"])
-        cells = [f"{folder.name}, {steps}", scores(runs), others, random, cost(runs)]
+        cells = [f"{folder.name.replace('_', ' ')}, {steps}", scores(runs), others, random, cost(runs)]
         lines.append(f"| {' | '.join(cells)} |\n")
     return HEAD_OF_CONTROL + "".join(lines)
 
