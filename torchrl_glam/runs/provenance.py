@@ -76,7 +76,8 @@ def describe_version(versions: Mapping[str, Any], git: Mapping[str, Any] | None)
 def package_versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that results depend on; None for one that is missing."""
     versions: dict[str, str | None] = {"python": platform.python_version(), "torchrl_glam": torchrl_glam.__version__}
-    return versions | {package: package_version(package) for package in PACKAGES}
+    versions |= {package: package_version(package) for package in PACKAGES}
+    return versions | {"torch": str(torch.__version__)}  # 2.14.1+cu130, where the CUDA build's metadata say 2.14.1
 
 
 def package_version(package: str) -> str | None:
