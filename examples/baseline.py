@@ -1,6 +1,6 @@
 """Train stable-baselines3's PPO, SAC or DQN with its default settings, and evaluate it as runs of GLAM are.
 
-    python examples/baseline.py name=Pendulum-v1 algorithm=SAC total_frames=20000 out=results/control/pendulum_sac_0.json
+    python examples/baseline.py name=Pendulum-v1 algorithm=SAC total_frames=20000 out=sac.json
 
 A baseline for environments observed as vectors: the JSON file has the returns of the evaluation's episodes, with
 sampled actions; a CSV file beside it has those of the training's, each with the step at which it ended.
