@@ -30,6 +30,8 @@ from torchrl_glam.tools.player.server import make_app
 from torchrl_glam.tools.player.session import make_session
 from torchrl_glam.tools.report import __main__ as report
 
+pytestmark = pytest.mark.long
+
 OPTIONS = ["preset=debug", *SIZES, "training.warmup_frames=40", "evaluation.episodes=1"]
 SECONDS = 60.0
 
@@ -79,7 +81,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-@pytest.fixture(scope="module", params=[KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.long)], ids=lambda k: k.name)
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 

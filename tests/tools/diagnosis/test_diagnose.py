@@ -47,6 +47,7 @@ def read(path):
     return json.loads(path.with_name(f"{path.name}.json").read_text())
 
 
+@pytest.mark.long
 def test_a_run_from_beginning_to_end(tmp_path, diagnose):
     """A run of the command line; then its records and fresh ones."""
     run_dir = tmp_path / "run"

@@ -11,7 +11,7 @@ from tests.support.browser import CAN_BROWSE, Tab, open_page, served
 from torchrl_glam.tools.player.pace import Player
 from torchrl_glam.tools.player.session import make_session
 
-pytestmark = pytest.mark.skipif(not CAN_BROWSE, reason="needs Chromium and playwright")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(not CAN_BROWSE, reason="needs Chromium and playwright")]
 NOTHING = "\N{EN DASH}"  # shown for a number that there is not
 
 
