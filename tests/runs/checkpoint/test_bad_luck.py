@@ -29,6 +29,8 @@ from tests.support.killed_runs import (
     wait_until,
 )
 
+pytestmark = pytest.mark.long
+
 SELDOM = "checkpoint.every=1000000"
 
 
