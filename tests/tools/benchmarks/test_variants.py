@@ -59,7 +59,7 @@ def test_every_component_of_every_variant_is_measured():
     assert list(results) == [Variant.sliding, Variant.eager]
     for measured in results.values():
         assert list(measured.times) == COMPONENTS
-        assert all(time.median > 0 for time in measured.times.values())
+        assert all(time.median > 0 and len(time.times) >= 3 for time in measured.times.values())
         assert 0 < measured.share_outside < 1
         assert measured.peak_memory is None or measured.peak_memory > 2**20
     assert "sliding: world-model update" in " ".join(lines)

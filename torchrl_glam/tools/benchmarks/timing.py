@@ -23,14 +23,16 @@ def measure(run: Callable[[], object], *, seconds: float = SECONDS, first: float
 
     Args:
         run: the call, on the current threads.
-        seconds: limit of the measurement, raised where that is too little for three calls as long as ``first``.
-        first: seconds of a call before.
+        seconds: limit of the measurement, raised where that is too little for three times.
+        first: seconds of a call before, if they are known: spares a long call an attempt.
         count: units of work in a call; the times are those of one unit.
     """
     for _ in range(2 if torch.cuda.is_initialized() else 0):  # CUDA graphs are captured late
         run()
     timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
-    measured = timer.adaptive_autorange(max_run_time=max(seconds, 2.5 * first))
+    limit = max(seconds, 2.5 * first)
+    while len((measured := timer.adaptive_autorange(max_run_time=limit)).times) < 3:
+        limit = 2.5 * measured.mean * measured.number_per_run  # of many calls at once, where the timer itself is slow
     return Measurement(measured.number_per_run * count, measured.raw_times, measured.task_spec)
 
 
