@@ -23,7 +23,7 @@ import torchrl_glam
 from torchrl_glam.config import RunConfig
 from torchrl_glam.machine.resources import cpu_name, usable_cores
 
-PACKAGES = ("torch", "torchrl", "tensordict", "gymnasium", "ale-py", "numpy", "safetensors")
+PACKAGES = ("torchrl", "tensordict", "gymnasium", "ale-py", "numpy", "safetensors")
 TIMEOUT = 5.0  # seconds for a command; a network drive may hang
 
 
@@ -75,9 +75,12 @@ def describe_version(versions: Mapping[str, Any], git: Mapping[str, Any] | None)
 
 def package_versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that results depend on; None for one that is missing."""
-    versions: dict[str, str | None] = {"python": platform.python_version(), "torchrl_glam": torchrl_glam.__version__}
-    versions |= {package: package_version(package) for package in PACKAGES}
-    return versions | {"torch": str(torch.__version__)}  # 2.14.1+cu130, where the CUDA build's metadata say 2.14.1
+    versions: dict[str, str | None] = {
+        "python": platform.python_version(),
+        "torchrl_glam": torchrl_glam.__version__,
+        "torch": str(torch.__version__),  # names its build, 2.14.1+cu130, where a CUDA build's metadata say 2.14.1
+    }
+    return versions | {package: package_version(package) for package in PACKAGES}
 
 
 def package_version(package: str) -> str | None:
