@@ -100,6 +100,26 @@ def test_the_picture_of_targets_has_every_model(make_runs, tmp_path):
     assert rgb(pictures.STYLES["dmamba"][0]) not in there
 
 
+def test_a_kind_has_one_style_in_all_panels_and_shares_it_with_no_other(make_runs, tmp_path, monkeypatch):
+    lengths = (3, 6, 9, 12, 15)
+    found = make_runs(
+        *(result(20.0, local_length=length) for length in lengths),
+        result(20.0, local_length=15, dataset="cartpole/mixed-v0"),
+    )
+    drawn = []
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: drawn.append(figure))
+    ((title, grid),) = offline.make_grids(found).items()
+    offline.plot_targets(tmp_path / "targets.png", grid, title)
+    styles = [
+        (bars.get_label(), (line.get_color(), line.get_linestyle(), line.get_markerfacecolor()))
+        for axes in drawn[0].axes
+        for bars in axes.containers
+        for line in [bars.lines[0]]
+    ]
+    assert len(styles) == len(lengths) + 1
+    assert len(set(styles)) == len({style for _, style in styles}) == len(lengths)
+
+
 def test_the_picture_of_targets_with_only_behaviour_cloning(make_runs, tmp_path):
     ((title, grid),) = offline.make_grids(make_runs(result(30.0, model="bc"))).items()
     offline.plot_targets(tmp_path / "targets.png", grid, title)

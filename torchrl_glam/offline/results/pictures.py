@@ -50,17 +50,15 @@ def plot_targets(path: Path, grid: pd.DataFrame, title: str) -> None:
         UsageError: if the file cannot be written.
     """
     rows = list(group(grid, ["row"]))
+    kinds = _kinds(grid)
     figure, panels = make_panels(len(rows))
     for axes, ((row,), own) in zip(panels, rows, strict=True):
         cells = {column: cell for (column,), cell in group(own, ["column"])}
         targets = [target for cell in cells.values() for target in achieved(cell).index]
         apart = APART * (max(targets) - min(targets)) if targets else 0.0
-        kinds = dict.fromkeys(MODELS, 0)
         for place, (column, cell) in enumerate(cells.items()):
-            model = cell["model"].iloc[0]
             shift = apart * (place - (len(cells) - 1) / 2)
-            _draw_targets(axes, cell, shift, kinds[model] % len(DASHES), column)
-            kinds[model] += 1
+            _draw_targets(axes, cell, shift, kinds[column], column)
         best = next((found for run in own["evaluations"] if (found := best_in_data(run)) is not None), None)
         if best is not None:
             axes.axvline(best, color="black", linestyle=":", linewidth=1, label="best in the data")
@@ -127,12 +125,27 @@ def achieved(cell: pd.DataFrame) -> pd.Series:
     return pd.Series({target: Spread.of(means[target]) for target in sorted(means)}, dtype=object)
 
 
+def _kinds(grid: pd.DataFrame) -> dict[str, int]:
+    """Number the columns of each model, over all panels, so that one has the same style in each."""
+    kinds: dict[str, int] = {}
+    counts = dict.fromkeys(MODELS, 0)
+    for (column,), cell in group(grid, ["column"]):
+        model = cell["model"].iloc[0]
+        kinds[column] = counts[model]
+        counts[model] += 1
+    return kinds
+
+
 def _draw_targets(axes: Any, cell: pd.DataFrame, shift: float, kind: int, label: str) -> None:
-    """Draw the line of a model's ``kind``, with its points shifted along the axis of targets."""
+    """Draw the line of a model's ``kind``, with its points shifted along the axis of targets.
+
+    Kinds beyond the dashes have them again, with hollow markers.
+    """
     base, marker = STYLES[cell["model"].iloc[0]]
+    turn, kind = divmod(kind, len(DASHES))
     share, end = abs(SHADES[kind]), 0 if SHADES[kind] < 0 else 255
     colour = "#" + "".join(f"{round((1 - share) * part + share * end):02x}" for part in bytes.fromhex(base[1:]))
-    options = {"label": label, "linestyle": DASHES[kind]}
+    options = {"label": label, "linestyle": DASHES[kind]} | ({"markerfacecolor": "white"} if turn % 2 else {})
     spreads = achieved(cell)
     if spreads.empty:
         score = Spread.of(cell["mean"])
