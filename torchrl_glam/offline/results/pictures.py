@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from torchrl_glam.offline.results.runs import MODELS
 from torchrl_glam.offline.results.scaling import ScalingStudy
 from torchrl_glam.offline.results.spread import Spread
 from torchrl_glam.offline.results.tables import group
@@ -127,19 +126,14 @@ def achieved(cell: pd.DataFrame) -> pd.Series:
 
 def _kinds(grid: pd.DataFrame) -> dict[str, int]:
     """Number the columns of each model, over all panels, so that one has the same style in each."""
-    kinds: dict[str, int] = {}
-    counts = dict.fromkeys(MODELS, 0)
-    for (column,), cell in group(grid, ["column"]):
-        model = cell["model"].iloc[0]
-        kinds[column] = counts[model]
-        counts[model] += 1
-    return kinds
+    columns = grid.drop_duplicates("column").sort_values("column")
+    return dict(zip(columns["column"], group(columns, ["model"]).cumcount(), strict=True))
 
 
 def _draw_targets(axes: Any, cell: pd.DataFrame, shift: float, kind: int, label: str) -> None:
     """Draw the line of a model's ``kind``, with its points shifted along the axis of targets.
 
-    Kinds beyond the dashes have them again, with hollow markers.
+    Four kinds differ in dashes and shade; the next four also have hollow markers; a ninth is like the first.
     """
     base, marker = STYLES[cell["model"].iloc[0]]
     turn, kind = divmod(kind, len(DASHES))
