@@ -8,8 +8,7 @@ from torch.nn import functional as F
 
 from torchrl_glam.modules import GLAMDynamics, GLAMWorldModel
 from torchrl_glam.modules.autoencoders.patch import PatchDecoder, PatchEncoder, from_patches, to_patches
-from torchrl_glam.objectives import GLAMModelLoss
-from torchrl_glam.objectives.world_model_terms import total_loss
+from torchrl_glam.objectives import GLAMModelLoss, total_loss
 
 SIZES = {"image_shape": (16, 24, 3), "channels": (4, 6)}
 
@@ -48,7 +47,9 @@ def test_decoder_draws_each_patch_in_its_place():
     merged = (first @ decoder.stages[0][0].weight.T).unflatten(-1, (2, 2, 4))
     second = F.layer_norm(merged, (4,)).relu()
     drawn = decoder.patches(second).unflatten(-1, (4, 4, 3))  # [b t gh gw 2 2 4 4 3]
-    frames = decoder(state)
+    assert torch.equal(decoder.background, torch.full((3, 16, 24), 0.5))
+    torch.nn.init.uniform_(decoder.background)
+    frames = decoder(state) - decoder.background
     assert frames.shape == (2, 5, 3, 16, 24)
     patch = frames[1, 2, :, 8 + 4 : 8 + 8, 16:20]  # the lower left of the four patches of (1, 2)
     torch.testing.assert_close(patch, drawn[1, 2, 1, 2, 1, 0].permute(2, 0, 1))

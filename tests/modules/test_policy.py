@@ -309,6 +309,25 @@ def test_the_latent_it_sees_is_drawn_from_the_prior(make_world_model):
     assert ((counts - 8000 * p) ** 2 / (8000 * p)).sum() < 27.9, "chi-square with 9 degrees of freedom"
 
 
+def test_a_context_of_probabilities(make_world_model):
+    """It holds them unrounded, and a residual prior goes on from the last one."""
+    world_model = make_world_model(expected_posterior=True, expected_prior=True, residual_prior=True)
+    actor, pixels = Recorder(), torch.randint(256, (4, 8, 8, 3), dtype=torch.uint8)
+    policy = make_policy(world_model, actor)
+    context, actions = policy.context_spec.zero(), []
+    for frame in pixels:
+        played = policy(TensorDict({"pixels": frame, "context": context}))
+        context = played["next", "context"]
+        actions.append(played["action"])
+    with torch.no_grad():
+        states = world_model.encoder(pixels)[0].exp().flatten(-2)
+        belief = belief_of(world_model, [*states[:3]], actions[:3])
+        wanted = world_model.predict_logits(belief, states[2]).exp().flatten(-2)
+    torch.testing.assert_close(context["state"], states)
+    torch.testing.assert_close(actor.seen[3]["belief"], belief)
+    torch.testing.assert_close(actor.seen[3]["state"], wanted)
+
+
 def test_greedy_acting_takes_the_most_likely_action(make_world_model, shake):
     world_model = make_world_model()
     actor = shake(make_actor(world_model.state_size, 8, OneHot(3), hidden=8), 1.0)

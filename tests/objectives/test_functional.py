@@ -32,26 +32,31 @@ def test_moving_pixels_differ_from_the_step_before_or_after() -> None:
     assert formulas.moving_pixels(pixels / 255, threshold=0.07)[0, :, 0, 0, 1].tolist() == [False, True, True, True]
 
 
-def test_moving_pixels_weigh_more_in_the_reconstruction() -> None:
-    frames = torch.zeros(1, 2, 3, 1, 2)
-    frames[0, 1, 0, 0, 0] = 1.0  # moves, in both steps
-    reconstruction = torch.zeros(1, 2, 3, 1, 2)
-    reconstruction[0, 0, 2, 0, 0] = 0.5  # where it moves, in another channel
-    reconstruction[0, 1, 1, 0, 1] = 2.0  # where it does not
-    came = formulas.reconstruction_loss(reconstruction, frames, motion_weight=3.0)
-    assert came.item() == pytest.approx((4 * 0.25 + 4 * 1.0 + 4.0) / 2)
-    plain = formulas.reconstruction_loss(reconstruction, frames, motion_weight=0.0)
-    assert torch.equal(plain, formulas.reconstruction_loss(reconstruction, frames))
-    assert plain.item() == pytest.approx((0.25 + 1.0 + 4.0) / 2)
+def test_foreground_differs_from_the_background() -> None:
+    background = torch.full((3, 1, 3), 100)
+    frames = background.repeat(1, 2, 1, 1, 1)
+    frames[0, 1, 1, 0, 0] = 79  # in one channel, by more than .08 * 255 = 20.4
+    frames[0, :, :, 0, 1] = 120  # by less
+    found = formulas.foreground_pixels(frames / 255, background / 255)
+    assert found.shape == (1, 2, 1, 1, 3)
+    assert found[0, :, 0, 0].tolist() == [[False, False, False], [True, False, False]]
+    assert formulas.foreground_pixels(frames / 255, background / 255, 0.07)[0, :, 0, 0, 1].all()
+
+
+def test_pixels_with_weights() -> None:
+    frames, reconstruction, weight = torch.zeros(1, 2, 3, 1, 2), torch.zeros(1, 2, 3, 1, 2), torch.ones(1, 2, 1, 1, 2)
+    reconstruction[0, 0, 2, 0, 0] = 0.5
+    reconstruction[0, 1, 1, 0, 1] = 2.0
+    weight[0, 0, 0, 0, 0] = 4.0
+    assert formulas.reconstruction_loss(reconstruction, frames, weight).item() == pytest.approx((4 * 0.25 + 4.0) / 2)
+    assert formulas.reconstruction_loss(reconstruction, frames).item() == pytest.approx((0.25 + 4.0) / 2)
 
 
 def test_gradient_of_the_weighted_reconstruction() -> None:
     torch.manual_seed(0)
-    frames = torch.rand(2, 3, 3, 2, 2, dtype=torch.float64)
+    frames, weight = torch.rand(2, 3, 3, 2, 2, dtype=torch.float64), torch.rand(2, 3, 1, 2, 2, dtype=torch.float64)
     reconstruction = torch.rand(2, 3, 3, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda drawn: formulas.reconstruction_loss(drawn, frames, motion_weight=3.0), reconstruction
-    )
+    assert torch.autograd.gradcheck(lambda drawn: formulas.reconstruction_loss(drawn, frames, weight), reconstruction)
 
 
 def test_focal_loss_is_cross_entropy_times_the_share_that_is_missed() -> None:

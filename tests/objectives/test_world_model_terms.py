@@ -9,7 +9,8 @@ from torch import nn
 from torchrl_glam.modules import LMamba
 from torchrl_glam.objectives import GLAMModelLoss, total_loss
 from torchrl_glam.objectives.functional import focal_loss
-from torchrl_glam.objectives.world_model_terms import EventTerm, Term
+from torchrl_glam.objectives.term import Term
+from torchrl_glam.objectives.world_model_terms import EventTerm
 from torchrl_glam.training import WorldModelUpdate
 
 

@@ -213,8 +213,39 @@ def test_prior_layers():
     torch.testing.assert_close(deep.prior_head(belief).exp().sum(-1), torch.ones(5, deep.latent_shape[0]))
 
 
-def test_motion_weight(batch):
-    assert changed_terms(batch, "model_loss.motion_weight=30") == {"loss_reconstruction"}
+@pytest.mark.parametrize("option", ["motion_weight", "foreground_weight"])
+def test_weights_of_pixels(batch, option):
+    assert changed_terms(batch, f"model_loss.{option}=30") == {"loss_reconstruction"}
+
+
+def test_unroll_steps(batch):
+    """It adds its own terms, and leaves the others as they are."""
+    before, after = terms_of(batch), terms_of(batch, "model_loss.unroll_steps=2")
+    assert set(after.keys()) - set(before.keys()) == {"loss_unroll", "kl_unroll"}
+    assert all(before[key] == after[key] for key in before.keys())  # noqa: SIM118
+    with pytest.raises(UsageError, match=r"unroll_steps=61 are too many for replay.batch_length=64: give at most 60"):
+        check_config(load("preset=paper", "model_loss.unroll_steps=61"))
+
+
+def test_expected_posterior(batch):
+    override = "world_model.expected_posterior=true"
+    assert "loss_reconstruction" in changed_terms(batch, override)
+    world_model = tiny_world_model(load("preset=paper", *TINY, override))
+    pixels = batch["pixels"]
+    torch.testing.assert_close(world_model.encode(pixels), world_model.encoder(pixels)[0].exp().flatten(-2))
+
+
+def test_residual_prior(batch):
+    override = "world_model.residual_prior=true"
+    assert changed_terms(batch, override) >= {"loss_dynamics", "kl_dynamics"}
+    world_model = tiny_world_model(load("preset=paper", *TINY, override))
+    belief, known = torch.randn(5, 8), torch.rand(5, *world_model.latent_shape).softmax(-1)
+    change = world_model.prior_head.linear(belief).unflatten(-1, world_model.latent_shape)
+    for logits in (change, torch.zeros_like(change)):  # an untrained head predicts no change
+        mixed = 0.99 * known + 0.01 / known.shape[-1]
+        wanted = 0.99 * (logits + mixed.log()).softmax(-1) + 0.01 / known.shape[-1]
+        torch.testing.assert_close(world_model.predict_logits(belief, known.flatten(-2)).exp(), wanted)
+        world_model.prior_head.linear.reset_parameters()
 
 
 def test_rewarded_windows():
@@ -571,13 +602,15 @@ def test_every_option_of_the_world_models_loss_reaches_it():
         "variation_target": "latent",
         "variation_free_nats": 3.0,
         "motion_weight": 30.0,
+        "foreground_weight": 20.0,
         "motion_threshold": 0.1,
         "event_coeff": 0.2,
+        "unroll_steps": 4,
     }
     assert set(changed) == set(public(options.ModelLossConfig))
     config = load("preset=paper", *TINY, *(f"model_loss.{name}={value}" for name, value in changed.items()))
     loss = factory.make_world_model_update(config, tiny_world_model(config)).loss
-    reconstruction, *_, latent, variation, event = loss.terms
+    reconstruction, *_, latent, variation, event, unroll = loss.terms
     found = {
         "first_valid": loss.first_valid,
         "dynamics_coeff": latent.weights["dynamics"],
@@ -586,7 +619,10 @@ def test_every_option_of_the_world_models_loss_reaches_it():
         "free_nats": latent.free_nats,
         "variation_target": variation.target,
         "variation_free_nats": variation.free_nats,
-        **reconstruction.motion,
+        "motion_weight": reconstruction.motion,
+        "foreground_weight": reconstruction.foreground,
+        "motion_threshold": reconstruction.threshold,
+        "unroll_steps": unroll.steps,
         "event_coeff": event.weights["event"],
     }
     assert found == changed

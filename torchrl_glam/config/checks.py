@@ -19,6 +19,7 @@ MAY_BE_ZERO = (
     "newest",
     "rewarded",
     "first_valid",
+    "unroll_steps",
     "horizon_step",
     "media_every",
     "max_steps",
@@ -82,6 +83,11 @@ def check_config(config: GLAMConfig) -> None:
     if replay.batch_length < (least := config.model_loss.first_valid + 2):
         wanted = f"at least model_loss.first_valid + 2 = {least}"
         raise UsageError(f"replay.batch_length={replay.batch_length} is too short for the loss: give {wanted}")
+    if (steps := config.model_loss.unroll_steps) > (most := replay.batch_length - config.model_loss.first_valid - 1):
+        raise UsageError(
+            f"model_loss.unroll_steps={steps} are too many for replay.batch_length={replay.batch_length}: give at most "
+            f"{most}, or longer sequences"
+        )
     backend = getattr(config.world_model.dynamics, "backend", None)
     if config.training.compile and backend in ("reference", "mamba_ssm"):
         raise UsageError(

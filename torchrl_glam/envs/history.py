@@ -35,9 +35,9 @@ class EnvHistory(Transform):
         return tensordict
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
-        if (game := _single_game(self.parent)) is not None:
+        if (game := single_game(self.parent)) is not None:
             self._actions.clear()
-            self._first = {"root": _leaves(tensordict_reset), "game": _state_of(game)}
+            self._first = {"root": _leaves(tensordict_reset), "game": game_state(game)}
         return tensordict_reset
 
     def history(self) -> dict[str, Any]:
@@ -57,8 +57,8 @@ class EnvHistory(Transform):
             UsageError: if the environment does not repeat itself.
         """
         self._actions.clear()
-        if (first := history["first"]) is not None and (game := _single_game(env)) is not None:
-            _restore(game, first["game"])
+        if (first := history["first"]) is not None and (game := single_game(env)) is not None:
+            restore_game(game, first["game"])
             self._first, root = first, root.clone().update(first["root"])
         actions = () if history["actions"] is None else history["actions"]
         with torch.no_grad():
@@ -83,7 +83,7 @@ def _leaves(tensordict: TensorDictBase) -> dict[str, torch.Tensor]:
     return to_state(tensordict.exclude("context", "collector", "action", "next"))
 
 
-def _single_game(env: EnvBase | None) -> AtariPreprocessing | None:
+def single_game(env: EnvBase | None) -> AtariPreprocessing | None:
     """Return the game of an environment that is one ALE emulator, as ``make_atari_env`` makes it."""
     while isinstance(env, TransformedEnv):
         env = env.base_env
@@ -93,7 +93,7 @@ def _single_game(env: EnvBase | None) -> AtariPreprocessing | None:
     return game if isinstance(getattr(game.unwrapped, "ale", None), ale_py.ALEInterface) else None
 
 
-def _state_of(game: Any) -> dict[str, Any]:
+def game_state(game: Any) -> dict[str, Any]:
     """Return all that a game's next steps depend on, right after a reset."""
     return {
         "emulator": torch.frombuffer(
@@ -106,7 +106,7 @@ def _state_of(game: Any) -> dict[str, Any]:
     }
 
 
-def _restore(game: Any, state: dict[str, Any]) -> None:
+def restore_game(game: Any, state: dict[str, Any]) -> None:
     game.unwrapped.ale.restoreState(ale_py.ALEState(state["emulator"].numpy().tobytes()))
     for screen, saved in zip(game.obs_buffer, state["screens"], strict=True):
         np.copyto(screen, saved.numpy())

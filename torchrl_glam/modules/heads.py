@@ -80,20 +80,35 @@ class CategoricalHead(nn.Module):
         num_classes: ``c``.
         unimix: uniform share of each categorical.
         num_layers: 1 is a linear layer (GLAM, STORM); others are preceded by Linear, LayerNorm, ReLU of width ``2 d``.
+        residual: predict the change of a categorical that is known, none before any training.
     """
 
     def __init__(
-        self, width: int, num_categoricals: int, num_classes: int, unimix: float = 0.01, num_layers: int = 1
+        self,
+        width: int,
+        num_categoricals: int,
+        num_classes: int,
+        unimix: float = 0.01,
+        num_layers: int = 1,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.latent_shape = (num_categoricals, num_classes)
         self.unimix = unimix
         self.trunk = make_trunk(width, 2 * width, num_layers - 1)
-        self.linear = nn.Linear(width if num_layers == 1 else 2 * width, num_categoricals * num_classes)
+        linear = ZeroLinear if residual else nn.Linear
+        self.linear = linear(width if num_layers == 1 else 2 * width, num_categoricals * num_classes)
 
-    def forward(self, belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k c"]:
-        """Return the log-probabilities."""
-        return unimix_logits(self.linear(self.trunk(belief)).unflatten(-1, self.latent_shape), self.unimix)
+    def forward(
+        self, belief: Float[Tensor, "*b d"], known: Float[Tensor, "*b kc"] | None = None
+    ) -> Float[Tensor, "*b k c"]:
+        """Return the log-probabilities, or those that the layers make of ``known`` ones: samples or probabilities."""
+        logits = self.linear(self.trunk(belief)).unflatten(-1, self.latent_shape)
+        if known is not None:
+            share = max(self.unimix, 1e-3)  # of the uniform distribution: a sample's other classes stay possible
+            mixed = known.unflatten(-1, self.latent_shape) * (1.0 - share) + share / self.latent_shape[1]
+            logits = logits + mixed.log()
+        return unimix_logits(logits, self.unimix)
 
 
 def symlog_two_hot_loss(

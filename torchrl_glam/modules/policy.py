@@ -31,8 +31,8 @@ class GLAMPolicy(TensorDictModuleBase):
     The context is part of the tensordict, never of the module, so that any number of environments can be batched. An
     episode's start clears it, or with ``keep_context`` continues that of the last episode, as the released code does.
     It holds latents by the numbers of their classes, one byte each, since a collector records it twice per step and
-    copies it between devices. Prepare the environment for it by :meth:`make_tensordict_primer`, or let a collector do
-    so (``auto_register_policy_transforms=True``).
+    copies it between devices; latents that are probabilities it holds as they are. Prepare the environment for it by
+    :meth:`make_tensordict_primer`, or let a collector do so (``auto_register_policy_transforms=True``).
 
     Acting never tracks gradients. Keep the world model in eval mode (BatchNorm).
 
@@ -89,6 +89,8 @@ class GLAMPolicy(TensorDictModuleBase):
         num_categoricals, num_classes = self.world_model.latent_shape
         dtype = torch.uint8 if num_classes <= 256 else torch.int32
         state = Unbounded((self.context_length, num_categoricals), dtype=dtype)
+        if self.world_model.expected_posterior:
+            state = Unbounded((self.context_length, self.world_model.state_size))
         action = Unbounded((self.context_length, self.world_model.action_size))
         spec = Composite(state=state, action=action, length=Unbounded((1,), dtype=torch.long))
         if self.world_model.marks_starts:
@@ -141,12 +143,14 @@ class GLAMPolicy(TensorDictModuleBase):
 
     def recall(self, context: TensorDictBase) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b kc"]]:
         """Return the belief after the context, and a sample of the prior of the current frame."""
-        latents = nn.functional.one_hot(context.get("state").long(), self.world_model.latent_shape[1])
-        state = latents.flatten(-2).to(next(self.world_model.embedding.parameters()).dtype)
+        state = context.get("state")
+        if not self.world_model.expected_posterior:
+            state = nn.functional.one_hot(state.long(), self.world_model.latent_shape[1]).flatten(-2)
+        state = state.to(next(self.world_model.embedding.parameters()).dtype)
         tokens = self.world_model.make_tokens(state, context.get("action"), context.get("is_init", None))
         beliefs, _ = self.world_model.dynamics(tokens.reshape(-1, *tokens.shape[-2:]))
         belief = newest_entry(beliefs.reshape(tokens.shape), context.get("length"))
-        return belief, self.world_model.predict_state(belief)
+        return belief, self.world_model.predict_state(belief, newest_entry(state, context.get("length")))
 
     def _uniform_action(self, action: Shaped[Tensor, "*b a"]) -> Shaped[Tensor, "*b a"]:
         """Draw a uniform random action for every element of ``action``."""
@@ -158,9 +162,10 @@ class GLAMPolicy(TensorDictModuleBase):
     ) -> TensorDict:
         """Append ``(state, action)`` to the context and drop the oldest entry if it is full."""
         length = context.get("length")
-        classes = state.unflatten(-1, self.world_model.latent_shape).argmax(-1)
+        if not self.world_model.expected_posterior:
+            state = state.unflatten(-1, self.world_model.latent_shape).argmax(-1)
         new = {
-            "state": append_entry(context.get("state"), classes, length),
+            "state": append_entry(context.get("state"), state, length),
             "action": append_entry(context.get("action"), action, length),
             "length": (length + 1).clamp_max(self.context_length),
         }

@@ -70,6 +70,11 @@ class GLAMWorldModel(TensorDictModuleBase):
             as the place of a ball, can be lost within a few steps; below 1 they agree more often.
         expected_prior: imagine with the prior's probabilities (after the temperature) in place of one-hot samples. This
             goes beyond GLAM: where the world is nearly deterministic, what the categoricals know together stays.
+        expected_posterior: ``z`` is the posterior's probabilities in place of a one-hot sample, in training and acting.
+            This goes beyond GLAM, after the latents of TD-MPC2 (arXiv 2310.16828, "SimNorm"): no noise hides small
+            things while encoder and decoder are young. Set ``expected_prior`` too.
+        residual_prior: the prior's logits are those of ``z_t`` and what the head adds. This goes beyond GLAM: the head
+            says what changes, and nothing that stays has to pass through the belief.
         encoder: the class of the encoder, or a partial of it, by default the one that fits what is observed. Called
             with ``image_shape`` and ``channels`` if there are pixels, ``vector_size`` if there is a vector, and
             ``num_categoricals``, ``num_classes`` and ``unimix``. What it must be: :func:`check_encoder`.
@@ -109,6 +114,8 @@ class GLAMWorldModel(TensorDictModuleBase):
         prior_layers: int = 1,
         prior_temperature: float = 1.0,
         expected_prior: bool = False,
+        expected_posterior: bool = False,
+        residual_prior: bool = False,
         encoder: Callable[..., Any] = auto_encoder,
         decoder: Callable[..., Any] = auto_decoder,
         reward_head: Callable[..., Any] = TwoHotHead,
@@ -117,6 +124,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         if not prior_temperature > 0:
             raise UsageError(f"prior_temperature is {prior_temperature}: give a number above 0")
         self.prior_temperature, self.expected_prior = prior_temperature, expected_prior
+        self.expected_posterior, self.residual_prior = expected_posterior, residual_prior
         self.out_keys = ["posterior_logits", "features", "frames", "state", "reconstruction", "belief", "variation"]
         self.out_keys += ["prior_logits", "reward_logits", "termination_logits"]
         dynamics = GLAMDynamics() if dynamics is None else dynamics
@@ -135,7 +143,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         self.embedding = StateActionEmbedding(self.state_size, action_size, width)
         self.start_mark = nn.Parameter(torch.zeros(width)) if marks_starts else None
         self.dynamics = dynamics
-        self.prior_head = CategoricalHead(width, num_categoricals, num_classes, unimix, prior_layers)
+        self.prior_head = CategoricalHead(width, num_categoricals, num_classes, unimix, prior_layers, residual_prior)
         self.reward_head = reward_head(width, head_width or width)
         self.termination_head = BinaryHead(width, head_width or width)
         _check_methods("reward head", self.reward_head, ("loss", "decode"))
@@ -166,7 +174,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         frames = self.encoder.preprocess(self.observation(tensordict))
         before = (step_before(frames),) if self.sees_differences else ()
         logits, features = self.encoder.encode(frames, *before)
-        state = sample_one_hot(logits).flatten(-2)
+        state = self._draw_posterior(logits)
         tokens = self.make_tokens(state, tensordict.get("action"), tensordict.get("is_init", None))
         beliefs, variation, _ = self.dynamics.forward_variation(tokens)
         tensordict.set("posterior_logits", logits)
@@ -177,7 +185,7 @@ class GLAMWorldModel(TensorDictModuleBase):
         tensordict.set("belief", beliefs)
         if variation is not None:
             tensordict.set("variation", variation)
-        tensordict.set("prior_logits", self.prior_head(beliefs))
+        tensordict.set("prior_logits", self.predict_logits(beliefs, state))
         tensordict.set("reward_logits", self.reward_head(beliefs))
         tensordict.set("termination_logits", self.termination_head(beliefs))
         return tensordict
@@ -218,7 +226,10 @@ class GLAMWorldModel(TensorDictModuleBase):
         at_once = 512 if observation.device is None or observation.device.type == "cpu" else 4096
         parts = zip(*(each.split(at_once) for each in flat), strict=True)
         logits = torch.cat([self.encoder(*part)[0] for part in parts])
-        return sample_one_hot(logits).reshape(*batch, -1)
+        return self._draw_posterior(logits).reshape(*batch, -1)
+
+    def _draw_posterior(self, logits: Float[Tensor, "*b k c"]) -> Float[Tensor, "*b kc"]:
+        return (logits.exp() if self.expected_posterior else sample_one_hot(logits)).flatten(-2)
 
     def encode_sequence(self, observation: Observation) -> Float[Tensor, "b t kc"]:
         """Sample ``z ~ q(z | x)`` of consecutive steps ``[b t]``, of which the first one has no step before it."""
@@ -251,9 +262,20 @@ class GLAMWorldModel(TensorDictModuleBase):
                 f"[.. {self.vector_size}]; give the vectors as they come, or make it with another vector_size"
             )
 
-    def predict_state(self, belief: Float[Tensor, "*b d"]) -> Float[Tensor, "*b kc"]:
-        """Sample ``z_{t+1} ~ p(z | h_t)``, or with ``expected_prior`` return its mean."""
-        log_probabilities = self.prior_head(belief)
+    def predict_logits(
+        self, belief: Float[Tensor, "*b d"], state: Float[Tensor, "*b kc"] | None = None
+    ) -> Float[Tensor, "*b k c"]:
+        """Return ``log p(z_{t+1} | h_t)``; a residual prior needs ``z_t`` too, if there is one."""
+        return self.prior_head(belief, state if self.residual_prior else None)
+
+    def predict_state(
+        self, belief: Float[Tensor, "*b d"], state: Float[Tensor, "*b kc"] | None = None
+    ) -> Float[Tensor, "*b kc"]:
+        """Sample ``z_{t+1} ~ p(z | h_t)``, or with ``expected_prior`` return its mean; see :meth:`predict_logits`."""
+        return self.draw_prior(self.predict_logits(belief, state))
+
+    def draw_prior(self, log_probabilities: Float[Tensor, "*b k c"]) -> Float[Tensor, "*b kc"]:
+        """Sample a predicted latent, or with ``expected_prior`` return its mean."""
         if self.expected_prior:
             return (log_probabilities / self.prior_temperature).softmax(-1).flatten(-2)
         return sample_one_hot(log_probabilities, self.prior_temperature).flatten(-2)
@@ -308,7 +330,7 @@ class LatentTransition(nn.Module):
     ) -> tuple[Float[Tensor, "b kc"], Float[Tensor, "b d"], TensorDictBase]:
         """Run one imagined step."""
         belief, memory = self.dynamics.step(self.world_model.embedding(state, action), memory)
-        return self.world_model.predict_state(belief), belief, memory
+        return self.world_model.predict_state(belief, state), belief, memory
 
     def start(
         self, observation: Observation, action: Shaped[Tensor, "b t a"], is_init: Bool[Tensor, "b t 1"] | None = None
@@ -317,9 +339,17 @@ class LatentTransition(nn.Module):
 
         Only the encoder and the backbone run, not the decoder. ``is_init`` says which steps begin an episode.
         """
-        tokens = self.world_model.make_tokens(self.world_model.encode_sequence(observation), action, is_init)
-        belief, memory = self.dynamics.prefill(tokens)
-        return self.world_model.predict_state(belief), belief, memory
+        return self.read_context(self.world_model.encode_sequence(observation), action, is_init)
+
+    def read_context(
+        self,
+        state: Float[Tensor, "b t kc"],
+        action: Shaped[Tensor, "b t a"],
+        is_init: Bool[Tensor, "b t 1"] | None = None,
+    ) -> tuple[Float[Tensor, "b kc"], Float[Tensor, "b d"], TensorDictBase]:
+        """Do as :meth:`start`, of latents that are known already."""
+        belief, memory = self.dynamics.prefill(self.world_model.make_tokens(state, action, is_init))
+        return self.world_model.predict_state(belief, state[:, -1]), belief, memory
 
     def unroll(
         self,

@@ -24,24 +24,20 @@ def at_least_float32(values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
 def reconstruction_loss(
     reconstruction: Float[Tensor, "b t *x"],
     frames: Float[Tensor, "b t *x"],
-    *,
-    motion_weight: float = 0.0,
-    motion_threshold: float = 0.08,
+    weight: Float[Tensor, "b t *w"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return ``mean_bt sum_pixels w (x_hat - x)^2`` (GLAM Eq. 12, first term, with ``w = 1``).
 
     Args:
         reconstruction: decoded frames, 0..1 scale; or vectors in symlog space.
         frames: the frames or vectors themselves.
-        motion_weight: ``w`` is ``1 + motion_weight`` at :func:`moving_pixels`, 1 elsewhere. This goes beyond GLAM:
-            without it a few moving pixels, such as a ball, are lost among thousands that stay.
-        motion_threshold: see :func:`moving_pixels`.
+        weight: ``w``, of a shape that broadcasts; 1 if not given. Other ones go beyond GLAM: without them a few pixels,
+            such as a ball, are lost among thousands.
     """
     reconstruction, number = at_least_float32(reconstruction), frames.shape[:2].numel()
     frames = frames.to(reconstruction.dtype)
-    if not motion_weight:
+    if weight is None:
         return F.mse_loss(reconstruction, frames, reduction="sum") / number
-    weight = moving_pixels(frames, motion_threshold).to(frames.dtype).mul_(motion_weight).add_(1.0)
     return _WeightedSquaredError.apply(reconstruction, frames, weight) / number
 
 
@@ -72,6 +68,13 @@ def moving_pixels(frames: Float[Tensor, "b t channels h w"], threshold: float = 
     """
     changed = changed_pixels(frames, threshold)
     return torch.cat([changed[:, :1], changed], 1) | torch.cat([changed, changed[:, -1:]], 1)
+
+
+def foreground_pixels(
+    frames: Float[Tensor, "b t channels h w"], background: Float[Tensor, "channels h w"], threshold: float = 0.08
+) -> Bool[Tensor, "b t 1 h w"]:
+    """Return the pixels that differ from the background by more than ``threshold`` in any channel."""
+    return ((frames - background).abs() > threshold).any(2, keepdim=True)
 
 
 def changed_pixels(frames: Float[Tensor, "b t channels h w"], threshold: float) -> Bool[Tensor, "b t-1 1 h w"]:

@@ -16,13 +16,14 @@ from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.context import first_steps
 from torchrl_glam.modules.world_model import GLAMWorldModel
 from torchrl_glam.objectives.batch import check_keys, check_padding
+from torchrl_glam.objectives.reconstruction_terms import make_reconstruction_terms
+from torchrl_glam.objectives.term import Term
+from torchrl_glam.objectives.unroll_term import UnrollTerm
 from torchrl_glam.objectives.world_model_terms import (
     EventTerm,
     LatentTerm,
     RewardTerm,
-    Term,
     TerminationTerm,
-    make_reconstruction_terms,
     make_variation_term,
 )
 
@@ -53,10 +54,15 @@ class GLAMModelLoss(LossModule):
             :class:`~torchrl_glam.objectives.world_model_terms.FeatureVariationTerm`).
         variation_free_nats: lower bound of the variation KL.
         motion_weight: pixels that move weigh ``1 + motion_weight`` in the reconstruction; 0 is the paper's Eq. 12.
-        motion_threshold: change that counts as motion, 0..1 scale.
+        foreground_weight: pixels that differ from the background, the mean of what was trained on, weigh
+            ``1 + foreground_weight``; 0 is the paper's Eq. 12
+            (:class:`~torchrl_glam.objectives.reconstruction_terms.WeightedReconstructionTerm`).
+        motion_threshold: change that counts as motion, or as no background, 0..1 scale.
         event_coeff: weight of the prediction which cells of the next frame change; 0 leaves it out, as GLAM does
             (:class:`~torchrl_glam.objectives.world_model_terms.EventTerm`).
-        more_terms: further terms, see :class:`~torchrl_glam.objectives.world_model_terms.Term`.
+        unroll_steps: latents at the end of each sequence that are imagined besides, one from the other, and compared
+            with what came; 0 leaves it out, as GLAM does (:class:`~torchrl_glam.objectives.unroll_term.UnrollTerm`).
+        more_terms: further terms, see :class:`~torchrl_glam.objectives.term.Term`.
 
     Raises:
         UsageError: at construction, if ``world_model`` is none, ``variation_target`` is unknown, or the backbone has no
@@ -114,8 +120,10 @@ class GLAMModelLoss(LossModule):
         variation_target: str = "logits",
         variation_free_nats: float = 1.0,
         motion_weight: float = 0.0,
+        foreground_weight: float = 0.0,
         motion_threshold: float = 0.08,
         event_coeff: float = 0.0,
+        unroll_steps: int = 0,
         more_terms: Sequence[Term] = (),
     ) -> None:
         super().__init__()
@@ -130,12 +138,14 @@ class GLAMModelLoss(LossModule):
                 f"{type(world_model.dynamics).__name__} has no variation branch for the variation loss: leave "
                 "variation_coeff out, or set it to 0 (model_loss.variation_coeff=0 on the command line)"
             )
-        terms: list[Term] = make_reconstruction_terms(world_model, motion_weight, motion_threshold)
+        terms: list[Term] = make_reconstruction_terms(world_model, motion_weight, foreground_weight, motion_threshold)
         terms += [RewardTerm(), TerminationTerm(), LatentTerm(dynamics_coeff, representation_coeff, free_nats)]
         if variation_coeff:
             terms.append(make_variation_term(world_model, variation_coeff, variation_target, variation_free_nats))
         if event_coeff:
             terms.append(EventTerm(world_model, event_coeff, motion_threshold))
+        if unroll_steps:
+            terms.append(UnrollTerm(unroll_steps, dynamics_coeff))
         self._terms = nn.ModuleList([*terms, *more_terms])
         losses = [f"loss_{name}" for term in self.terms for name in term.weights]
         self.out_keys = [*losses, *(name for term in self.terms for name in term.metrics)]

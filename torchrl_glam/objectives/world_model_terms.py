@@ -6,8 +6,6 @@ Outputs at ``t`` belong to the reward and the termination that follow ``a_t``, a
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
@@ -18,75 +16,9 @@ from torchrl_glam.modules.heads import CategoricalHead
 from torchrl_glam.modules.latent import categorical_entropy, unimix_logits
 from torchrl_glam.modules.world_model import GLAMWorldModel
 from torchrl_glam.objectives import functional as formulas
+from torchrl_glam.objectives.term import Term
 
 VARIATION_TARGETS = ("logits", "latent", "features")
-
-
-class Term(nn.Module):
-    """One or more losses with their weights, and the metrics that come with them.
-
-    A subclass computes ``forward(world_model, outputs, targets, first)``: unweighted losses and detached metrics,
-    scalars by name. ``outputs`` is what the world model wrote (see its table of keys), ``targets`` has ``reward`` and
-    ``termination`` ``[b t 1]``, and beliefs count from ``t = first`` on. Layers of its own are trained with the world
-    model.
-
-    Attributes:
-        weights: weight of each loss by name; a loss of weight 0 is left out.
-        metrics: names of the metrics.
-
-    Args:
-        weights: weight of each loss.
-    """
-
-    metrics: tuple[str, ...] = ()
-
-    def __init__(self, **weights: float) -> None:
-        super().__init__()
-        self.weights = {name: weight for name, weight in weights.items() if weight}
-
-    def __call__(self, *inputs: Any) -> dict[str, Tensor]:
-        """Return the weighted losses, named ``loss_...``, and the metrics."""
-        values = super().__call__(*inputs)
-        losses = {f"loss_{name}": weight * values[name] for name, weight in self.weights.items()}
-        return {**{name: values[name].detach() for name in self.metrics}, **losses}
-
-
-class ReconstructionTerm(Term):
-    """Squared error of what is decoded, all steps: of frames, or of vectors in symlog space.
-
-    Args:
-        weight: of the term.
-        entry: the one that is compared, where several are observed; the term's name ends in it.
-        motion: of frames, arguments of :func:`~torchrl_glam.objectives.functional.reconstruction_loss`.
-    """
-
-    def __init__(self, weight: float = 1.0, entry: str | None = None, **motion: float) -> None:
-        self.name = "reconstruction" if entry is None else f"reconstruction_{entry}"
-        super().__init__(**{self.name: weight})
-        self.entry, self.motion = entry, motion
-
-    def forward(
-        self, world_model: GLAMWorldModel, outputs: TensorDictBase, targets: TensorDictBase, first: int
-    ) -> dict[str, Tensor]:
-        """See :class:`Term`."""
-        decoded, frames = (
-            outputs[key] if self.entry is None else outputs[key, self.entry] for key in ("reconstruction", "frames")
-        )
-        return {self.name: formulas.reconstruction_loss(decoded, frames, **self.motion)}
-
-
-def make_reconstruction_terms(world_model: GLAMWorldModel, motion_weight: float, motion_threshold: float) -> list[Term]:
-    """Make a term for each entry that the world model observes.
-
-    Raises:
-        UsageError: if pixels that move are to weigh more, and there are no pixels.
-    """
-    motion = {"motion_weight": motion_weight, "motion_threshold": motion_threshold}
-    keys = world_model.observation_keys
-    if motion_weight and "pixels" not in keys:
-        raise UsageError(f"motion_weight is {motion_weight}, and no pixels are observed: leave it out")
-    entries = [None] if len(keys) == 1 else keys
-    return [ReconstructionTerm(1.0, entry, **motion if (entry or keys[0]) == "pixels" else {}) for entry in entries]
 
 
 class RewardTerm(Term):

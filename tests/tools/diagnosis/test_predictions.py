@@ -33,6 +33,11 @@ class Knowing(nn.Module):
         """The last token; the memory is how many there were."""
         return tokens[:, -1], TensorDict({"length": torch.full(tokens.shape[:1], tokens.shape[1])}, tokens.shape[:1])
 
+    def read_context(self, state: Tensor, action: Tensor, is_init: Tensor) -> tuple[Tensor, Tensor, TensorDict]:
+        """The last token, and what is imagined after it."""
+        belief, memory = self.prefill(self.make_tokens(state, action, is_init))
+        return self.predict_state(belief), belief, memory
+
     def predict_state(self, belief: Tensor) -> Tensor:
         """-1: imagined."""
         return torch.full_like(belief[:, :1], -1)

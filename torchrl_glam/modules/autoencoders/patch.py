@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -105,6 +106,8 @@ class Unmerge(nn.Module):
 class PatchDecoder(nn.Module):
     """Mirror of :class:`PatchEncoder`, from latent sample to frame; the last layer has a bias and no norm.
 
+    Every pixel has a bias of its own besides, grey at first: what never changes need not be in the latent.
+
     Args:
         image_shape: (height, width, channels) of a frame.
         channels: the encoder's, first stage first.
@@ -128,11 +131,13 @@ class PatchDecoder(nn.Module):
             for inputs, outputs in pairwise(reversed(channels))
         )
         self.patches = nn.Linear(channels[0], patch * patch * image_shape[2])
+        height, width, colours = image_shape
+        self.background = nn.Parameter(torch.full((colours, height, width), 0.5))
 
     def forward(self, state: Float[Tensor, "*b kc"]) -> Float[Tensor, "*b channels h w"]:
         """Decode to frames, on the 0..1 scale but not bounded to it."""
         grid = self.norm(self.head(state.reshape(-1, state.shape[-1])).unflatten(-1, (*self.padding.grid, -1)))
         for stage in self.stages:
             grid = stage(grid)
-        frames = self.padding.crop(from_patches(self.patches(grid), self.patch).movedim(-1, -3))
+        frames = self.padding.crop(from_patches(self.patches(grid), self.patch).movedim(-1, -3)) + self.background
         return frames.reshape(*state.shape[:-1], *frames.shape[-3:])

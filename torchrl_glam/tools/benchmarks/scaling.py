@@ -64,8 +64,7 @@ def _made_up_start(env: GLAMImaginedEnv, batch: int, context: int) -> TensorDict
     codes = torch.randint(num_classes, (batch, context, num_categoricals), device=env.device)
     state = nn.functional.one_hot(codes, num_classes).flatten(-2).float()
     action = env.action_spec.rand()[:1, None].expand(batch, context, -1)
-    belief, memory = transition.dynamics.prefill(transition.world_model.embedding(state, action))
-    state = transition.world_model.predict_state(belief)
+    state, belief, memory = transition.read_context(state, action)
     return TensorDict({"state": state, "belief": belief, "memory": memory}, [batch], device=env.device)
 
 

@@ -36,6 +36,7 @@ from torchrl_glam.tools.diagnosis.parts import (
     value_part,
     vector_errors,
 )
+from torchrl_glam.tools.diagnosis.plans import PlannedMoments, PlansPart, judge_plans
 from torchrl_glam.tools.diagnosis.predictions import at_states, encode, predict, read_contexts
 from torchrl_glam.tools.diagnosis.probes import Probes, probe_rewards
 from torchrl_glam.tools.diagnosis.steps import RealSteps
@@ -66,6 +67,7 @@ class Diagnosis:
         value: ``None`` without a critic, or where no return is known.
         dream: imagination under the policy.
         policy: its actions in real states.
+        plans: what actions lead to; ``None`` if none were played.
     """
 
     number: int
@@ -82,6 +84,7 @@ class Diagnosis:
     value: Calibration | None
     dream: Dream
     policy: PolicyPart
+    plans: PlansPart | None = None
 
 
 def context_length(config: GLAMConfig) -> int:
@@ -91,7 +94,7 @@ def context_length(config: GLAMConfig) -> int:
 
 
 @torch.no_grad()
-def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
+def diagnose(run: LoadedRun, steps: RealSteps, context: int, planned: PlannedMoments | None = None) -> Diagnosis:
     """Compare the run's predictions with what really happened.
 
     Latents and actions are sampled: seed torch for the same result again.
@@ -100,6 +103,7 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
         run: the networks.
         steps: the real steps.
         context: number of steps that are read before a prediction.
+        planned: plans that were played among these steps.
 
     Raises:
         UsageError: if no episode has as many steps as are wanted, or the backbone remembers fewer.
@@ -145,6 +149,7 @@ def diagnose(run: LoadedRun, steps: RealSteps, context: int) -> Diagnosis:
             steps.action,
             block_sizes(run.action_spec),
         ),
+        plans=None if planned is None else judge_plans(env.transition, latents, steps, planned, context),
     )
 
 

@@ -75,9 +75,7 @@ def read_contexts(
     """Return ``state``, ``belief`` and ``memory`` after the contexts that end at ``last [n]``, to imagine from."""
     window = last[:, None] + torch.arange(1 - context, 1)
     action, begins = steps.action[window].to(latents.device), steps.begins[window, None].to(latents.device)
-    tokens = transition.world_model.make_tokens(latents[window.to(latents.device)], action, begins)
-    belief, memory = transition.dynamics.prefill(tokens)
-    state = transition.world_model.predict_state(belief)
+    state, belief, memory = transition.read_context(latents[window.to(latents.device)], action, begins)
     return TensorDict({"state": state, "belief": belief, "memory": memory}, [len(last)])
 
 

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torchrl.envs import EnvBase
 
 from torchrl_glam import factory
 from torchrl_glam.data.replay import OBSERVATIONS, select_record
@@ -91,13 +92,21 @@ def read_steps(run: LoadedRun, number: int) -> RealSteps:
     return join_steps([records[env::num_envs] for env in range(num_envs)])
 
 
-def play_steps(run: LoadedRun, number: int, seed: int, *, progress: bool = False) -> RealSteps:
+def play_steps(
+    run: LoadedRun,
+    number: int,
+    seed: int,
+    *,
+    watch: Callable[[EnvBase, int, TensorDictBase], None] | None = None,
+    progress: bool = False,
+) -> RealSteps:
     """Play ``number`` new steps by the run's policy.
 
     Args:
         run: gives the environment and the policy.
         number: of steps.
         seed: of the environment, as in an evaluation of this seed.
+        watch: called after each step with the environment, the step's number and its record.
         progress: show a progress bar.
 
     Raises:
@@ -113,8 +122,10 @@ def play_steps(run: LoadedRun, number: int, seed: int, *, progress: bool = False
     collector = make_step_collector(env, run.policy, total_frames=number)
     with progress_bar(total=number, desc="fresh", unit="step", disable=not progress) as bar:
         played = []
-        for step in collector:
+        for number_of_step, step in enumerate(collector):
             played.append(select_record(step).clone())
+            if watch is not None:
+                watch(env, number_of_step, played[-1])
             bar.update()
     collector.shutdown()
     return join_steps([torch.cat(played)])

@@ -24,6 +24,7 @@ BIAS = 0.25  # of the returns' mean or standard deviation, whichever is more
 UNIFORM, CERTAIN = 0.95, 0.1  # entropy, of the largest possible
 MIDDLE = 8  # steps of imagination, about half a horizon
 LOST = 0.05  # of ranking, from one probe to the next
+RANKS = 0.65  # share of pairs of plans in the right order; chance is 0.5
 FORGETS = 0.5  # recall on fresh steps, of that on the replay
 
 Errors = TypeVar("Errors", FrameErrors, VectorErrors)
@@ -48,6 +49,8 @@ def judge(found: Diagnosis) -> dict[str, str]:
         "dream": judge_dream,
         "policy": judge_policy,
     }
+    if found.plans is not None:
+        parts["plans"] = judge_ranked_plans
     return {name: part(found) for name, part in parts.items()}
 
 
@@ -251,3 +254,18 @@ def _share(part: float, whole: float) -> str:
 
 def _show(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2f}"
+
+
+def judge_ranked_plans(found: Diagnosis) -> str:
+    """Judge whether imagination tells better plans from worse ones."""
+    plans = found.plans
+    if plans is None or plans.ranking is None or plans.pairs < FEW:
+        return "the plans played earned the same: nothing to judge; give more of them, or train on"
+    line = f"of {plans.pairs} pairs of plans from {plans.moments} moments, the better one is imagined to earn more in "
+    line += f"{plans.ranking:.2f}"
+    if plans.ranking < RANKS:
+        options = "world_model.expected_posterior, model_loss.unroll_steps, model_loss.foreground_weight"
+        return (
+            f"{line}: it does not know what its actions lead to, and no agent can learn that from it; look at {options}"
+        )
+    return f"{line}: it knows what its actions lead to"

@@ -80,6 +80,10 @@ def _tables(found: Diagnosis) -> list[str]:
         f"Dream under the policy ({found.dream.number} x {found.dream.horizon} steps)": _dream_table(found),
         f"Policy in {found.policy.number} real states": _policy_table(found.policy),
     }
+    if found.plans is not None:
+        parts["Plans: pairs of which the better one is imagined to earn more"] = _table(
+            ["moments", "pairs", "ranking"], [list(asdict(found.plans).values())]
+        )
     lines = [
         f"Step 0: predicted from {found.context} real steps; step n: after n imagined ones under the actions really "
         "taken. Ranking: the probability that a step with the event scores higher than one without; 0.5 is chance.",
