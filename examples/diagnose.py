@@ -58,7 +58,7 @@ def main(options: DiagnoseOptions) -> None:
     context = options.context or context_length(run.config)
     found = {"replay": diagnose(run, read_steps(run, options.records), context)}
     if options.fresh or options.plans:
-        planned = PlannedMoments(options.plans, options.fresh) if options.plans else None
+        planned = PlannedMoments(options.plans, options.fresh, run.config.env.name) if options.plans else None
         watch = None if planned is None else planned.watch
         steps = play_steps(run, options.fresh, options.seed, watch=watch, progress=True)
         found["fresh"] = diagnose(run, steps, context, planned)

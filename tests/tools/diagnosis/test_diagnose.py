@@ -133,6 +133,7 @@ WRONG = {
     "no run": (["run_dir=/nowhere"], ["/nowhere holds no run"]),
     "no records": (["records=0"], ["records=0", "at least 1"]),
     "fewer than none": (["fresh=-1"], ["fresh=-1", "at least 0"]),
+    "plans in another game": (["fresh=60", "plans=5"], ["CatchBall-v0 is no ALE game", "leave plans out"]),
     "too few records": (["records=20"], ["of 20 real steps no 22 are of one episode", "more records"]),
     "a context of a whole episode": (["context=50"], ["no 66 are of one episode", "a shorter context"]),
     "a file as the folder": (["out=/dev/null/x"], ["out=/dev/null/x", "cannot be written"]),

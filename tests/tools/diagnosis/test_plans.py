@@ -68,10 +68,8 @@ def test_rewards_of_plans_are_those_of_the_game():
 
 
 def test_only_the_ale_saves_its_state():
-    env = make_atari_env("CartPole-v1", seed=0)
-    env.reset()
-    with pytest.raises(UsageError, match="only an ALE game has one, leave plans out"):
-        play_plans(env, make_plans(2))
+    with pytest.raises(UsageError, match=r"plans=5: CartPole-v1 is no ALE game, .* leave plans out"):
+        PlannedMoments(5, 100, "CartPole-v1")
 
 
 def test_pairs_in_the_right_order():
@@ -84,10 +82,10 @@ def test_pairs_in_the_right_order():
 
 def test_moments_are_spread_and_skip_ends():
     with pytest.raises(UsageError, match="plans=5 moments of fresh=4 steps"):
-        PlannedMoments(5, 4)
+        PlannedMoments(5, 4, "ALE/Pong-v5")
     env = make_atari_env("ALE/Pong-v5", seed=0)
     env.reset()
-    planned = PlannedMoments(3, 6)
+    planned = PlannedMoments(3, 6, "ALE/Pong-v5")
     for step in range(6):
         done = torch.tensor([step == 3])
         planned.watch(env, step, TensorDict({"action": torch.zeros(2), "next": {"done": done}}))
@@ -129,7 +127,7 @@ def test_imagined_plans_are_compared_with_what_the_same_plans_earned(sign, ranki
     following = {"reward": torch.zeros(number, 1), "done": done, "terminated": done, "life_loss": done}
     action = torch.eye(ACTIONS)[torch.zeros(number, dtype=torch.long)]
     steps = join_steps([TensorDict({"pixels": torch.zeros(number, 1), "action": action, "next": following}, [number])])
-    planned = PlannedMoments(4, number)
+    planned = PlannedMoments(4, number, "ALE/Pong-v5")
     planned.after = [1, 5, 7, 10]  # with 3 steps before and one after in the episode: 5 and 10
     planned.rewards = 4 * [sign * ((plans == 1).float() - (plans == 2).float())]
     model, latents = Counting(), 1 + torch.arange(float(number))[:, None]

@@ -10,6 +10,7 @@ import pytest
 from torchrl_glam.tools.diagnosis.diagnose import Diagnosis
 from torchrl_glam.tools.diagnosis.measures import Calibration, Detection
 from torchrl_glam.tools.diagnosis.parts import Dream, Event, FrameErrors, PolicyPart, RewardMeans, VectorErrors
+from torchrl_glam.tools.diagnosis.plans import PlansPart
 from torchrl_glam.tools.diagnosis.probes import Probes
 from torchrl_glam.tools.diagnosis.verdicts import judge, judge_memory
 
@@ -117,6 +118,9 @@ CASES = {
         {"policy": replace(GOOD.policy, entropy=0.1)},
         "no longer explores; look at agent.entropy",
     ),
+    "plans in order": ("plans", {"plans": PlansPart(100, 400, 0.8)}, "400 pairs .* 100 moments, .* 0.80: it knows"),
+    "plans at chance": ("plans", {"plans": PlansPart(100, 400, 0.5)}, "0.50: it does not know .* look at world_model."),
+    "plans alike": ("plans", {"plans": PlansPart(100, 9, 0.5)}, "earned the same: nothing to judge"),
     "continuous": ("policy", {"policy": replace(GOOD.policy, most=None)}, "continuous actions"),
 }
 

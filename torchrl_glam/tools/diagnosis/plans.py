@@ -16,6 +16,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
 
+from torchrl_glam.envs.gymnasium import find_spec, is_ale
 from torchrl_glam.envs.history import game_state, restore_game, single_game
 from torchrl_glam.errors import UsageError
 from torchrl_glam.modules.world_model import LatentTransition
@@ -59,16 +60,19 @@ class PlannedMoments:
     Args:
         number: of moments.
         steps: of play.
+        name: of the environment.
 
     Attributes:
         after: the steps after which plans were played, so far.
         rewards: what they earned, ``[p h]`` each.
 
     Raises:
-        UsageError: if there are more moments than steps.
+        UsageError: if there are more moments than steps, or the environment is no ALE game, whose state can be saved.
     """
 
-    def __init__(self, number: int, steps: int) -> None:
+    def __init__(self, number: int, steps: int, name: str) -> None:
+        if not is_ale(find_spec(name)):
+            raise UsageError(f"plans={number}: {name} is no ALE game, and only these save their state: leave plans out")
         if number > steps:
             raise UsageError(f"plans={number} moments of fresh={steps} steps: give more fresh steps, or fewer plans")
         self.every = steps // number
@@ -83,14 +87,13 @@ class PlannedMoments:
 
 
 def play_plans(env: EnvBase, plans: Tensor) -> Tensor:
-    """Play each plan from the game's state now, which is put back; return the rewards ``[p h]``, 0 after the end.
+    """Play each plan in a single ALE game, from its state now, which is put back.
 
-    Raises:
-        UsageError: if the environment is no ALE game, or several.
+    Returns:
+        The rewards ``[p h]``, 0 after the end of an episode.
     """
     game = single_game(env)
-    if game is None:
-        raise UsageError("plans are played on the emulator's saved state: only an ALE game has one, leave plans out")
+    assert game is not None
     state, rewards = game_state(game), torch.zeros(plans.shape)
     for plan, earned in zip(plans.tolist(), rewards, strict=True):
         for step, action in enumerate(plan):
