@@ -38,10 +38,10 @@ def test_both_weights_add_up():
     assert term.weigh(frames_of([0.0, 0.2, 0.5], [0.9, 0.2, 0.5])).flatten().tolist() == [31, 1, 21, 51, 1, 21]
 
 
-def test_the_background_is_the_mean_of_the_batches_and_later_follows_slowly():
+def test_the_background_is_the_mean_of_first_frames_and_later_follows_slowly():
     term = WeightedReconstructionTerm(SHAPE, foreground=20.0)
     for value in (0.2, 0.4, 0.9):
-        term.weigh(frames_of(3 * [value - 0.1], 3 * [value + 0.1]))
+        term.weigh(torch.cat([frames_of(3 * [value + offset], 3 * [0.0]) for offset in (-0.1, 0.1)]))
     torch.testing.assert_close(term.background, torch.full((1, 1, 3), 0.5))
     term.eval().weigh(frames_of(3 * [0.0]))
     torch.testing.assert_close(term.background, torch.full((1, 1, 3), 0.5), msg="only training changes it")

@@ -49,8 +49,8 @@ class WeightedReconstructionTerm(ReconstructionTerm):
     """Squared error of frames whose pixels do not all weigh the same. This goes beyond GLAM.
 
     A pixel weighs 1, and more where it moves (:func:`~torchrl_glam.objectives.functional.moving_pixels`) or is no
-    background (:func:`~torchrl_glam.objectives.functional.foreground_pixels`). The background is the mean of the frames
-    trained on so far, of about the last 100 batches.
+    background (:func:`~torchrl_glam.objectives.functional.foreground_pixels`). The background is the mean of the
+    frames that sequences trained on began with, of about the last 100 batches.
 
     Args:
         image_shape: (height, width, channels) of a frame.
@@ -89,7 +89,7 @@ class WeightedReconstructionTerm(ReconstructionTerm):
             weight += self.motion * formulas.moving_pixels(frames, self.threshold)
         if self.foreground:
             if self.training:
-                self._update_background(frames)
+                self._update_background(frames[:, 0])
             weight += self.foreground * formulas.foreground_pixels(frames, self.background, self.threshold)
         return weight
 
@@ -97,7 +97,7 @@ class WeightedReconstructionTerm(ReconstructionTerm):
     def _update_background(self, frames: Tensor) -> None:
         self.batches += 1
         rate = self.batches.reciprocal().clamp_min(self.RATE)
-        self.background.lerp_(frames.mean((0, 1)).to(self.background.dtype), rate)
+        self.background.lerp_(frames.mean(0).to(self.background.dtype), rate)
 
 
 def make_reconstruction_terms(
